@@ -1,0 +1,163 @@
+"""What a model is (`ModelConfig`), where it runs (`EngineConfig`), how it samples (`GenerationConfig`).
+
+All three are frozen dataclasses that check themselves when they are made: an impossible value raises
+`ValueError` with the field's name, the value and the fix, long before a tensor has the wrong shape.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def _reject(config: object, field: str, fix: str) -> None:
+    name = type(config).__name__
+    raise ValueError(f"{name}.{field} = {getattr(config, field)!r}: {fix}")
+
+
+def _require_positive_ints(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            _reject(config, name, "must be a whole number of at least 1")
+
+
+def _require_number(config: object, name: str, low: float, high: float = math.inf) -> None:
+    """Accept a finite number in [low, high]; a NaN fails every comparison and so is refused too."""
+    value = getattr(config, name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (low <= value <= high) or math.isinf(value):
+        bound = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+        _reject(config, name, f"must be a finite number {bound}")
+
+
+class _FromJson:
+    @classmethod
+    def from_json(cls, path: str | Path) -> Self:
+        """Read the config from a JSON file whose keys are this class's field names.
+
+        Raises ValueError that names the file when it is not a JSON object or has an unknown key.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        return cls.from_dict(values, source=str(path))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "the given dict") -> Self:
+        if not isinstance(values, dict):
+            raise ValueError(f"{source} holds {type(values).__name__}, not an object of fields")
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"{source} has unknown fields {unknown}; {cls.__name__} knows {known}")
+        try:
+            return cls(**values)
+        except TypeError as error:  # a field without a default is missing
+            raise ValueError(f"{source}: {error}") from error
+
+
+@dataclass(frozen=True)
+class ModelConfig(_FromJson):
+    """The shape of a Llama-architecture model. Dimensions are counts, `rope_theta` is unitless."""
+
+    vocab_size: int
+    hidden_dim: int
+    intermediate_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int | None = None  # None: as many as num_heads (no grouping)
+    head_dim: int | None = None  # None: hidden_dim / num_heads
+    max_position_embeddings: int = 4096
+    rope_theta: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None
+    rms_norm_eps: float = 1e-5
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive_ints(
+            self, "vocab_size", "hidden_dim", "intermediate_dim", "num_layers", "num_heads"
+        )
+        if self.num_kv_heads is None:
+            object.__setattr__(self, "num_kv_heads", self.num_heads)
+        if self.head_dim is None:
+            if self.hidden_dim % self.num_heads:
+                fix = f"must divide hidden_dim = {self.hidden_dim}, or give head_dim"
+                _reject(self, "num_heads", fix)
+            object.__setattr__(self, "head_dim", self.hidden_dim // self.num_heads)
+        _require_positive_ints(self, "num_kv_heads", "head_dim", "max_position_embeddings")
+        if self.num_heads % self.num_kv_heads:
+            _reject(self, "num_kv_heads", f"must divide num_heads = {self.num_heads}")
+        if self.head_dim % 2:
+            _reject(self, "head_dim", "must be even: RoPE rotates pairs of channels")
+        _require_number(self, "rope_theta", 1.0)
+        _require_number(self, "rms_norm_eps", 0.0)
+        if self.rope_scaling is not None:
+            _reject(self, "rope_scaling", "RoPE scaling is not supported yet; must be None")
+        if not isinstance(self.tie_word_embeddings, bool):
+            _reject(self, "tie_word_embeddings", "must be True or False")
+
+    @property
+    def num_query_groups(self) -> int:
+        """Query heads that share one key/value head."""
+        return self.num_heads // self.num_kv_heads
+
+
+@dataclass(frozen=True)
+class EngineConfig(_FromJson):
+    """Where and how precisely the model runs.
+
+    `device`: "auto" (CUDA, then Apple's MPS, then the CPU) or a torch device such as "cpu", "cuda:0".
+    `dtype`: one of float32, bfloat16, float16; of the weights and activations.
+    """
+
+    device: str = "auto"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.device, str) or not self.device:
+            _reject(self, "device", 'must be "auto" or the name of a torch device such as "cpu"')
+        if self.dtype not in DTYPES:
+            _reject(self, "dtype", f"must be one of {', '.join(DTYPES)}")
+
+
+@dataclass(frozen=True)
+class GenerationConfig(_FromJson):
+    """How many tokens to generate and how to choose each.
+
+    The filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
+    `top_k` 0 or None, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 each switch their filter off;
+    `temperature` 0 or `do_sample` False always takes the most probable token.
+    """
+
+    max_new_tokens: int = 64
+    do_sample: bool = True
+    temperature: float = 1.0
+    top_k: int | None = 50
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_positive_ints(self, "max_new_tokens")
+        if not isinstance(self.do_sample, bool):
+            _reject(self, "do_sample", "must be True or False")
+        _require_number(self, "temperature", 0.0)
+        whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
+        if self.top_k is not None and (not whole or self.top_k < 0):
+            _reject(self, "top_k", "must be None or a whole number of at least 0 (0 is off)")
+        _require_number(self, "top_p", 0.0, 1.0)
+        _require_number(self, "min_p", 0.0, 1.0)
+        _require_number(self, "repetition_penalty", 0.0)
+        if self.repetition_penalty == 0:
+            _reject(self, "repetition_penalty", "must be above 0 (1 is off)")
+        if self.seed is not None and (
+            isinstance(self.seed, bool) or not isinstance(self.seed, int)
+        ):
+            _reject(self, "seed", "must be None or a whole number")

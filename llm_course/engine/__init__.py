@@ -1,0 +1,18 @@
+"""Generation: from logits to token ids. Names are imported when first used."""
+
+from llm_course._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "generation": (
+            "generate",
+            "generate_stream",
+            "sample_next_token",
+            "top_k_filtering",
+            "top_p_filtering",
+            "min_p_filtering",
+            "apply_repetition_penalty",
+        ),
+    },
+)
