@@ -1,0 +1,148 @@
+"""Exported from notebooks/03_attention_gqa.ipynb; edit there."""
+
+__all__ = ["causal_mask", "attention_weights", "SelfAttention", "capture_attention"]
+
+
+"""Causal self-attention with grouped key/value heads, and a way to look at its weights."""
+
+import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llm_course.config import ModelConfig
+from llm_course.models.rope import RotaryEmbedding
+from llm_course.types import HiddenStates, KVCache
+
+
+def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+    """Boolean [1, 1, Q, K], True = may attend. The queries are the LAST num_queries of the keys.
+
+    So query i sits at position K - Q + i and sees the keys up to it. With Q < K (a cache holds the
+    earlier keys) the triangle is aligned to the bottom right.
+    """
+    mask = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+    return mask.tril(diagonal=num_keys - num_queries)[None, None]
+
+
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """The attention map: softmax(q kᵀ / sqrt(D)) over the keys that the mask allows.
+
+    q [B, H, Q, D], k [B, Hkv, K, D]; mask boolean, broadcastable to [B, 1, Q, K], True = may attend,
+    or None for causal. Returns [B, H, Q, K]; each row sums to 1, or is all 0 where the mask allows
+    nothing. Query head h reads key head h // (H / Hkv).
+
+    Source: Vaswani et al. 2017, section 3.2.1; Ainslie et al. 2023 (GQA), section 2.2.
+    """
+    if mask is None:
+        mask = causal_mask(q.shape[2], k.shape[2], q.device)
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # [B, H, K, D]
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # [B, H, Q, K]
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
+    return weights.to(q.dtype) * mask  # a fully masked row is uniform until this line makes it 0
+
+
+class SelfAttention(nn.Module):
+    """Causal self-attention in which groups of query heads share one key/value head (GQA).
+
+    With `num_kv_heads == num_heads` it is multi-head attention. Without biases, as in Llama.
+
+    Source: Vaswani et al. 2017, section 3.2; Ainslie et al. 2023, "GQA", section 2.2.
+    """
+
+    def __init__(
+        self, config: ModelConfig, layer_idx: int = 0, rotary: RotaryEmbedding | None = None
+    ) -> None:
+        """`rotary` lets all layers of a model share one table; by default the layer makes its own."""
+        super().__init__()
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        query_dim = config.num_heads * config.head_dim
+        kv_dim = config.num_kv_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_dim, query_dim, bias=False)
+        self.k_proj = nn.Linear(config.hidden_dim, kv_dim, bias=False)
+        self.v_proj = nn.Linear(config.hidden_dim, kv_dim, bias=False)
+        self.o_proj = nn.Linear(query_dim, config.hidden_dim, bias=False)
+        self.rotary = rotary or RotaryEmbedding(
+            config.head_dim, config.max_position_embeddings, config.rope_theta
+        )
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [B, S, H*D] -> [B, H, S, D]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q [B, H, Q, D], k and v [B, Hkv, K, D] -> [B, H, Q, D], by PyTorch's fused kernel."""
+        if mask is None and q.shape[2] != k.shape[2]:
+            # is_causal=True would align the triangle to the top left: wrong with a cache.
+            mask = causal_mask(q.shape[2], k.shape[2], q.device)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+        )
+
+    def forward(
+        self,
+        hidden_states: HiddenStates,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        kv_cache: KVCache | None = None,
+    ) -> HiddenStates:
+        """hidden_states [B, S, hidden] -> [B, S, hidden].
+
+        attention_mask: boolean, broadcastable to [B, 1, S, K], True = may attend, complete (nothing
+        is added to it); None means causal. position_ids [B, S]: None counts on from the cache's
+        length. Raises ValueError for a mask that is not boolean.
+        """
+        if attention_mask is not None and attention_mask.dtype != torch.bool:
+            raise ValueError(
+                f"attention_mask is {attention_mask.dtype}: the layer takes a boolean mask, "
+                "True = may attend (a 0/1 mask: use mask.bool())"
+            )
+        if position_ids is None:
+            past = kv_cache.length if kv_cache is not None else 0
+            positions = torch.arange(past, past + hidden_states.shape[1])
+            position_ids = positions.to(hidden_states.device)[None]  # [1, S]
+        q = self._split_heads(self.q_proj(hidden_states))  # [B, H, S, D]
+        k = self._split_heads(self.k_proj(hidden_states))  # [B, Hkv, S, D]
+        v = self._split_heads(self.v_proj(hidden_states))  # [B, Hkv, S, D]
+        q, k = self.rotary(q, k, position_ids)
+        if kv_cache is not None:
+            k, v = kv_cache.update(self.layer_idx, k, v)  # [B, Hkv, K, D], K = past + S
+        out = self.attend(q, k, v, attention_mask)  # [B, H, S, D]
+        return self.o_proj(out.transpose(1, 2).flatten(2))  # [B, S, H*D] -> [B, S, hidden]
+
+
+@contextmanager
+def capture_attention(
+    model: nn.Module, layers: Collection[int] | None = None
+) -> Iterator[dict[int, Tensor]]:
+    """Record the attention maps of every forward pass inside the `with` block.
+
+    Yields a dict that fills as the model runs: layer index -> weights [B, H, Q, K] of the latest
+    pass. `layers` limits the recording. The output of the model does not change: the fused kernel
+    still computes it, and the maps are computed beside it. Outside the block nothing is slower.
+    """
+    maps: dict[int, Tensor] = {}
+
+    def recorder(layer: SelfAttention):
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            maps[layer.layer_idx] = attention_weights(q, k, mask)
+            return SelfAttention.attend(layer, q, k, v, mask)
+
+        return attend
+
+    watched = [
+        module
+        for module in model.modules()
+        if isinstance(module, SelfAttention) and (layers is None or module.layer_idx in layers)
+    ]
+    for layer in watched:
+        layer.attend = recorder(layer)  # the instance's attribute hides the class's method
+    try:
+        yield maps
+    finally:
+        for layer in watched:
+            del layer.attend

@@ -1,0 +1,56 @@
+"""Exported from notebooks/01_rmsnorm.ipynb; edit there."""
+
+__all__ = ["RMSNorm", "MLP"]
+
+
+"""The two position-wise layers of a decoder: RMSNorm and the SwiGLU MLP."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from llm_course.types import HiddenStates
+
+
+class RMSNorm(nn.Module):
+    """Divide each vector by its root mean square, then scale each channel by a learned weight.
+
+    `x * weight / sqrt(mean(x²) + eps)`, over the last dimension. The mean square is taken in float32
+    (or wider) whatever the dtype of `x`; the result has the dtype of `x`.
+
+    Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", section 3.
+    """
+
+    def __init__(self, hidden_dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_dim))
+        self.eps = eps
+
+    def forward(self, x: HiddenStates) -> HiddenStates:
+        """x [..., hidden_dim] -> the same shape and dtype."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean_square = wide.pow(2).mean(dim=-1, keepdim=True)  # [..., 1]
+        normed = wide * torch.rsqrt(mean_square + self.eps)  # [..., hidden_dim]
+        # Llama's order: round to x's dtype first, then scale.
+        return self.weight * normed.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+class MLP(nn.Module):
+    """The SwiGLU feed-forward layer: `W_down(SiLU(W_gate x) * W_up x)`, without biases.
+
+    Source: Shazeer 2020, "GLU Variants Improve Transformer", section 2 (FFN_SwiGLU).
+    """
+
+    def __init__(self, hidden_dim: int, intermediate_dim: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden_dim, intermediate_dim, bias=False)
+        self.up_proj = nn.Linear(hidden_dim, intermediate_dim, bias=False)
+        self.down_proj = nn.Linear(intermediate_dim, hidden_dim, bias=False)
+
+    def forward(self, x: HiddenStates) -> HiddenStates:
+        """x [..., hidden_dim] -> [..., hidden_dim]; each position is treated alone."""
+        gated = F.silu(self.gate_proj(x)) * self.up_proj(x)  # [..., intermediate_dim]
+        return self.down_proj(gated)  # [..., hidden_dim]

@@ -1,0 +1,67 @@
+"""Exported from notebooks/02_rope.ipynb; edit there."""
+
+__all__ = ["apply_rotary", "RotaryEmbedding"]
+
+
+"""Rotary position embedding on adjacent pairs of channels: (x[0], x[1]), (x[2], x[3]), …"""
+
+import torch
+from torch import Tensor, nn
+
+
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each adjacent pair (x[2i], x[2i+1]) by the angle of its position and its frequency.
+
+    x [B, H, S, D]; cos and sin [B, S, D/2], float32. Returns [B, H, S, D] in the dtype of x; the
+    rotation itself is computed in float32 (or wider).
+
+    Source: Su et al. 2021, "RoFormer", section 3.2.2, equation 15.
+    """
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # [B, 1, S, D/2]: the same for every head
+    even, odd = x[..., 0::2], x[..., 1::2]  # [B, H, S, D/2] each
+    rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return rotated.flatten(-2).to(x.dtype)  # [B, H, S, D/2, 2] -> [B, H, S, D]
+
+
+class RotaryEmbedding(nn.Module):
+    """Rotate queries and keys by position: pair i of position p turns by `p * theta^(-2i/d)` radians.
+
+    The tables of cos and sin are float32 whatever the model's dtype, and grow on demand. They are
+    plain attributes, not buffers: `model.to(torch.bfloat16)` would round a buffer, and a rounded
+    frequency times a large position is a wrong angle.
+
+    Source: Su et al. 2021, "RoFormer", section 3.2.2.
+    """
+
+    def __init__(
+        self, head_dim: int, max_position_embeddings: int = 4096, rope_theta: float = 10000.0
+    ) -> None:
+        super().__init__()
+        if head_dim % 2:
+            raise ValueError(f"head_dim = {head_dim}: must be even, RoPE rotates pairs of channels")
+        # On the CPU by name: a model built on the meta device still needs real angles.
+        exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
+        self.inv_freq = 1.0 / rope_theta**exponent  # [D/2] radians per position
+        self._build_table(max_position_embeddings, self.inv_freq.device)
+
+    def _build_table(self, length: int, device: torch.device) -> None:
+        positions = torch.arange(length, dtype=torch.float32, device="cpu")
+        angles = torch.outer(positions, self.inv_freq)  # [length, D/2]
+        self._cos, self._sin = angles.cos().to(device), angles.sin().to(device)
+
+    def cos_sin(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """position_ids [B, S], counted from 0 -> cos and sin [B, S, D/2], float32.
+
+        Raises ValueError for a negative position, which would wrap to the end of the table.
+        """
+        low, high = (int(p) for p in position_ids.aminmax())
+        if low < 0:
+            raise ValueError(f"position_ids hold {low}: positions count from 0")
+        if high >= len(self._cos) or self._cos.device != position_ids.device:
+            self._build_table(max(high + 1, len(self._cos)), position_ids.device)
+        return self._cos[position_ids], self._sin[position_ids]
+
+    def forward(self, q: Tensor, k: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """q [B, H, S, D], k [B, Hkv, S, D], position_ids [B, S] -> q and k, rotated."""
+        cos, sin = self.cos_sin(position_ids)  # [B, S, D/2] each
+        return apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
