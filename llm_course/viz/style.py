@@ -1,0 +1,64 @@
+"""One look for all figures of the course: sizes, fonts, and colours safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#7F7F7F",
+)
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
+SEQUENTIAL = "viridis"  # for magnitudes: dark is small
+DIVERGING = "RdBu_r"  # for signed values: white is zero
+
+RC = {
+    "figure.dpi": 100,
+    "savefig.dpi": 100,
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "axes.prop_cycle": plt.cycler(color=CYCLE),
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "image.interpolation": "nearest",
+}
+
+
+def subplots(
+    rows: int = 1, cols: int = 1, *, width: float = 9.0, height: float = 3.2, **kwargs: Any
+) -> tuple[Figure, np.ndarray | Axes]:
+    """`plt.subplots` in the course's look; width and height in inches, of the whole figure.
+
+    Returns (figure, axes): one Axes, or an array of them. 9 inches is the width of a notebook cell.
+    """
+    with plt.rc_context(RC):
+        fig, axes = plt.subplots(
+            rows, cols, figsize=(width, height), layout="constrained", **kwargs
+        )
+    return fig, axes
+
+
+def numpy(x: Any) -> np.ndarray:
+    """A tensor (of any dtype, on any device) or array-like as a numpy array."""
+    if hasattr(x, "detach"):
+        x = x.detach().float().cpu()
+    return np.asarray(x)
