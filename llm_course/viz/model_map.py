@@ -38,7 +38,7 @@ def model_map(lit: Collection[str], done: Collection[str] = ()) -> Figure:
     for name, (label, x, y) in PARTS.items():
         _draw_part(ax, label, x, y, ORANGE if name in lit else BLUE if name in done else None)
     ax.text(0.0, -1.15, "token ids", ha="center", va="center", fontsize=10)
-    ax.set(xlim=(-3.1, 4.0), ylim=(-1.5, 7.7), aspect="equal")
+    ax.set(xlim=(-3.2, 4.6), ylim=(-1.5, 7.7), aspect="equal")
     ax.axis("off")
     return fig
 
