@@ -1,0 +1,66 @@
+"""The cache folder: where it is, and how files get into it whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from llm_course.checkpoints.errors import CheckpointError
+
+CACHE_VARIABLE = "LLM_COURSE_CACHE"
+_WORK_PREFIX = ".work-"
+_STALE_SECONDS = 24 * 3600
+
+
+def cache_dir() -> Path:
+    """Return the cache folder, which may not exist yet: `LLM_COURSE_CACHE`, or the user's own."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("llm_course"))
+
+
+@contextmanager
+def work_folder(needed_bytes: int) -> Iterator[Path]:
+    """Give a private folder inside the cache; it is removed at the end, whatever happens.
+
+    A file is made here and moved into the cache by one rename. So an interrupted run leaves nothing
+    that looks finished, and two processes never write to the same file. Raises CheckpointError if the
+    cache folder cannot be written to or the disk has less than `needed_bytes` to spare.
+    """
+    cache = cache_dir()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=cache))
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot write to the cache folder {cache} ({error.strerror}): make it writable, "
+            f"or set the environment variable {CACHE_VARIABLE} to a folder that is."
+        ) from error
+    try:
+        _remove_leftovers(cache)
+        free = shutil.disk_usage(folder).free
+        if free < needed_bytes:
+            raise CheckpointError(
+                f"The cache folder {cache} needs {needed_bytes / 1e6:,.0f} MB and its disk has "
+                f"{free / 1e6:,.0f} MB free: make room, or set the environment variable "
+                f"{CACHE_VARIABLE} to a folder on another disk."
+            )
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Remove work folders of processes that were killed, once they are a day old."""
+    for folder in cache.glob(f"{_WORK_PREFIX}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # its owner has just removed it

@@ -1,0 +1,85 @@
+"""From a name or a path to a model that is ready to run, or to its tensors alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from llm_course.checkpoints.convert import converted_folder
+from llm_course.checkpoints.download import PINNED_MODELS, pinned_model
+from llm_course.checkpoints.errors import CheckpointError
+from llm_course.checkpoints.gguf_file import read_gguf
+from llm_course.checkpoints.huggingface import read_folder
+from llm_course.checkpoints.layout import EMBEDDING, LM_HEAD, Checkpoint
+from llm_course.checkpoints.tokenizer import Tokenizer
+from llm_course.config import EngineConfig
+
+if TYPE_CHECKING:  # load_tensors must work before the reader has built any model code
+    from llm_course.models import DecoderOnlyModel
+
+
+def load_pretrained(
+    name_or_path: str | Path, engine_config: EngineConfig | None = None
+) -> tuple[DecoderOnlyModel, Tokenizer | None]:
+    """Return (model, tokenizer) of a checkpoint, in eval mode and without gradients.
+
+    `name_or_path` is the name of the pinned model ("smollm2-135m-instruct": downloaded and converted on
+    first use), a folder in Hugging Face format, or a .gguf file, which is read directly each time and
+    leaves nothing in the cache. The tokenizer is None where the checkpoint has none. The weights go to
+    the device and dtype of `engine_config` (default: the best device, float32); q and k rows are in
+    adjacent-pair order. On the CPU in the file's own dtype the weights stay mapped to the file.
+
+    Raises CheckpointError for anything wrong with the checkpoint, ValueError for a device not here.
+    """
+    from llm_course.models.transformer import DecoderOnlyModel, resolve_device
+
+    engine_config = engine_config or EngineConfig()
+    device, dtype = resolve_device(engine_config.device), getattr(torch, engine_config.dtype)
+    checkpoint = read_checkpoint(name_or_path)
+    weights = checkpoint.tensors
+    for name in list(weights):  # one by one, so that the two copies never coexist in full
+        weights[name] = weights[name].to(device=device, dtype=dtype)
+    with torch.device("meta"):  # shapes only: no memory, no random numbers
+        model = DecoderOnlyModel(checkpoint.config)
+    if checkpoint.config.tie_word_embeddings:
+        weights[LM_HEAD] = weights[EMBEDDING]
+    model.load_state_dict(weights, assign=True)
+    if checkpoint.config.tie_word_embeddings:
+        model.lm_head.weight = model.embed_tokens.weight
+    return model.eval().requires_grad_(False), checkpoint.tokenizer
+
+
+def load_tensors(name_or_path: str | Path) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint as float32 tensors, under Hugging Face's names.
+
+    For example `model.embed_tokens.weight` [vocab, hidden] or
+    `model.layers.0.self_attn.q_proj.weight` [heads * head_dim, hidden]; a matrix is [out, in]. A tied
+    `lm_head.weight` is absent. **The rows of q_proj and k_proj are in adjacent-pair order**, as this
+    course's RoPE wants them, not half-split as in Hugging Face's files.
+
+    Takes what `load_pretrained` takes and raises what it raises, and needs nothing of
+    `llm_course.models`. Writing into the tensors does not change the file.
+    """
+    tensors = read_checkpoint(name_or_path).tensors
+    return {
+        name if name == LM_HEAD else f"model.{name}": tensor.float()
+        for name, tensor in tensors.items()
+    }
+
+
+def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
+    """Read a pinned model, a Hugging Face folder or a .gguf file into memory."""
+    if str(name_or_path) in PINNED_MODELS:
+        return read_folder(converted_folder(str(name_or_path)))
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return read_folder(path)
+    if path.is_file() and path.suffix != ".gguf":
+        raise CheckpointError(f"{path} is neither a .gguf file nor a folder: give one of the two.")
+    if path.suffix == ".gguf":
+        return read_gguf(path)
+    pinned_model(str(name_or_path))  # raises the error that lists the known names
+    raise AssertionError("unreachable")
