@@ -52,13 +52,11 @@ class Module:
             f"# Exported from notebooks/{self.notebook}.ipynb; edit there, then run its last cell."
         )
         imports = ["from __future__ import annotations", *(i for p in parts for i in p.imports)]
-        quoted = ", ".join(f'"{name}"' for name in dict.fromkeys(names) if name[0] != "_")
-        doc = next((part.doc for part in parts if part.doc), None)
-        if doc is None:
-            raise ExportError(
-                f"no export cell of {self.name} starts with a docstring for the module"
-            )
-        top = [header, doc, "\n".join(dict.fromkeys(imports)), f"__all__ = [{quoted}]"]
+        public = ", ".join(f'"{name}"' for name in dict.fromkeys(names) if name[0] != "_")
+        docs = [part.doc for part in parts if part.doc]
+        if len(docs) != 1:
+            raise ExportError(f"one export cell must start with a docstring, but {len(docs)} do")
+        top = [f"{header}\n{docs[0]}", "\n".join(dict.fromkeys(imports)), f"__all__ = [{public}]"]
         code = "\n\n\n".join([*top, *(part.body for part in parts if part.body)]) + "\n"
         return ruff_clean(code, root, self.file)
 
@@ -165,7 +163,8 @@ def export_notebook(name: str) -> None:
             if verifying():
                 raise ExportError(f"{module.file} differs from this notebook; export it first")
             _write_from_notebook(module, text)
-        print(f"{module.file} matches this notebook ({len(module.cells)} cells).")
+        cells_word = "1 cell" if len(module.cells) == 1 else f"{len(module.cells)} cells"
+        print(f"{module.file} matches this notebook ({cells_word}).")
 
 
 def _write_from_notebook(module: Module, text: str) -> None:
