@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from llm_course.checkpoints.convert import converted_folder
 from llm_course.checkpoints.download import PINNED_MODELS, pinned_model
@@ -42,7 +43,7 @@ def load_pretrained(
     weights = checkpoint.tensors
     for name in list(weights):  # one by one, so that the two copies never coexist in full
         weights[name] = weights[name].to(device=device, dtype=dtype)
-    with torch.device("meta"):  # shapes only: no memory, no random numbers
+    with torch.device("meta"), _NoInitialValues():  # shapes only: no memory, no random numbers
         model = DecoderOnlyModel(checkpoint.config)
     if checkpoint.config.tie_word_embeddings:
         weights[LM_HEAD] = weights[EMBEDDING]
@@ -83,3 +84,13 @@ def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
         return read_gguf(path)
     pinned_model(str(name_or_path))  # raises the error that lists the known names
     raise AssertionError("unreachable")
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Skip `torch.nn.init`: the values are replaced at once, and drawing them would load 1 s of code."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
