@@ -48,14 +48,19 @@ PINNED_MODELS = {
 }
 
 
+def unknown_model(name: object) -> CheckpointError:
+    """Return the error for a name that is neither known nor a path; it lists the known names."""
+    return CheckpointError(
+        f"Unknown model {str(name)!r}: the known names are {', '.join(sorted(PINNED_MODELS))}; "
+        "otherwise give the path of an existing .gguf file or of a folder that holds config.json "
+        "and model.safetensors."
+    )
+
+
 def pinned_model(name: str) -> PinnedModel:
     """Look `name` up. Raises CheckpointError that lists the known names."""
     if name not in PINNED_MODELS:
-        raise CheckpointError(
-            f"Unknown model {str(name)!r}: the known names are {', '.join(sorted(PINNED_MODELS))}; "
-            "otherwise give the path of an existing .gguf file or of a folder that holds config.json "
-            "and model.safetensors."
-        )
+        raise unknown_model(name)
     return PINNED_MODELS[name]
 
 

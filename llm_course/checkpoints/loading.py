@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from llm_course.checkpoints.convert import converted_folder
-from llm_course.checkpoints.download import PINNED_MODELS, pinned_model
+from llm_course.checkpoints.download import PINNED_MODELS, unknown_model
 from llm_course.checkpoints.errors import CheckpointError
 from llm_course.checkpoints.gguf_file import read_gguf
 from llm_course.checkpoints.huggingface import read_folder
@@ -78,12 +78,11 @@ def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return read_folder(path)
-    if path.is_file() and path.suffix != ".gguf":
+    if not path.is_file():
+        raise unknown_model(name_or_path)
+    if path.suffix.lower() != ".gguf":
         raise CheckpointError(f"{path} is neither a .gguf file nor a folder: give one of the two.")
-    if path.suffix == ".gguf":
-        return read_gguf(path)
-    pinned_model(str(name_or_path))  # raises the error that lists the known names
-    raise AssertionError("unreachable")
+    return read_gguf(path)
 
 
 class _NoInitialValues(TorchFunctionMode):

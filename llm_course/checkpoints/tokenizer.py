@@ -1,8 +1,7 @@
 """Text to token ids and back, and chats to text.
 
 The splitting itself is done by Hugging Face's `tokenizers` library. What is added here: no character is
-dropped silently, streamed text never breaks in the middle of a character, and chat templates run in
-Jinja's immutable sandbox, because they come from a file that others wrote.
+dropped silently, and streamed text never breaks in the middle of a character.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
+from llm_course.checkpoints.byte_level import BYTE_OF
+from llm_course.checkpoints.chat import render_chat
 from llm_course.checkpoints.errors import CheckpointError
 
 _SPECIAL_TYPE = 3  # in tokenizer.ggml.token_type
@@ -79,6 +80,8 @@ class Tokenizer:
         tokens, types = get("tokens"), get("token_type", [])
         vocabulary = {token: i for i, token in enumerate(tokens)}
         try:
+            if len(vocabulary) != len(tokens):
+                raise ValueError("a token appears twice")
             merges = [tuple(pair.split(" ")) for pair in get("merges", [])]
             backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
         except Exception as error:  # the library raises plain Exception
@@ -205,32 +208,15 @@ class Tokenizer:
         With `add_generation_prompt` the text ends where the assistant's answer begins. Raises
         ValueError for a message of another form, and where there is no template or it fails.
         """
-        import jinja2
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
         if self.chat_template is None:
             raise ValueError("This tokenizer has no chat template: encode plain text instead.")
-        for message in messages:
-            keys = ("role", "content")
-            if not isinstance(message, dict) or not all(
-                isinstance(message.get(k), str) for k in keys
-            ):
-                raise ValueError(f"{message!r} is not a message: give {{'role': …, 'content': …}}.")
-
-        def raise_exception(reason: str) -> None:
-            raise jinja2.TemplateError(reason)
-
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = raise_exception
-        try:
-            return environment.from_string(self.chat_template).render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                bos_token=self.name_of(self.bos_token_id),
-                eos_token=self.name_of(next(iter(self.eos_token_ids), None)),
-            )
-        except jinja2.TemplateError as error:
-            raise ValueError(f"The chat template refused these messages: {error}") from error
+        return render_chat(
+            self.chat_template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            bos_token=self.name_of(self.bos_token_id),
+            eos_token=self.name_of(next(iter(self.eos_token_ids), None)),
+        )
 
     def encode_chat(
         self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True
@@ -247,12 +233,13 @@ class Tokenizer:
         return token_id
 
     def name_of(self, token_id: int | None) -> str:
+        """Return a token as the vocabulary spells it, e.g. "<|im_end|>"; "" for None."""
         return "" if token_id is None else self._backend.id_to_token(token_id) or ""
 
     def _label(self, token_id: int) -> str:
         text = self._backend.decode([token_id], skip_special_tokens=False)
         if "\ufffd" in text and self._is_byte_level:
-            stored = [_BYTE_OF.get(c) for c in self._backend.id_to_token(token_id)]
+            stored = [BYTE_OF.get(c) for c in self._backend.id_to_token(token_id)]
             if None not in stored and bytes(stored) != text.encode():
                 return "".join(f"<0x{byte:02X}>" for byte in stored)
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -273,22 +260,8 @@ class Tokenizer:
         """The bytes that a byte-level vocabulary cannot spell: the library would drop them."""
         if not self._is_byte_level:
             return frozenset()
-        missing = (b for c, b in _BYTE_OF.items() if self._backend.token_to_id(c) is None)
+        missing = (b for c, b in BYTE_OF.items() if self._backend.token_to_id(c) is None)
         return frozenset(missing)
-
-
-def _byte_characters() -> dict[str, int]:
-    """Return the characters by which byte-level vocabularies write the 256 bytes.
-
-    Printable Latin-1 characters stand for themselves; the other bytes, in order, are written as
-    U+0100, U+0101, … (Radford et al. 2019, the GPT-2 code).
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [b for b in range(256) if b not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
-
-
-_BYTE_OF = _byte_characters()
 
 
 def _optional_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""Fixtures of the checkpoint tests: the real model, and tiny random files made on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from llm_course.checkpoints import ensure_gguf, load_pretrained
+
+NAME = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """(model, tokenizer) of the pinned model; downloads and converts it if that was never done."""
+    return load_pretrained(NAME)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The pinned model's GGUF file."""
+    return ensure_gguf(NAME)
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache folder of this test's own, and no folder of given weights."""
+    monkeypatch.setenv("LLM_COURSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LLM_COURSE_WEIGHTS", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a tiny random Llama GGUF file and returns its path.
+
+    `changes` override the metadata under "llama."; None leaves a key or a tensor out.
+    """
+
+    def write(
+        tensors: dict[str, np.ndarray | None] | None = None,
+        architecture: str = "llama",
+        **changes: Any,
+    ) -> Path:
+        metadata = {
+            "context_length": 64,
+            "embedding_length": 32,
+            "feed_forward_length": 48,
+            "block_count": 2,
+            "attention.head_count": 4,
+            "attention.head_count_kv": 2,
+            "attention.layer_norm_rms_epsilon": 1e-6,
+            "rope.freq_base": 50000.0,
+        } | changes
+        rng = np.random.default_rng(0)
+        arrays: dict[str, np.ndarray | None] = {
+            "token_embd.weight": rng.normal(size=(40, 32)),
+            "output_norm.weight": rng.normal(size=(32,)),
+        }
+        for i in range(2):
+            for name, shape in {
+                "attn_norm": (32,),
+                "attn_q": (32, 32),
+                "attn_k": (16, 32),
+                "attn_v": (16, 32),
+                "attn_output": (32, 32),
+                "ffn_norm": (32,),
+                "ffn_gate": (48, 32),
+                "ffn_up": (48, 32),
+                "ffn_down": (32, 48),
+            }.items():
+                arrays[f"blk.{i}.{name}.weight"] = rng.normal(size=shape) * 0.3
+        arrays |= tensors or {}
+        path = tmp_path / f"tiny-{len(list(tmp_path.iterdir()))}.gguf"
+        writer = gguf.GGUFWriter(path, architecture)
+        for key, value in metadata.items():
+            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+            if value is not None:
+                add[type(value)](f"llama.{key}", value)
+        for name, array in arrays.items():
+            if array is not None:
+                writer.add_tensor(name, array.astype(np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return write
