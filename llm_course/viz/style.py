@@ -43,18 +43,18 @@ RC = {
 }
 
 
+# Set when this module is imported, not around each figure: titles and legends read it when drawn.
+plt.rcParams.update(RC)
+
+
 def subplots(
     rows: int = 1, cols: int = 1, *, width: float = 9.0, height: float = 3.2, **kwargs: Any
 ) -> tuple[Figure, np.ndarray | Axes]:
-    """`plt.subplots` in the course's look; width and height in inches, of the whole figure.
+    """`plt.subplots` with the size of the whole figure in inches, and labels that do not overlap.
 
     Returns (figure, axes): one Axes, or an array of them. 9 inches is the width of a notebook cell.
     """
-    with plt.rc_context(RC):
-        fig, axes = plt.subplots(
-            rows, cols, figsize=(width, height), layout="constrained", **kwargs
-        )
-    return fig, axes
+    return plt.subplots(rows, cols, figsize=(width, height), layout="constrained", **kwargs)
 
 
 def numpy(x: Any) -> np.ndarray:
