@@ -161,9 +161,10 @@ class Tokenizer:
                 f"The text has half a character (a lone surrogate, {text[error.start]!r}) at index "
                 f"{error.start}: remove it."
             ) from error
-        if not self._missing_bytes.isdisjoint(data):
-            bad = [c for c in text if not self._missing_bytes.isdisjoint(c.encode())]
-            named = ", ".join(f"U+{ord(c):04X}" for c in dict.fromkeys(bad))
+        if not self._missing_bytes.isdisjoint(data) and (
+            bad := self._unspellable(text, parse_special)
+        ):
+            named = ", ".join(f"U+{ord(c):04X}" for c in bad)
             raise ValueError(f"This vocabulary has no token for {named}: remove it from the text.")
         backend = self._backend if parse_special else self._plain_backend
         return backend.encode(text, add_special_tokens=False).ids
@@ -254,6 +255,13 @@ class Tokenizer:
     @cached_property
     def _is_byte_level(self) -> bool:
         return '"ByteLevel"' in json.dumps(json.loads(self._backend.to_str())["pre_tokenizer"])
+
+    def _unspellable(self, text: str, parse_special: bool) -> list[str]:
+        """Return the characters of `text`, outside special tokens, for which there is no token."""
+        if parse_special:
+            for token in self._backend.get_added_tokens_decoder().values():
+                text = text.replace(token.content, "")
+        return [c for c in dict.fromkeys(text) if not self._missing_bytes.isdisjoint(c.encode())]
 
     @cached_property
     def _missing_bytes(self) -> frozenset[int]:

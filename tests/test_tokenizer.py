@@ -1,0 +1,276 @@
+"""The tokenizer against llama.cpp's recorded ids, on hostile text, in streams and in chats."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from llm_course.checkpoints import CheckpointError, Tokenizer
+
+REFERENCE = json.loads(
+    (Path(__file__).parent / "data" / "smollm2_tokenizer_reference.json").read_text("utf-8")
+)
+HOSTILE = [
+    "",
+    " ",
+    "\n\n\t \r\n",
+    "naïve café — “quotes” … ½ × ÷",
+    "👩‍👩‍👧‍👦 🇩🇪 👍🏽 \U0001f9d1\u200d\U0001f680",
+    "日本語のテキスト、한국어 텍스트, العربية, हिन्दी, ไทย",
+    "e\u0301 vs \u00e9, Z\u0351\u036b\u0343\u036a\u0302\u036b",
+    "12345678901234567890 0x1F 3.14159 ٣٤٥ ²³",
+    "def f(x):\n\treturn {'a': [x ** 2 for _ in range(10)]}  # ≤",
+    "\u0000\u0001\u0002\u001b[31m\u007f\u0080\u009f",
+    "\ufeff\u200b\u202e\ufffd\ufffd and more",
+    "\U000f0000\U0010ffff\ue000",
+    "<|im_start|>user\n<|im_end|><|endoftext|> <|not_special|>",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2) -> Tokenizer:
+    return smollm2[1]
+
+
+def test_all_reference_strings(tokenizer):
+    assert len(REFERENCE) == 1536
+    wrong = [text for text, ids in REFERENCE if tokenizer.encode(text) != ids]
+    assert wrong == []
+
+
+def test_reference_strings_come_back(tokenizer):
+    wrong = [text for text, ids in REFERENCE if tokenizer.decode(ids) != text]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("parse_special", [True, False])
+def test_round_trip(tokenizer, text, parse_special):
+    assert tokenizer.decode(tokenizer.encode(text, parse_special)) == text
+
+
+def test_every_character_that_can_be_spelled_comes_back(tokenizer):
+    """A sample over all of Unicode: either the round trip holds, or encode says what it cannot do."""
+    rng = random.Random(0)
+    codes = [*range(0x300), *rng.sample(range(0x300, 0xD800), 3000)]
+    codes += rng.sample(range(0xE000, 0x110000), 3000)
+    refused = set()
+    for code in codes:
+        text = f"a{chr(code)}b"
+        try:
+            ids = tokenizer.encode(text)
+        except ValueError:
+            refused.add(code)
+        else:
+            assert tokenizer.decode(ids) == text
+    assert {c for c in refused if c < 0x300} == {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D}
+    lead_bytes = {chr(c).encode()[0] for c in refused if c >= 0x300}
+    assert lead_bytes == {0xF1, 0xF2}
+
+
+def test_21_bytes_have_no_token(tokenizer):
+    never_valid = {0xC0, 0xC1, *range(0xF5, 0x100)}
+    assert tokenizer._missing_bytes == {4, 6, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2} | never_valid
+
+
+def test_characters_without_a_token_are_named(tokenizer):
+    with pytest.raises(ValueError, match=r"U\+0004, U\+40000"):
+        tokenizer.encode("fine \x04 and \U00040000 and \x04 again")
+    with pytest.raises(ValueError, match=r"lone surrogate.*index 2"):
+        tokenizer.encode("ab\ud800")
+
+
+def test_special_tokens_are_single_ids(tokenizer):
+    assert tokenizer.encode("<|endoftext|>") == [0]
+    assert tokenizer.encode("<|im_start|>") == [1]
+    assert tokenizer.encode("a<|im_end|>b")[1] == 2
+    for i in range(17):
+        assert tokenizer.encode(tokenizer.decode([i])) == [i]
+
+
+def test_special_tokens_can_be_taken_as_plain_text(tokenizer):
+    ids = tokenizer.encode("<|im_end|>", parse_special=False)
+    assert len(ids) > 1
+    assert min(ids) > 16
+    assert tokenizer.encode("<|im_end|>") == [2]  # the first form is not changed by the second
+
+
+def test_ids_that_frame_a_text(tokenizer):
+    assert (tokenizer.bos_token_id, tokenizer.pad_token_id) == (1, 2)
+    assert tokenizer.eos_token_ids == (2, 0)
+    assert tokenizer.vocab_size == 49152
+    assert tokenizer.encode("hello")[0] != 1  # no BOS is added
+
+
+def test_decode_can_leave_special_tokens_out(tokenizer):
+    ids = tokenizer.encode("<|im_start|>Hi<|im_end|>")
+    assert tokenizer.decode(ids) == "<|im_start|>Hi<|im_end|>"
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "Hi"
+    assert "".join(tokenizer.decode_stream(ids, skip_special_tokens=True)) == "Hi"
+
+
+@pytest.mark.parametrize("bad", [-1, 49152])
+def test_ids_outside_the_vocabulary_are_named(tokenizer, bad):
+    with pytest.raises(ValueError, match=str(bad)):
+        tokenizer.decode([1, bad])
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_streamed_text_equals_the_whole(tokenizer, text):
+    ids = tokenizer.encode(text)
+    pieces = list(tokenizer.decode_stream(iter(ids)))
+    assert "".join(pieces) == text
+    assert "" not in pieces
+
+
+def test_streaming_never_shows_half_a_character(tokenizer):
+    text = "👩‍🚀 and 日本"
+    ids = tokenizer.encode(text)
+    assert any("\ufffd" in tokenizer.decode([i]) for i in ids)  # some tokens are half a character
+    shown = ""
+    for piece in tokenizer.decode_stream(ids):
+        shown += piece
+        assert text.startswith(shown)
+
+
+def test_streaming_any_ids_equals_the_whole(tokenizer):
+    """Random ids hold broken UTF-8 everywhere: in the middle, repeated, and at the end."""
+    rng = random.Random(0)
+    broken = [i for i in range(2000) if "\ufffd" in tokenizer.decode([i])]
+    assert len(broken) > 50
+    for _ in range(300):
+        ids = [rng.choice([rng.choice(broken), rng.randrange(49152)]) for _ in range(12)]
+        assert "".join(tokenizer.decode_stream(ids)) == tokenizer.decode(ids)
+
+
+def test_streaming_is_prompt(tokenizer):
+    """A piece comes out before the next id is asked for."""
+    asked = []
+
+    def ids():
+        for i in tokenizer.encode("The capital of France"):
+            asked.append(i)
+            yield i
+
+    stream = tokenizer.decode_stream(ids())
+    assert next(stream) == "The"
+    assert len(asked) == 1
+
+
+def test_labels(tokenizer):
+    ids = tokenizer.encode("The capital: Paris\n")
+    assert tokenizer.tokens(ids) == ["The", " capital", ":", " Paris", "\\n"]
+    halves = tokenizer.tokens(tokenizer.encode("\U000f0000"))
+    assert "".join(halves) == "<0xF3><0xB0><0x80><0x80>"
+    assert tokenizer.tokens([2]) == ["<|im_end|>"]
+    assert all(label.isprintable() for label in tokenizer.tokens(range(49152)))
+
+
+DEFAULT_SYSTEM = (
+    "<|im_start|>system\n"
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+)
+
+
+def test_chat_template(tokenizer):
+    chat = [{"role": "user", "content": "Hi!"}]
+    asked = "<|im_start|>user\nHi!<|im_end|>\n"
+    assert (
+        tokenizer.apply_chat_template(chat, add_generation_prompt=False) == DEFAULT_SYSTEM + asked
+    )
+    opened = tokenizer.apply_chat_template(chat)
+    assert opened == DEFAULT_SYSTEM + asked + "<|im_start|>assistant\n"
+    own = [{"role": "system", "content": "Be brief."}, *chat]
+    text = "<|im_start|>system\nBe brief.<|im_end|>\n" + asked + "<|im_start|>assistant\n"
+    assert tokenizer.apply_chat_template(own) == text
+
+
+def test_chat_ids_hold_no_second_bos(tokenizer):
+    chat = [{"role": "user", "content": "Hi!"}]
+    ids = tokenizer.encode_chat(chat)
+    assert ids[:2] == [1, 9690]  # <|im_start|>, system
+    assert ids.count(1) == 3
+    assert tokenizer.decode(ids) == tokenizer.apply_chat_template(chat)
+
+
+@pytest.mark.parametrize("chat", [["Hi!"], [{"role": "user"}], [{"role": "user", "content": 3}]])
+def test_what_is_no_message_is_refused(tokenizer, chat):
+    with pytest.raises(ValueError, match="not a message"):
+        tokenizer.apply_chat_template(chat)
+
+
+def with_template(tokenizer: Tokenizer, template: str | None) -> Tokenizer:
+    return Tokenizer(tokenizer._backend, eos_token_ids=[2], chat_template=template)
+
+
+def test_templates_run_in_a_sandbox(tokenizer):
+    chat = [{"role": "user", "content": "Hi!"}]
+    for template in (
+        "{{ messages.__class__.__mro__ }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception('roles must alternate') }}",
+        "{% if %}",
+    ):
+        with pytest.raises(ValueError, match="refused"):
+            with_template(tokenizer, template).apply_chat_template(chat)
+    with pytest.raises(ValueError, match="no chat template"):
+        with_template(tokenizer, None).apply_chat_template(chat)
+    assert with_template(tokenizer, "{{ eos_token }}").apply_chat_template(chat) == "<|im_end|>"
+
+
+def metadata(**changes):
+    values = {
+        "model": "gpt2",
+        "pre": "smollm",
+        "tokens": ["<|endoftext|>", "a", "b", "ab"],
+        "token_type": [3, 1, 1, 1],
+        "merges": ["a b"],
+        "eos_token_id": 0,
+    } | changes
+    return {f"tokenizer.ggml.{key}": value for key, value in values.items() if value is not None}
+
+
+def test_a_tokenizer_from_metadata():
+    tokenizer = Tokenizer.from_gguf_metadata(metadata())
+    assert tokenizer.encode("abba<|endoftext|>") == [3, 2, 1, 0]
+    assert tokenizer.eos_token_ids == (0,)
+    assert tokenizer.bos_token_id is None
+    with pytest.raises(ValueError, match=r"U\+0063"):
+        tokenizer.encode("abc")
+
+
+def test_what_a_file_without_a_known_tokenizer_gives():
+    assert Tokenizer.from_gguf_metadata({}) is None
+    with pytest.warns(UserWarning, match="'llama'"):
+        assert Tokenizer.from_gguf_metadata(metadata(model="llama")) is None
+    with pytest.warns(UserWarning, match="'other'"):
+        assert Tokenizer.from_gguf_metadata(metadata(pre="other")) is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"merges": ["a z"]}, {"merges": ["a b c"]}, {"tokens": ["a", "a", "b", "ab"]}]
+)
+def test_damaged_tables_are_refused(changes):
+    with pytest.raises(CheckpointError, match="damaged"):
+        Tokenizer.from_gguf_metadata(metadata(**changes))
+
+
+def test_a_folder_tokenizer(tokenizer, tmp_path):
+    assert Tokenizer.from_folder(tmp_path) is None
+    tokenizer.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": {"content": "<|im_end|>"}, "bos_token": "<|im_start|>"})
+    )
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    read = Tokenizer.from_folder(tmp_path)
+    assert (read.bos_token_id, read.eos_token_ids, read.pad_token_id) == (1, (2,), None)
+    assert read.apply_chat_template([{"role": "user", "content": "x"}]) == "x"
+    assert read.encode("12 Paris<|im_end|>") == tokenizer.encode("12 Paris<|im_end|>")
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
+    assert Tokenizer.from_folder(tmp_path).eos_token_ids == (2, 0)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        Tokenizer.from_folder(tmp_path)
