@@ -18,12 +18,12 @@ def check_copy(folder: Path | None = None) -> bool:
     """Say so when the notebook in `folder` imports another copy of the package than its own.
 
     A kernel starts in the folder of its notebook, so `folder` is the working directory unless
-    given. Returns True, and prints nothing, when the package in use lies beside that folder.
+    given. Returns True, and prints nothing, in the `notebooks` folder beside the package in use.
     """
     folder = (folder or Path.cwd()).resolve()
-    if folder.parent == ROOT:
+    if folder == ROOT / "notebooks":
         return True
-    if (folder.parent / "llm_course" / "__init__.py").exists():
+    if folder.parent != ROOT and (folder.parent / "llm_course" / "__init__.py").exists():
         print(
             f"This notebook imports llm_course from {ROOT}, not from the copy beside it.\n"
             f"Run `python -m pip install -e .` in {folder.parent}, then restart the kernel."
