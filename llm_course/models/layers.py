@@ -1,15 +1,15 @@
-"""Exported from notebooks/01_rmsnorm.ipynb; edit there."""
-
-__all__ = ["RMSNorm", "MLP"]
-
-
+# Exported from notebooks/01_rmsnorm.ipynb; edit there, then run its last cell.
 """The two position-wise layers of a decoder: RMSNorm and the SwiGLU MLP."""
+
+from __future__ import annotations
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from llm_course.types import HiddenStates
+
+__all__ = ["RMSNorm", "MLP"]
 
 
 class RMSNorm(nn.Module):
