@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from notebook_tools import code, read
-
 from llm_course.authoring.normal_form import RULES
 from llm_course.authoring.refresh import refresh
+from tests.notebook_tools import code, read
 
 MAX_CELLS = 90
 MAX_LINES, LONG_LINES = 22, 15

@@ -6,10 +6,20 @@ import shutil
 from pathlib import Path
 
 import pytest
-from notebook_tools import EXPORT_CELL, NOTEBOOKS, ROOT, code, find, make_repo, read, run, write
 
 from llm_course.authoring.export import Module, collect, export_all, unsaved_cells
 from llm_course.authoring.sources import ExportError
+from tests.notebook_tools import (
+    EXPORT_CELL,
+    NOTEBOOKS,
+    ROOT,
+    code,
+    find,
+    make_repo,
+    read,
+    run,
+    write,
+)
 
 CHAPTERS = {
     "models.layers": "01_rmsnorm",

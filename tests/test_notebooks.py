@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import notebook_rules as rules
 import pytest
-from notebook_tools import (
+
+from llm_course.authoring.normal_form import normal_form
+from tests import notebook_rules as rules
+from tests.notebook_tools import (
     CELLS,
     CURVE_CELL,
     EXPORT_CELL,
@@ -22,8 +24,6 @@ from notebook_tools import (
     tiny_notebook,
     write,
 )
-
-from llm_course.authoring.normal_form import normal_form
 
 # (notebook, first line) of the cells whose output is not compared: measured times, and no others.
 UNCOMPARED: set[tuple[str, str]] = set()
