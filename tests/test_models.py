@@ -112,6 +112,10 @@ def test_rope_table_grows_and_stays():
     for grown, right in zip(rope.cos_sin(positions), full.cos_sin(positions), strict=True):
         assert torch.equal(grown, right)
     assert len(rope._cos) == 51
+    for grown, right in zip(
+        rope.cos_sin(torch.tensor([[51]])), full.cos_sin(torch.tensor([[51]])), strict=True
+    ):
+        assert torch.equal(grown, right)  # one past the end
 
 
 def test_rope_refuses_negative_positions_and_odd_heads():
@@ -184,6 +188,35 @@ def test_padded_rows_equal_the_rows_alone():
         torch.testing.assert_close(model(ids, torch.ones(3, 9)), model(ids))
 
 
+def test_positions_count_real_tokens():
+    """RoPE sees offsets only, so a shifted row gives the same logits: look at the positions."""
+    model, seen = small_model(), []
+    keep = lambda module, args: seen.append(args[2].tolist())  # noqa: E731
+    hook = model.layers[1].self_attn.rotary.register_forward_pre_hook(keep)
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    cache = ListCache()
+    with torch.inference_mode():
+        model(random_ids(2, 4), mask)
+        model(random_ids(2, 3), mask[:, :3], kv_cache=cache)
+        model(random_ids(2, 1), mask, kv_cache=cache)
+        model(random_ids(1, 2), kv_cache=None)
+    hook.remove()
+    assert seen[0] == [[0, 0, 0, 1], [0, 1, 2, 3]]
+    assert seen[2] == [[0, 0, 0], [0, 1, 2]]
+    assert seen[4] == [[1], [3]]
+    assert seen[6] == [[0, 1]]
+
+
+def test_a_layer_alone_continues_at_the_cache_length():
+    torch.manual_seed(0)
+    layer, x, cache = SelfAttention(small_config()), torch.randn(1, 5, 64), ListCache()
+    whole = layer(x)
+    first = layer(x[:, :3], kv_cache=cache)
+    cache.advance(3)
+    rest = layer(x[:, 3:], kv_cache=cache)
+    torch.testing.assert_close(torch.cat([first, rest], dim=1), whole)
+
+
 def test_the_layer_takes_boolean_masks_only():
     with pytest.raises(ValueError, match=r"float32.*mask\.bool\(\)"):
         SelfAttention(small_config())(torch.randn(1, 2, 64), torch.zeros(1, 1, 2, 2))
@@ -213,6 +246,15 @@ def test_cached_equals_uncached(split, padded):
 
 
 # --- the whole model ------------------------------------------------------------------------------
+
+
+def test_the_model_is_its_parts_in_order():
+    model, ids = small_model(), random_ids(1, 6)
+    x = model.embed_tokens(ids)
+    for layer in model.layers:
+        x = x + layer.self_attn(layer.input_layernorm(x))
+        x = x + layer.mlp(layer.post_attention_layernorm(x))
+    torch.testing.assert_close(model(ids), model.lm_head(model.norm(x)))
 
 
 def test_tied_head_is_the_embedding():
