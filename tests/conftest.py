@@ -39,12 +39,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a tiny random Llama GGUF file and returns its path.
 
-    `changes` override the metadata under "llama."; None leaves a key or a tensor out.
+    `changes` override the metadata under "llama."; None leaves a key or a tensor out. `tokenizer` is
+    metadata under its full names.
     """
 
     def write(
         tensors: dict[str, np.ndarray | None] | None = None,
         architecture: str = "llama",
+        tokenizer: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Path:
         metadata = {
@@ -82,6 +84,9 @@ def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
             add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
             if value is not None:
                 add[type(value)](f"llama.{key}", value)
+        for key, value in (tokenizer or {}).items():
+            add = {int: writer.add_uint32, list: writer.add_array, str: writer.add_string}
+            add[type(value)](key, value)
         for name, array in arrays.items():
             if array is not None:
                 writer.add_tensor(name, array.astype(np.float32))

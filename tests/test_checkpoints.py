@@ -298,6 +298,29 @@ def test_gguf_converts_to_a_folder_with_the_same_logits(tiny_gguf, tmp_path):
     assert (direct - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
+def test_conversion_keeps_the_tokenizer(tiny_gguf, tmp_path):
+    path = tiny_gguf(
+        tokenizer={
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "smollm",
+            "tokenizer.ggml.tokens": ["<|endoftext|>", "<|im_end|>", "a", "b", "ab", "1"],
+            "tokenizer.ggml.token_type": [3, 3, 1, 1, 1, 1],
+            "tokenizer.ggml.merges": ["a b"],
+            "tokenizer.ggml.bos_token_id": 0,
+            "tokenizer.ggml.eos_token_id": 1,
+            "tokenizer.ggml.padding_token_id": 0,
+            "tokenizer.chat_template": "{{ messages[0].content }}{{ eos_token }}",
+        }
+    )
+    convert_gguf(path, tmp_path / "converted")
+    for source in (path, tmp_path / "converted"):
+        tokenizer = load_pretrained(source, CPU)[1]
+        assert (tokenizer.bos_token_id, tokenizer.pad_token_id) == (0, 0)
+        assert tokenizer.eos_token_ids == (1, 0)
+        assert tokenizer.encode("ab11<|im_end|>ba") == [4, 5, 5, 1, 3, 2]
+        assert tokenizer.encode_chat([{"role": "user", "content": "ba"}]) == [3, 2, 1]
+
+
 def test_gguf_with_its_own_head(tiny_gguf, tmp_path):
     path = tiny_gguf({"output.weight": np.full((40, 32), 0.5)})
     model, tokenizer = load_pretrained(path, CPU)

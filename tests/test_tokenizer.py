@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_course.checkpoints import CheckpointError, Tokenizer
+from llm_course.checkpoints import CheckpointError, Tokenizer, read_gguf
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "data" / "smollm2_tokenizer_reference.json").read_text("utf-8")
@@ -35,7 +35,15 @@ def tokenizer(smollm2) -> Tokenizer:
     return smollm2[1]
 
 
-def test_all_reference_strings(tokenizer):
+@pytest.fixture(scope="module")
+def built(smollm2_gguf) -> Tokenizer:
+    """The tokenizer as built from the GGUF file, not as read back from the cache."""
+    return read_gguf(smollm2_gguf).tokenizer
+
+
+@pytest.mark.parametrize("source", ["tokenizer", "built"])
+def test_all_reference_strings(source, request):
+    tokenizer = request.getfixturevalue(source)
     assert len(REFERENCE) == 1536
     wrong = [text for text, ids in REFERENCE if tokenizer.encode(text) != ids]
     assert wrong == []
@@ -98,7 +106,9 @@ def test_special_tokens_can_be_taken_as_plain_text(tokenizer):
     assert tokenizer.encode("<|im_end|>") == [2]  # the first form is not changed by the second
 
 
-def test_ids_that_frame_a_text(tokenizer):
+@pytest.mark.parametrize("source", ["tokenizer", "built"])
+def test_ids_that_frame_a_text(source, request):
+    tokenizer = request.getfixturevalue(source)
     assert (tokenizer.bos_token_id, tokenizer.pad_token_id) == (1, 2)
     assert tokenizer.eos_token_ids == (2, 0)
     assert tokenizer.vocab_size == 49152
