@@ -1,15 +1,7 @@
-"""Exported from notebooks/04_decoder.ipynb; edit there."""
-
-__all__ = [
-    "DecoderLayer",
-    "DecoderOnlyModel",
-    "expand_mask",
-    "resolve_device",
-    "build_decoder_only_model",
-]
-
-
+# Exported from notebooks/04_decoder.ipynb; edit there, then run its last cell.
 """The whole network: decoder layers between an embedding table and the output head."""
+
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +11,14 @@ from llm_course.models.attention import SelfAttention, causal_mask
 from llm_course.models.layers import MLP, RMSNorm
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.types import HiddenStates, KVCache, Logits, TokenIds
+
+__all__ = [
+    "DecoderLayer",
+    "expand_mask",
+    "DecoderOnlyModel",
+    "resolve_device",
+    "build_decoder_only_model",
+]
 
 
 class DecoderLayer(nn.Module):
@@ -50,6 +50,24 @@ class DecoderLayer(nn.Module):
         )
         normed = self.post_attention_layernorm(hidden_states)
         return hidden_states + self.mlp(normed)
+
+
+def expand_mask(
+    attention_mask: Tensor | None, num_queries: int, device: torch.device
+) -> tuple[Tensor | None, Tensor | None]:
+    """Combine a padding mask [B, K] with causality, and count positions by its real tokens.
+
+    Returns (mask [B, 1, Q, K] boolean, position_ids [B, Q]) for the last Q of the K tokens, or
+    (None, None) when nothing is padded, so that the causal fast path stays open.
+    """
+    if attention_mask is None:
+        return None, None
+    real = attention_mask.to(device).bool()  # [B, K]
+    if real.all():
+        return None, None
+    position_ids = (real.long().cumsum(dim=-1) - 1).clamp(min=0)  # the first real token is at 0
+    causal = causal_mask(num_queries, real.shape[1], device)  # [1, 1, Q, K]
+    return causal & real[:, None, None, :], position_ids[:, -num_queries:]
 
 
 class DecoderOnlyModel(nn.Module):
@@ -130,24 +148,6 @@ class DecoderOnlyModel(nn.Module):
                 f"attention_mask has shape {list(attention_mask.shape)}: must be {expected}, "
                 f"one entry for each of the {past} cached and {input_ids.shape[1]} new tokens"
             )
-
-
-def expand_mask(
-    attention_mask: Tensor | None, num_queries: int, device: torch.device
-) -> tuple[Tensor | None, Tensor | None]:
-    """Combine a padding mask [B, K] with causality, and count positions by its real tokens.
-
-    Returns (mask [B, 1, Q, K] boolean, position_ids [B, Q]) for the last Q of the K tokens, or
-    (None, None) when nothing is padded, so that the causal fast path stays open.
-    """
-    if attention_mask is None:
-        return None, None
-    real = attention_mask.to(device).bool()  # [B, K]
-    if real.all():
-        return None, None
-    position_ids = (real.long().cumsum(dim=-1) - 1).clamp(min=0)  # the first real token is at 0
-    causal = causal_mask(num_queries, real.shape[1], device)  # [1, 1, Q, K]
-    return causal & real[:, None, None, :], position_ids[:, -num_queries:]
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,0 +1,225 @@
+"""Figures of notebook 04: the residual stream, masks, the logit lens, parameters by part.
+
+Each function takes arrays or tensors and returns a Figure. What is drawn is what is passed in, except
+where a docstring says otherwise, so a test of the arrays is a test of the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+
+from llm_course.viz.style import (
+    BLUE,
+    CYCLE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SEQUENTIAL,
+    SKY,
+    numpy,
+    subplots,
+)
+
+PART_COLORS = {
+    "embedding": BLUE,
+    "attention": ORANGE,
+    "MLP": GREEN,
+    "norms": GREY,
+    "output head": PURPLE,
+}
+
+
+def label(token: str, width: int = 12) -> str:
+    """A token as a tick label: spaces shown as ␣, long names cut, no accidental TeX."""
+    text = token.replace(" ", "␣").replace("$", r"\$")
+    if len(token) == 1 and not token.isalnum():
+        text = f"“{text}”"  # a lone comma would be overlooked
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def next_words(tokens: Sequence[str], probs: object, prompt: str) -> Figure:
+    """The likeliest next tokens, best on top. probs [n], in the order of the tokens."""
+    probs = numpy(probs)
+    fig, ax = subplots(width=7.0, height=0.9 + 0.27 * len(tokens))
+    rows = np.arange(len(tokens))
+    ax.barh(rows, probs, color=[ORANGE] + [BLUE] * (len(tokens) - 1))
+    for row, p in zip(rows, probs, strict=True):
+        ax.text(p + 0.01, row, f"{p:.3f}", va="center", fontsize=9)
+    ax.set_yticks(rows, [label(token) for token in tokens])
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="probability", title=f"After “{prompt}”")
+    return fig
+
+
+def _mark_layers(ax: Axes, count: int) -> np.ndarray:
+    """Label the x axis "after layer …", with the embedding at −1; return the count x positions."""
+    ticks = [-1, *range(5, count - 1, 5), count - 2]
+    ax.set_xticks(ticks, ["emb.", *(str(n) for n in ticks[1:])])
+    ax.set_xlabel("after layer")
+    return np.arange(-1, count - 1)
+
+
+def stream_norms(norms: object, tokens: Sequence[str]) -> Figure:
+    """Length of the residual stream's vectors. norms [layers + 1, S]: after the embedding, layer 0, …"""
+    norms = numpy(norms)
+    fig, ax = subplots(width=8.0, height=3.6)
+    shades = [ORANGE, BLUE, SKY, GREEN, PURPLE, GREY]
+    x = _mark_layers(ax, len(norms))
+    for s, token in enumerate(tokens):
+        ax.plot(x, norms[:, s], color=shades[min(s, 5)], linewidth=2.4 if s == 0 else 1.3)
+        ax.plot([], [], color=shades[min(s, 5)], label=f"{s}: {label(token)}")
+    ax.set(yscale="log", ylabel="norm of the vector", title="The residual stream grows")
+    ax.legend(title="position: token", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
+
+
+def additions(attention: object, mlp: object) -> Figure:
+    """How long each addition is, relative to the stream it is added to. Both [layers]."""
+    fig, ax = subplots(width=8.0, height=3.2)
+    layers = np.arange(len(numpy(attention)))
+    ax.plot(layers, numpy(attention), "o-", color=ORANGE, markersize=4, label="attention adds")
+    ax.plot(layers, numpy(mlp), "s-", color=BLUE, markersize=4, label="MLP adds")
+    ax.axhline(1.0, color=GREY, linestyle=":", linewidth=1)
+    ax.text(layers[-1], 1.1, "as long as the stream itself", ha="right", fontsize=9, color=GREY)
+    ax.set(yscale="log", xlabel="layer", ylabel="‖addition‖ / ‖stream‖")
+    ax.set(title="Each layer adds a little, the first one almost everything")
+    ax.legend()
+    return fig
+
+
+def channel_writes(added: object, channel: int) -> Figure:
+    """What each layer adds to one channel of the first token. added [layers], signed."""
+    added = numpy(added)
+    fig, axes = subplots(2, 1, width=8.0, height=4.4, sharex=True)
+    axes[0].bar(np.arange(len(added)), added, color=np.where(added > 0, ORANGE, BLUE))
+    axes[0].axhline(0, color=GREY, linewidth=0.8)
+    axes[0].set(ylabel="added by the layer", title=f"Channel {channel}, first token")
+    axes[1].step(np.arange(len(added)), added.cumsum(), where="mid", color=RED)
+    axes[1].set(xlabel="layer", ylabel="total so far")
+    return fig
+
+
+def masks(real: object, causal: object, both: object) -> Figure:
+    """Three boolean masks [Q, K] side by side; blue: may attend."""
+    fig, axes = subplots(1, 3, width=8.0, height=3.0)
+    titles = ("key is a real token", "and key is not later", "= may attend")
+    for ax, mask, title in zip(axes, (real, causal, both), titles, strict=True):
+        mask = numpy(mask).astype(float)
+        ax.imshow(mask, cmap=ListedColormap(["white", BLUE]), vmin=0, vmax=1)
+        ax.set_xticks(np.arange(mask.shape[1] + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(mask.shape[0] + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color=GREY, linewidth=0.6)
+        ax.tick_params(which="minor", length=0)
+        ax.set(xticks=range(0, mask.shape[1], 4), yticks=range(0, mask.shape[0], 4), title=title)
+        ax.set(xlabel="key column")
+    axes[0].set_ylabel("query row")
+    return fig
+
+
+def influence(change: object, tokens: Sequence[str]) -> Figure:
+    """change [S, S]: row j, column i = how far logits at i move when token j is replaced. 0 is white."""
+    change = numpy(change)
+    size = len(tokens)
+    fig, ax = subplots(width=6.4, height=4.6)
+    seen = np.ma.masked_less(change, 1e-3)
+    image = ax.imshow(seen, cmap=SEQUENTIAL, norm=LogNorm(vmin=1.0, vmax=float(change.max())))
+    for j, i in np.argwhere(~np.ma.getmaskarray(seen)):
+        dark = seen.data[j, i] < 8
+        text = f"{change[j, i]:.0f}"
+        ax.text(i, j, text, ha="center", va="center", fontsize=9, color="white" if dark else "k")
+    names = [label(token) for token in tokens]
+    ax.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(size), names)
+    ax.set(xlabel="logits after this token …", ylabel="… when this token is replaced")
+    ax.set_title("Largest change of a logit (white: none)")
+    fig.colorbar(image, ax=ax, shrink=0.8)
+    return fig
+
+
+def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Shares of the parameters by part, one bar a model. models: name -> {part: count}."""
+    fig, ax = subplots(width=9.0, height=1.1 + 0.9 * len(models))
+    names = list(models)
+    for row, name in enumerate(names):
+        total, left = sum(models[name].values()), 0.0
+        for part, count in models[name].items():
+            share = count / total
+            ax.barh(row, share, left=left, color=PART_COLORS[part], height=0.62, edgecolor="white")
+            if share > 0.06:
+                text = f"{count / 1e6:.1f} M\n{share:.0%}"
+                color = "white" if part in ("embedding", "MLP") else "black"
+                ax.text(left + share / 2, row, text, ha="center", va="center", color=color)
+            left += share
+    for part, color in PART_COLORS.items():
+        ax.barh(0, 0, color=color, label=part)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="share of all parameters", title="Where the parameters are")
+    ax.legend(ncols=len(PART_COLORS), loc="upper center", bbox_to_anchor=(0.5, -0.32))
+    return fig
+
+
+def lens_curves(ranks: Mapping[str, object], probs: Mapping[str, object]) -> Figure:
+    """Rank (1 is first) and probability of the final answer after each layer, one line a prompt."""
+    fig, axes = subplots(1, 2, width=9.0, height=3.8)
+    styles = ("o-", "s-", "^-", "d-")
+    for n, name in enumerate(ranks):
+        look = {"color": CYCLE[n], "markersize": 3.5, "linewidth": 1.3, "label": name}
+        x = np.arange(-1, len(numpy(ranks[name])) - 1)
+        axes[0].plot(x, numpy(ranks[name]), styles[n], **look)
+        axes[1].plot(x, numpy(probs[name]), styles[n], **look)
+    axes[0].set(yscale="log", ylabel="rank of the final answer (1 is first)")
+    axes[0].invert_yaxis()
+    axes[1].set(ylabel="its probability", ylim=(-0.02, 1.02))
+    for ax in axes:
+        _mark_layers(ax, len(x))
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper left", ncols=1)
+    return fig
+
+
+def word_race(start: float, attention: object, mlp: object, winner: str, loser: str) -> Figure:
+    """Who moves the logit of one word above another's. start: the embedding's share; both [layers]."""
+    attention, mlp = numpy(attention), numpy(mlp)
+    fig, axes = subplots(2, 1, width=8.5, height=4.8, sharex=True)
+    layers = np.arange(len(mlp))
+    axes[0].bar(layers - 0.2, attention, 0.4, color=ORANGE, label="attention")
+    axes[0].bar(layers + 0.2, mlp, 0.4, color=BLUE, label="MLP")
+    axes[0].set(ylabel="added by the part", title=f"Logit of {label(winner)} minus {label(loser)}")
+    axes[0].legend(loc="upper left")
+    axes[1].plot(layers, start + (attention + mlp).cumsum(), "o-", color=RED, markersize=4)
+    axes[1].set(xlabel="layer", ylabel="sum so far")
+    for ax in axes:
+        ax.axhline(0, color=GREY, linewidth=0.8)
+    return fig
+
+
+def lens_grid(top: Sequence[Sequence[str]], probs: object, tokens: Sequence[str]) -> Figure:
+    """The top token after each layer (rows, the last on top) and each position; colour: its probability.
+
+    top [layers + 1][S] labels, probs [layers + 1, S].
+    """
+    probs = numpy(probs)
+    rows, cols = probs.shape
+    fig, ax = subplots(width=min(9.0, 2.0 + 1.25 * cols), height=1.0 + 0.235 * rows)
+    image = ax.imshow(probs, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto", origin="lower")
+    for row in range(rows):
+        for col in range(cols):
+            _cell_text(ax, col, row, label(top[row][col], 11), probs[row, col])
+    ax.set_xticks(range(cols), [label(token) for token in tokens])
+    ax.set_yticks(range(rows), ["embedding", *(f"layer {n}" for n in range(rows - 1))], fontsize=8)
+    ax.set(xlabel="after this token", title="The next token, if the network stopped here")
+    fig.colorbar(image, ax=ax, label="probability of the token shown", shrink=0.6)
+    return fig
+
+
+def _cell_text(ax: Axes, x: int, y: int, text: str, probability: float) -> None:
+    color = "white" if probability < 0.6 else "black"
+    ax.text(x, y, text, ha="center", va="center", fontsize=8, color=color)
