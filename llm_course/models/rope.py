@@ -1,12 +1,12 @@
-"""Exported from notebooks/02_rope.ipynb; edit there."""
-
-__all__ = ["apply_rotary", "RotaryEmbedding"]
-
-
+# Exported from notebooks/02_rope.ipynb; edit there, then run its last cell.
 """Rotary position embedding on adjacent pairs of channels: (x[0], x[1]), (x[2], x[3]), …"""
+
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+__all__ = ["apply_rotary", "RotaryEmbedding"]
 
 
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
