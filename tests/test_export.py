@@ -206,6 +206,21 @@ def test_the_last_cell_notices_what_was_run_but_not_saved(repo: Path) -> None:
     assert later.endswith("matches this notebook (1 cell).\n")
 
 
+def test_the_last_cell_says_why_it_refuses(repo: Path) -> None:
+    before = module(repo).read_bytes()
+    edit(repo, "return math.sqrt(x)", "return np.sqrt(x)")
+    out = in_kernel(repo)
+    assert out.startswith("Not exported, the package stays as it was: ")
+    assert "F821" in out
+    edit(repo, "return np.sqrt(x)", "return math.sqrt(x) + 0")
+    copy = repo / "notebooks" / "01_tiny-Copy1.ipynb"
+    shutil.copy(repo / "notebooks" / "01_tiny.ipynb", copy)
+    assert "01_tiny-Copy1.ipynb exports models.tiny too" in in_kernel(repo)
+    assert module(repo).read_bytes() == before
+    copy.unlink()
+    assert "matches this notebook" in in_kernel(repo)
+
+
 def test_unsaved_cells_are_named_by_what_they_define(repo: Path) -> None:
     path = repo / "notebooks" / "01_tiny.ipynb"
     assert unsaved_cells(path, ["", EXPORT_CELL, "print(1)", "#| export models.tiny\ndef ("]) == []

@@ -155,24 +155,39 @@ def export_notebook(name: str) -> None:
     if not verifying() and (names := unsaved_cells(path, _history())):
         print(f"Not saved yet: {', '.join(names)}. Save the notebook, then run this cell again.")
         return
+    try:
+        _export_saved(path)
+    except ExportError as error:
+        if verifying():
+            raise
+        print(f"Not exported, the package stays as it was: {error}")
+
+
+def _export_saved(path: Path) -> None:
     cells = marked_cells(path)
     for target in dict.fromkeys(target for target, _ in cells):
-        module = Module(target, name, [source for t, source in cells if t == target])
+        module = Module(target, path.stem, [source for t, source in cells if t == target])
         text = module.render(ROOT)
         if not module.is_current(ROOT, text):
             if verifying():
                 raise ExportError(f"{module.file} differs from this notebook; export it first")
-            _write_from_notebook(module, text)
-        cells_word = "1 cell" if len(module.cells) == 1 else f"{len(module.cells)} cells"
-        print(f"{module.file} matches this notebook ({cells_word}).")
+            _refuse_second_home(module)
+            install(text, ROOT, module.file)
+            print(f"[export] {module.file} was written just now.")
+            if f"llm_course.{target}" in sys.modules:
+                print(f"[export] Restart the kernel: it still holds the old llm_course.{target}.")
+        count = "1 cell" if len(module.cells) == 1 else f"{len(module.cells)} cells"
+        print(f"{module.file} matches this notebook ({count}).")
 
 
-def _write_from_notebook(module: Module, text: str) -> None:
-    collect(ROOT / "notebooks")  # another notebook must not export the same module
-    install(text, ROOT, module.file)
-    print(f"[export] {module.file} was written just now.")
-    if f"llm_course.{module.name}" in sys.modules:
-        print(f"[export] Restart the kernel: it still holds the old llm_course.{module.name}.")
+def _refuse_second_home(module: Module) -> None:
+    for other in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        try:
+            targets = {target for target, _ in marked_cells(other)}
+        except ExportError:
+            continue  # a notebook that exports nothing does not stand in the way
+        if module.name in targets and other.stem != module.notebook:
+            raise ExportError(f"{other.name} exports {module.name} too")
 
 
 def _history() -> list[str]:
