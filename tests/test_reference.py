@@ -58,8 +58,8 @@ def test_greedy_text_equals_the_recorded(smollm2, prompt):
 
 def test_one_prompt_recomputed_by_transformers(smollm2, smollm2_gguf):
     """All logits of one prompt, live: `transformers` dequantizes and permutes the file by itself."""
-    from make_reference import load_transformers
-    from make_reference import logits_of as their_logits_of
+    from tests.make_reference import load_transformers
+    from tests.make_reference import logits_of as their_logits_of
 
     prompt = PROMPTS[3]
     expected = their_logits_of(load_transformers(smollm2_gguf), prompt["ids"])
