@@ -1,9 +1,7 @@
-"""Exported from notebooks/03_attention_gqa.ipynb; edit there."""
-
-__all__ = ["causal_mask", "attention_weights", "SelfAttention", "capture_attention"]
-
-
+# Exported from notebooks/03_attention_gqa.ipynb; edit there, then run its last cell.
 """Causal self-attention with grouped key/value heads, and a way to look at its weights."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
@@ -16,6 +14,8 @@ from torch.nn import functional as F
 from llm_course.config import ModelConfig
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.types import HiddenStates, KVCache
+
+__all__ = ["causal_mask", "attention_weights", "SelfAttention", "capture_attention"]
 
 
 def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:

@@ -1,0 +1,202 @@
+"""Figures of chapter 03: attention maps, all heads of a layer, who shares keys, the sink, the scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import FancyBboxPatch
+
+from llm_course.viz.style import (
+    BLUE,
+    CYCLE,
+    DIVERGING,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    SEQUENTIAL,
+    numpy,
+    subplots,
+)
+
+MASKED = "#D9D9D9"  # grey, in neither colour map: a score that the mask removed
+
+
+def visible(token: str) -> str:
+    """A token as an axis label: one line, and a mark where there would be nothing to see."""
+    return token.replace("\n", "⏎").strip() or "␣"
+
+
+def _heat(ax: Axes, values: Any, tokens: Sequence[str], **options: Any) -> AxesImage:
+    """One map: rows are queries, columns are keys. Minus infinity is drawn grey."""
+    values = numpy(values)
+    shown = np.ma.masked_where(~np.isfinite(values), values)
+    image = ax.imshow(shown, **options)
+    ax.set_facecolor(MASKED)
+    labels = [visible(token) for token in tokens]
+    ax.set_xticks(range(values.shape[1]), labels[: values.shape[1]], rotation=90)
+    ax.set_yticks(range(values.shape[0]), labels[-values.shape[0] :])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return image
+
+
+def mask_stages(scores: Any, masked: Any, weights: Any, tokens: Sequence[str]) -> Figure:
+    """The same map three times, each [S, S]: scores, scores after the mask, weights after softmax.
+
+    The two maps of scores share one signed colour scale; a removed score (minus infinity) is grey.
+    """
+    scores, masked, weights = numpy(scores), numpy(masked), numpy(weights)
+    limit = float(np.abs(scores[np.isfinite(scores)]).max())
+    signed = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit}
+    fig, axes = subplots(1, 3, width=9.6, height=4.0, sharey=True)
+    _heat(axes[0], scores, tokens, **signed)
+    image = _heat(axes[1], masked, tokens, **signed)
+    fig.colorbar(image, ax=axes[:2], location="bottom", shrink=0.5, label="score, q·k / √D")
+    image = _heat(axes[2], weights, tokens, cmap=SEQUENTIAL, vmin=0, vmax=1)
+    fig.colorbar(image, ax=axes[2], location="bottom", shrink=0.9, label="weight")
+    for ax, title in zip(axes, ("1  scores", "2  after the mask", "3  after softmax"), strict=True):
+        ax.set_title(title)
+    axes[0].set_ylabel("query: the token that reads")
+    axes[1].set_xlabel("key: the token that is read")
+    return fig
+
+
+def attention_map(weights: Any, tokens: Sequence[str], title: str = "") -> Figure:
+    """One head's weights [Q, K], with the larger ones written into their squares."""
+    weights = numpy(weights)
+    size = 2.2 + 0.34 * weights.shape[1]
+    fig, ax = subplots(width=size + 0.9, height=size)
+    image = _heat(ax, weights, tokens, cmap=SEQUENTIAL, vmin=0, vmax=1)
+    fig.colorbar(image, ax=ax, shrink=0.8, label="weight")
+    for i, j in np.argwhere(weights >= 0.095):
+        color = "black" if weights[i, j] > 0.6 else "white"
+        text = f"{weights[i, j]:.1f}".lstrip("0")
+        ax.text(j, i, text, ha="center", va="center", fontsize=7.5, color=color)
+    ax.set_title(title)
+    ax.set(xlabel="key: the token that is read", ylabel="query: the token that reads")
+    return fig
+
+
+def head_grid(weights: Any, tokens: Sequence[str], num_kv_heads: int, title: str = "") -> Figure:
+    """All heads of one layer, weights [H, Q, K]: a row of the grid for each key/value head."""
+    weights = numpy(weights)
+    group = len(weights) // num_kv_heads
+    height = 0.8 + 2.6 * num_kv_heads
+    fig, axes = subplots(
+        num_kv_heads, group, height=height, width=9.0, sharex=True, sharey=True, squeeze=False
+    )
+    for head, ax in enumerate(axes.flat):
+        image = _heat(ax, weights[head], tokens, cmap=SEQUENTIAL, vmin=0, vmax=1)
+        ax.set_title(f"query head {head}", fontsize=10)
+        ax.tick_params(labelsize=8)
+    for row, ax in enumerate(axes[:, 0]):
+        ax.set_ylabel(f"K/V head {row}", color=CYCLE[row % len(CYCLE)], fontsize=12, weight="bold")
+    fig.colorbar(image, ax=axes, shrink=0.5, label="weight")
+    if title:
+        fig.suptitle(title, fontsize=11)
+    return fig
+
+
+def sharing(kv_head_of: Sequence[int]) -> Figure:
+    """Query heads above, K/V heads below, a line from each query head to the one it reads."""
+    kv_heads = sorted(set(kv_head_of))
+    fig, ax = subplots(height=2.3)
+    middle = {
+        kv: float(np.mean([h for h, g in enumerate(kv_head_of) if g == kv])) for kv in kv_heads
+    }
+    for head, kv in enumerate(kv_head_of):
+        color = CYCLE[kv % len(CYCLE)]
+        ax.plot([head, middle[kv]], [1, 0], color=color, linewidth=1.6, zorder=1)
+        _box(ax, head, 1, f"q {head}", 0.66, color)
+    for kv, x in middle.items():
+        _box(ax, x, 0, f"k {kv}, v {kv}", 1.5, CYCLE[kv % len(CYCLE)])
+    ax.text(-0.65, 1, "query heads", ha="right", va="center")
+    ax.text(-0.65, 0, "K/V heads", ha="right", va="center")
+    ax.set(xlim=(-2.3, len(kv_head_of) - 0.4), ylim=(-0.35, 1.35))
+    ax.axis("off")
+    return fig
+
+
+def _box(ax: Axes, x: float, y: float, label: str, width: float, color: str) -> None:
+    corner, style = (x - width / 2, y - 0.17), "round,pad=0,rounding_size=0.08"
+    ax.add_patch(FancyBboxPatch(corner, width, 0.34, boxstyle=style, fc="white", ec=color, lw=1.6))
+    ax.text(x, y, label, ha="center", va="center", fontsize=9)
+
+
+def cache_growth(tokens: Any, gigabytes: Mapping[str, Any]) -> Figure:
+    """Memory of keys and values against the length of the text, one line for each `gigabytes` entry."""
+    fig, ax = subplots(height=3.0)
+    ends = {"ha": "left", "va": "center", "fontsize": 9}
+    for (name, values), color in zip(gigabytes.items(), (RED, BLUE, GREEN), strict=False):
+        ax.plot(tokens, values, color=color)
+        ax.text(tokens[-1] * 1.01, values[-1], f"{name}: {values[-1]:.2f} GB", color=color, **ends)
+    ax.set(
+        xlabel="tokens of context", ylabel="GB, float32", xlim=(0, tokens[-1] * 1.3), ylim=(0, None)
+    )
+    ax.set_xticks(list(range(0, int(tokens[-1]) + 1, 2048)))
+    return fig
+
+
+def scale_study(dims: Sequence[int], spread: Any, largest: Mapping[str, Any]) -> Figure:
+    """Left: the standard deviation of q·k by head width. Right: the largest softmax weight."""
+    fig, (left, right) = subplots(1, 2, height=3.2)
+    left.plot(dims, np.sqrt(dims), color=GREY, linestyle="--", label="√D")
+    left.plot(dims, spread, "o", color=BLUE, label="measured")
+    left.set(xscale="log", yscale="log", title="standard deviation of q·k")
+    left.set_yticks(np.sqrt(dims), [f"{np.sqrt(d):g}" for d in dims])
+    for (name, values), color in zip(largest.items(), (RED, BLUE), strict=True):
+        right.plot(dims, values, "o-", color=color, label=name)
+    right.set(xscale="log", ylim=(0, 1.05), title="largest of the softmax weights (mean)")
+    for ax in (left, right):
+        ax.set_xticks(dims, [str(d) for d in dims])
+        ax.minorticks_off()
+        ax.set_xlabel("head width D")
+        ax.legend()
+    return fig
+
+
+def sink_by_layer(sink: Any, even: float, value_ratio: Any) -> Figure:
+    """The first token, layer by layer. Above: the weight it draws, `sink` [L, H], one dot a head.
+
+    `even` is what it would draw if every query spread its weight evenly. Below: the length of its
+    value vector against the mean of the other tokens', `value_ratio` [L].
+    """
+    sink, value_ratio = numpy(sink), numpy(value_ratio)
+    layers = np.arange(len(sink))
+    fig, (top, bottom) = subplots(
+        2, 1, height=5.0, sharex=True, gridspec_kw={"height_ratios": [1.5, 1]}
+    )
+    dots = {"s": 14, "color": GREY, "alpha": 0.6, "linewidths": 0}
+    top.scatter(np.repeat(layers, sink.shape[1]), sink.ravel(), label="one head", **dots)
+    top.plot(layers, sink.mean(axis=1), color=ORANGE, linewidth=2, label="mean of the layer")
+    top.axhline(even, color=BLUE, linestyle="--", linewidth=1.2, label="if spread evenly")
+    top.set(ylim=(0, 1.02), ylabel="weight on token 0")
+    bottom.bar(layers, value_ratio, color=ORANGE)
+    bottom.axhline(1, color=GREY, linestyle="--", linewidth=1.2)
+    bottom.set(
+        xlabel="layer", ylabel="length of v, token 0\n÷ other tokens", xlim=(-0.7, len(sink))
+    )
+    top.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
+    return fig
+
+
+def alignments(masks: Mapping[str, Any]) -> Figure:
+    """Boolean masks [Q, K] side by side: blue squares may be read, white ones may not."""
+    fig, axes = subplots(1, len(masks), height=1.9, width=8.0, squeeze=False)
+    for ax, (title, mask) in zip(axes.flat, masks.items(), strict=True):
+        mask = numpy(mask).astype(bool)
+        ax.pcolormesh(mask, cmap="Blues", vmin=0, vmax=1.4, edgecolors=GREY, linewidth=0.8)
+        queries, keys = mask.shape
+        ax.set_xticks(np.arange(keys) + 0.5, [f"k{j}" for j in range(keys)])
+        ax.set_yticks(np.arange(queries) + 0.5, [f"q{keys - queries + i}" for i in range(queries)])
+        ax.invert_yaxis()
+        ax.set(title=title, aspect="equal")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    return fig

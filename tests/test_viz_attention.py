@@ -1,0 +1,175 @@
+"""The arrays behind the figures of chapter 03, and what the attention explorer does when it is moved."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from llm_course.config import ModelConfig
+from llm_course.models import DecoderOnlyModel
+from llm_course.models.attention import SelfAttention, capture_attention, causal_mask
+from llm_course.viz import attention as viz
+from llm_course.widgets.attention import MAX_TOKENS, AttentionExplorer
+
+TOKENS = ["The", " cat", "\n", " "]
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    yield
+    plt.close("all")
+
+
+def weights(heads: int = 1, size: int = 4) -> torch.Tensor:
+    torch.manual_seed(0)
+    scores = torch.randn(heads, size, size)
+    return scores.masked_fill(~causal_mask(size, size, scores.device)[0], -torch.inf).softmax(-1)
+
+
+def drawn(ax) -> np.ndarray:
+    return np.ma.filled(ax.images[0].get_array(), np.nan)
+
+
+def labels(axis) -> list[str]:
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def test_mask_stages_draws_the_same_map_three_times() -> None:
+    scores = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    allowed = causal_mask(4, 4, scores.device)[0, 0]
+    masked = scores.masked_fill(~allowed, -torch.inf)
+    fig = viz.mask_stages(scores, masked, masked.softmax(-1), TOKENS)
+    first, second, third = (drawn(ax) for ax in fig.axes[:3])
+    np.testing.assert_allclose(first, scores)
+    assert np.array_equal(np.isnan(second), ~allowed.numpy())  # removed scores show the grey behind
+    np.testing.assert_allclose(second[allowed], first[allowed])
+    np.testing.assert_allclose(third.sum(axis=1), 1, rtol=1e-6)
+    limits = {ax.images[0].get_clim() for ax in fig.axes[:2]}
+    assert len(limits) == 1  # one colour scale: the eye may compare the two
+    assert labels(fig.axes[0].xaxis) == ["The", "cat", "⏎", "␣"]
+
+
+def test_attention_map_writes_the_larger_weights_into_their_squares() -> None:
+    fig = viz.attention_map(torch.tensor([[1.0, 0.0], [0.93, 0.07]]), TOKENS[:2], "a head")
+    written = {text.get_position(): text.get_text() for text in fig.axes[0].texts}
+    assert written == {(0, 0): "1.0", (0, 1): ".9"}
+    assert labels(fig.axes[0].yaxis) == ["The", "cat"]
+
+
+def test_one_new_query_is_labelled_with_the_last_token() -> None:
+    fig = viz.attention_map(torch.full((1, 4), 0.25), TOKENS)
+    assert labels(fig.axes[0].yaxis) == ["␣"]
+
+
+def test_head_grid_has_a_row_for_each_kv_head() -> None:
+    maps = weights(heads=6)
+    fig = viz.head_grid(maps, TOKENS, num_kv_heads=2)
+    axes = fig.axes[:6]
+    for head, ax in enumerate(axes):
+        np.testing.assert_allclose(drawn(ax), maps[head])
+        assert ax.get_title(loc="left") == f"query head {head}"
+    assert [axes[0].get_ylabel(), axes[3].get_ylabel()] == ["K/V head 0", "K/V head 1"]
+    assert axes[0].get_subplotspec().rowspan.start == 0
+    assert axes[3].get_subplotspec().rowspan.start == 1
+
+
+@pytest.mark.parametrize("reads", [[0, 0, 0, 1, 1, 1], [0, 1, 0, 1]])
+def test_sharing_joins_each_query_head_to_the_head_it_reads(reads: list[int]) -> None:
+    ax = viz.sharing(reads).axes[0]
+    ends = [line.get_xdata() for line in ax.lines]
+    assert [top for top, _ in ends] == list(range(len(reads)))
+    for (_, bottom), kv in zip(ends, reads, strict=True):
+        assert bottom == np.mean([h for h, g in enumerate(reads) if g == kv])
+
+
+def test_cache_growth_and_scale_study_draw_what_they_are_given() -> None:
+    ax = viz.cache_growth([0, 8192], {"nine": [0, 1.13], "three": [0, 0.38]}).axes[0]
+    assert [line.get_ydata()[-1] for line in ax.lines] == [1.13, 0.38]
+    left, right = viz.scale_study([4, 16], [2.1, 3.9], {"a": [0.3, 0.6], "b": [0.2, 0.2]}).axes
+    assert list(left.lines[0].get_ydata()) == [2, 4]
+    assert list(left.lines[1].get_ydata()) == [2.1, 3.9]
+    assert [list(line.get_ydata()) for line in right.lines] == [[0.3, 0.6], [0.2, 0.2]]
+
+
+def test_sink_by_layer_shows_every_head_and_the_mean() -> None:
+    sink = torch.tensor([[0.2, 0.4], [0.6, 1.0]])
+    top, bottom = viz.sink_by_layer(sink, 0.3, torch.tensor([1.5, 0.2])).axes
+    np.testing.assert_allclose(
+        top.collections[0].get_offsets(), [[0, 0.2], [0, 0.4], [1, 0.6], [1, 1.0]], rtol=1e-6
+    )
+    np.testing.assert_allclose(top.lines[0].get_ydata(), [0.3, 0.8], rtol=1e-6)
+    assert set(top.lines[1].get_ydata()) == {0.3}
+    np.testing.assert_allclose([bar.get_height() for bar in bottom.patches], [1.5, 0.2], rtol=1e-6)
+
+
+def test_alignments_numbers_the_queries_as_the_last_positions() -> None:
+    mask = causal_mask(2, 5, torch.device("cpu"))[0, 0]
+    ax = viz.alignments({"bottom right": mask}).axes[0]
+    assert labels(ax.yaxis) == ["q3", "q4"]
+    assert np.array_equal(np.asarray(ax.collections[0].get_array()).reshape(2, 5), mask.numpy())
+
+
+@pytest.fixture
+def model() -> DecoderOnlyModel:
+    torch.manual_seed(0)
+    config = ModelConfig(50, 32, 48, num_layers=3, num_heads=4, num_kv_heads=2)
+    return DecoderOnlyModel(config).eval()
+
+
+@pytest.fixture
+def explorer(model: DecoderOnlyModel) -> AttentionExplorer:
+    tokenizer = SimpleNamespace(
+        encode=lambda text: [len(word) for word in text.split()],
+        tokens=lambda ids: [f"word{i}" for i in ids],
+    )
+    return AttentionExplorer(model, tokenizer, "a cat sat down", 1, 3)
+
+
+def test_the_explorer_shows_the_map_of_its_sliders(
+    explorer: AttentionExplorer, model: DecoderOnlyModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = torch.tensor([[1, 3, 3, 4]])
+    with torch.inference_mode(), capture_attention(model) as maps:
+        model(ids)
+    ax = explorer.figure().axes[0]
+    np.testing.assert_allclose(drawn(ax), maps[1][0, 3], rtol=1e-5)
+    assert ax.get_title(loc="left") == "layer 1, query head 3 (K/V head 1)"
+    before = bytes(explorer.image.value)
+    assert before.startswith(b"\x89PNG")
+    explorer.layer.value = 2
+    explorer.head.value = 0
+    np.testing.assert_allclose(drawn(explorer.figure().axes[0]), maps[2][0, 0], rtol=1e-5)
+    assert bytes(explorer.image.value) != before
+    assert not any("attend" in vars(m) for m in model.modules() if isinstance(m, SelfAttention))
+    assert capsys.readouterr() == ("", "")  # nothing leaks into the cell
+
+
+def test_the_explorer_leaves_no_figure_open(explorer: AttentionExplorer) -> None:
+    opened = plt.get_fignums()
+    explorer.layer.value = 0
+    explorer.sentence.value = "another one"
+    assert plt.get_fignums() == opened
+
+
+def test_the_explorer_takes_another_sentence_and_refuses_what_it_cannot_draw(
+    explorer: AttentionExplorer,
+) -> None:
+    explorer.sentence.value = "the dog"
+    assert drawn(explorer.figure().axes[0]).shape == (2, 2)
+    shown = explorer.image.value
+    for sentence in ("", "word " * (MAX_TOKENS + 1)):
+        explorer.sentence.value = sentence
+        assert f"takes 1 to {MAX_TOKENS}" in explorer.message.value
+        assert explorer.image.value == shown  # the last good picture stays
+    explorer.sentence.value = "a dog"
+    assert explorer.message.value == ""
+
+
+def test_the_controls_wait_for_the_hand_to_stop(explorer: AttentionExplorer) -> None:
+    controls = (explorer.sentence, explorer.layer, explorer.head)
+    assert [c.continuous_update for c in controls] == [False, False, False]
+    assert (explorer.layer.max, explorer.head.max) == (2, 3)
