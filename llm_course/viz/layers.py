@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -80,10 +79,15 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
     )
     values = np.log2(numpy(relative) + 2**-6)
     image = top.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-3, vmax=3)
-    top.set(ylabel="norm, first to last", title="|weight| / median of its norm")
+    top.set(ylabel="norm, first to last", title="|weight| / median of its row")
     bar = fig.colorbar(image, ax=top, ticks=[-3, -2, -1, 0, 1, 2, 3])
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
 
+    for channel in marked:
+        top.annotate(
+            str(channel), (channel, 0), (channel, -5), ha="center", fontsize=9, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "black", "linewidth": 0.8},
+        )  # fmt: skip
     average = numpy(typical)
     bottom.scatter(np.arange(len(average)), average, s=5, color=BLUE, linewidth=0)
     for channel in marked:
@@ -92,7 +96,7 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
             f"  {channel}", (channel, average[channel]), fontsize=9, va="center", ha="left"
         )
     bottom.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
-    bottom.set(yscale="log", xlabel="channel", ylabel="average", ylim=(0.05, 2))
+    bottom.set(yscale="log", xlabel="channel", ylabel="geom. mean", ylim=(0.05, 2))
     bottom.set_yticks([0.1, 1], ["1/10", "1"])
     return fig
 
@@ -124,8 +128,8 @@ def activation_and_gate(
 def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> Figure:
     """Left: where the gate's inputs fall, by layer. Right: how few neurons carry the output.
 
-    gates: label -> values of any shape; shares: label -> [I], the cumulated share of the squared
-    neurons, loudest first.
+    gates: label -> values of any shape; shares: label -> [I], the cumulative share of the squared
+    neurons, loudest first. A label that is in `shares` alone is drawn dotted, as a comparison.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.4)
     bins = np.linspace(-6, 6, 97)
@@ -134,15 +138,14 @@ def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> F
             numpy(values).ravel(), bins, density=True, histtype="step", color=color, label=label
         )
     left.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
-    left.set(xlabel="gate (before SiLU)", ylabel="density", title="most gates sit near or below 0")
+    left.set(xlabel="gate (before SiLU)", ylabel="density", title="where the gates fall")
     left.legend()
     for (label, values), color in zip(shares.items(), CYCLE, strict=False):
-        _share_curve(right, numpy(values), label, color)
+        share = numpy(values)
+        look = {"color": color} if label in gates else {"color": "black", "linestyle": ":"}
+        right.plot(np.arange(1, len(share) + 1), share, label=label, **look)
+    right.axhline(0.9, color=GREY, linewidth=0.8)
     right.set(xlabel="neurons, loudest first", ylabel="share of the sum of squares", ylim=(0, 1.02))
-    right.set_title("few neurons carry most of it")
+    right.set_title("how few neurons hold 90 % (grey line)")
+    right.legend(loc="lower right")
     return fig
-
-
-def _share_curve(ax: Axes, share: np.ndarray, label: str, color: str) -> None:
-    ax.plot(np.arange(1, len(share) + 1), share, color=color, label=label)
-    ax.axhline(0.9, color=GREY, linewidth=0.8, linestyle=":")
