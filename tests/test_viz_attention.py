@@ -173,3 +173,19 @@ def test_the_controls_wait_for_the_hand_to_stop(explorer: AttentionExplorer) -> 
     controls = (explorer.sentence, explorer.layer, explorer.head)
     assert [c.continuous_update for c in controls] == [False, False, False]
     assert (explorer.layer.max, explorer.head.max) == (2, 3)
+
+
+def test_capturing_a_subclass_keeps_its_own_attend(model: DecoderOnlyModel) -> None:
+    class ReadsAll(SelfAttention):
+        def attend(self, q, k, v, mask):
+            return super().attend(q, k, v, torch.ones(1, 1, q.shape[2], k.shape[2]).bool())
+
+    for layer in model.layers:
+        layer.self_attn.__class__ = ReadsAll
+    ids = torch.tensor([[1, 3, 3, 4]])
+    with torch.inference_mode():
+        plain = model(ids)
+        with capture_attention(model) as maps:
+            recorded = model(ids)
+    assert torch.equal(plain, recorded)
+    assert sorted(maps) == [0, 1, 2]

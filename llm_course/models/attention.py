@@ -130,7 +130,7 @@ def capture_attention(
     def recorder(layer: SelfAttention):
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             maps[layer.layer_idx] = attention_weights(q, k, mask)
-            return SelfAttention.attend(layer, q, k, v, mask)
+            return type(layer).attend(layer, q, k, v, mask)
 
         return attend
 

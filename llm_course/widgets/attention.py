@@ -32,10 +32,11 @@ class AttentionExplorer(w.VBox):
         self._group = config.num_query_groups
         self._maps_of = _maps_by_sentence(model, tokenizer)
         wide, late = w.Layout(width="95%"), {"continuous_update": False}
+        small = w.Layout(max_width="95%", align_self="flex-start")  # its own size, not stretched
         self.sentence = w.Text(sentence, description="sentence", layout=wide, **late)
         self.layer = w.IntSlider(layer, 0, config.num_layers - 1, description="layer", **late)
         self.head = w.IntSlider(head, 0, config.num_heads - 1, description="query head", **late)
-        self.message, self.image = w.HTML(), w.Image(format="png", layout=w.Layout(max_width="95%"))
+        self.message, self.image = w.HTML(), w.Image(format="png", layout=small)
         for control in (self.sentence, self.layer, self.head):
             control.observe(self._update, names="value")
         super().__init__([self.sentence, w.HBox([self.layer, self.head]), self.message, self.image])
