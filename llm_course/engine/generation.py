@@ -1,24 +1,7 @@
-"""Exported from notebooks/05_generate.ipynb; edit there."""
-
-__all__ = [
-    "top_k_filtering",
-    "top_p_filtering",
-    "min_p_filtering",
-    "apply_repetition_penalty",
-    "sample_next_token",
-    "next_token_logits",
-    "generate_stream",
-    "choose_token",
-    "generate",
-    "model_device",
-    "seeded_generator",
-    "eos_tensor",
-    "check_engine",
-    "check_prompt",
-]
-
-
+# Exported from notebooks/05_generate.ipynb; edit there, then run its last cell.
 """From logits to token ids: the filters, the choice of one token, and the loop."""
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -29,6 +12,24 @@ from torch import Tensor
 from llm_course.config import EngineConfig, GenerationConfig, ModelConfig
 from llm_course.models.transformer import DecoderOnlyModel, resolve_device
 from llm_course.types import KVCache, Logits, TokenIds
+
+__all__ = [
+    "NEVER",
+    "top_k_filtering",
+    "top_p_filtering",
+    "min_p_filtering",
+    "apply_repetition_penalty",
+    "filtered_logits",
+    "sample_next_token",
+    "next_token_logits",
+    "generate_stream",
+    "real_tokens",
+    "eos_tensor",
+    "seeded_generator",
+    "generate",
+    "check_engine",
+]
+
 
 NEVER = float("-inf")  # the logit of a token that must not be drawn
 
@@ -97,6 +98,20 @@ def apply_repetition_penalty(
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
+def filtered_logits(
+    logits: Logits, temperature: float, top_k: int | None, top_p: float, *, min_p: float = 0.0
+) -> Logits:
+    """Temperature, top-k, top-p and min-p, in this order: logits [..., V] -> [..., V], float32.
+
+    The temperature is above 0. Softmax of the result gives the probabilities to draw from.
+    """
+    # Shifting a row does not change its softmax; with the maximum at 0 and float64, no temperature
+    # is so small that the division overflows.
+    shifted = logits.double() - logits.amax(dim=-1, keepdim=True).double()
+    logits = (shifted / temperature).float()
+    return min_p_filtering(top_p_filtering(top_k_filtering(logits, top_k), top_p), min_p)
+
+
 def sample_next_token(
     logits: Logits,
     temperature: float = 1.0,
@@ -117,21 +132,17 @@ def sample_next_token(
         raise ValueError(f"temperature = {temperature}: must be at least 0 (0 is greedy)")
     if not do_sample or temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)  # [B, 1]
-    # Shifting a row does not change its softmax; with the maximum at 0 and float64, no temperature
-    # is so small that the division overflows.
-    shifted = logits.double() - logits.amax(dim=-1, keepdim=True).double()
-    logits = (shifted / temperature).float()  # [B, V]
-    logits = min_p_filtering(top_p_filtering(top_k_filtering(logits, top_k), top_p), min_p)
-    return torch.multinomial(torch.softmax(logits, dim=-1), 1, generator=generator)
+    kept = filtered_logits(logits, temperature, top_k, top_p, min_p=min_p)  # [B, V]
+    return torch.multinomial(torch.softmax(kept, dim=-1), 1, generator=generator)
 
 
 @torch.inference_mode()
 def next_token_logits(
-    model: DecoderOnlyModel, ids: TokenIds, mask: Tensor, kv_cache: KVCache | None
+    model: DecoderOnlyModel, ids: TokenIds, mask: Tensor, kv_cache: KVCache | None = None
 ) -> Logits:
     """Logits [B, V] after the last of ids [B, S]. A cache is fed only the ids it has not seen."""
     past = kv_cache.length if kv_cache is not None else 0
-    logits = model(ids[:, past:], attention_mask=mask, kv_cache=kv_cache, last_only=True)
+    logits = model(ids[..., past:], attention_mask=mask, kv_cache=kv_cache, last_only=True)
     return logits[:, -1]
 
 
@@ -153,17 +164,27 @@ def generate_stream(
     the generation.
     """
     config = gen_config or GenerationConfig()
-    ids, mask = check_prompt(input_ids, attention_mask, model_device(model))  # [B, S] each
-    eos = eos_tensor(eos_token_id, model.config.vocab_size).to(ids.device)  # [E]
+    device = model.embed_tokens.weight.device
+    ids, mask = input_ids.to(device), real_tokens(input_ids, attention_mask, device)  # [B, S]
+    eos = eos_tensor(eos_token_id, model.config.vocab_size).to(device)  # [E]
     if pad_token_id is None:
         pad_token_id = int(eos[0]) if len(eos) else 0
     if generator is None:
-        generator = seeded_generator(config.seed, ids.device)
-    finished = torch.zeros(len(ids), 1, dtype=torch.bool, device=ids.device)  # [B, 1]
+        generator = seeded_generator(config.seed, device)
+    finished = torch.zeros(len(ids), 1, dtype=torch.bool, device=device)  # [B, 1]
     reason = "max_new_tokens"
     for step in range(1, config.max_new_tokens + 1):
         logits = next_token_logits(model, ids, mask, kv_cache)  # [B, V]
-        token = choose_token(logits, ids, mask, config, generator)  # [B, 1]
+        logits = apply_repetition_penalty(logits, ids, config.repetition_penalty, mask)
+        token = sample_next_token(
+            logits,
+            config.temperature,
+            config.top_k,
+            config.top_p,
+            config.do_sample,
+            min_p=config.min_p,
+            generator=generator,
+        )  # [B, 1]
         token = token.masked_fill(finished, pad_token_id)  # after its EOS a row holds only pads
         ids = torch.cat([ids, token], dim=-1)  # [B, S + step]
         mask = torch.cat([mask, ~finished], dim=-1)  # [B, S + step]
@@ -178,24 +199,37 @@ def generate_stream(
         logger.debug("stopped after %d tokens: %s", step, reason)
 
 
-def choose_token(
-    logits: Logits,
-    ids: TokenIds,
-    mask: Tensor,
-    config: GenerationConfig,
-    generator: torch.Generator,
-) -> TokenIds:
-    """Penalise what the row already holds, then sample: logits [B, V], ids [B, S] -> [B, 1]."""
-    logits = apply_repetition_penalty(logits, ids, config.repetition_penalty, mask)
-    return sample_next_token(
-        logits,
-        config.temperature,
-        config.top_k,
-        config.top_p,
-        config.do_sample,
-        min_p=config.min_p,
-        generator=generator,
-    )
+def real_tokens(input_ids: TokenIds, attention_mask: Tensor | None, device: torch.device) -> Tensor:
+    """The mask [B, S] of a prompt, boolean, True = real token; None = all real.
+
+    Raises ValueError for padding at the end of a row. Everything else is checked by the model.
+    """
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    if not attention_mask[..., -1:].all():
+        raise ValueError(
+            "a row ends in padding: pad on the left, so that each prompt ends at its end"
+        )
+    return attention_mask.to(device).bool()
+
+
+def eos_tensor(eos_token_id: int | Sequence[int] | None, vocab_size: int) -> Tensor:
+    """None, one id or several -> [E] int64. Raises ValueError for an id outside the vocabulary."""
+    if eos_token_id is None:
+        eos_token_id = ()
+    eos = torch.tensor([eos_token_id] if isinstance(eos_token_id, int) else [*eos_token_id]).long()
+    if len(eos) and not 0 <= int(eos.min()) <= int(eos.max()) < vocab_size:
+        raise ValueError(f"eos_token_id = {eos_token_id}: ids go from 0 to {vocab_size - 1}")
+    return eos
+
+
+def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
+    """A generator of our own, so that torch's global one is neither read nor moved."""
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(seed)
 
 
 def generate(
@@ -236,31 +270,7 @@ def generate(
         kv_cache=kv_cache,
         logger=logger,
     )
-    return torch.cat([input_ids.to(model_device(model)), *steps], dim=-1)  # [B, S + n]
-
-
-def model_device(model: DecoderOnlyModel) -> torch.device:
-    return model.embed_tokens.weight.device
-
-
-def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
-    """A generator of our own, so that torch's global one is neither read nor moved."""
-    generator = torch.Generator(device=device)
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
-    return generator
-
-
-def eos_tensor(eos_token_id: int | Sequence[int] | None, vocab_size: int) -> Tensor:
-    """None, one id or several -> [E] int64. Raises ValueError for an id outside the vocabulary."""
-    if eos_token_id is None:
-        eos_token_id = ()
-    eos = torch.tensor([eos_token_id] if isinstance(eos_token_id, int) else [*eos_token_id]).long()
-    if len(eos) and not 0 <= int(eos.min()) <= int(eos.max()) < vocab_size:
-        raise ValueError(f"eos_token_id = {eos_token_id}: ids go from 0 to {vocab_size - 1}")
-    return eos
+    return torch.cat([input_ids.to(model.embed_tokens.weight.device), *steps], dim=-1)  # [B, S + n]
 
 
 def check_engine(
@@ -271,32 +281,9 @@ def check_engine(
         raise ValueError(f"model_config is not this model's: {model_config} against {model.config}")
     if engine_config.device == "auto":
         return
-    device, wanted = model_device(model), resolve_device(engine_config.device)
+    device, wanted = model.embed_tokens.weight.device, resolve_device(engine_config.device)
     if wanted.type != device.type or wanted.index not in (None, device.index):
         raise ValueError(
             f"engine_config.device is {engine_config.device!r} but the model is on {device}: "
             'move the model there, or use "auto"'
         )
-
-
-def check_prompt(
-    input_ids: TokenIds, attention_mask: Tensor | None, device: torch.device
-) -> tuple[TokenIds, Tensor]:
-    """Move a prompt [B, S] to the device and complete its mask [B, S], boolean, True = real token."""
-    if input_ids.ndim != 2 or input_ids.numel() == 0:
-        raise ValueError(
-            f"input_ids have shape {list(input_ids.shape)}: must be [B, S] with at least one token "
-            "(one prompt: ids[None]; an empty prompt: start from the BOS token)"
-        )
-    if attention_mask is None:
-        attention_mask = torch.ones_like(input_ids)
-    if attention_mask.shape != input_ids.shape:
-        raise ValueError(
-            f"attention_mask has shape {list(attention_mask.shape)}: must be that of input_ids, "
-            f"{list(input_ids.shape)}"
-        )
-    if not attention_mask[:, -1].all():
-        raise ValueError(
-            "a row ends in padding: pad on the left, so that each prompt ends at its end"
-        )
-    return input_ids.to(device), attention_mask.to(device).bool()

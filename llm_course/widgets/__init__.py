@@ -1,1 +1,11 @@
-""""""
+"""Interactive views of the model, in ipywidgets. Names are imported when first used."""
+
+from llm_course._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "attention": ("AttentionExplorer",),
+        "sampler": ("Sampler",),
+    },
+)

@@ -1,0 +1,205 @@
+"""Figures of notebook 05: next-token distributions, filters, draws, batches, and the cost of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from llm_course.viz.style import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, SKY, numpy, subplots
+
+PALE = "#B8B8B8"
+# What a cell of `batch_grid` can be: colour of the cell, colour of its text.
+KINDS = {
+    "pad": ("#EFEFEF", GREY),
+    "prompt": (SKY, "black"),
+    "generated": (ORANGE, "black"),
+    "end": (RED, "white"),
+}
+
+
+def next_token_bars(
+    panels: Mapping[str, Tensor], tokens: Callable[[list[int]], list[str]], top: int = 15
+) -> Figure:
+    """The `top` most probable next tokens, one panel a prompt.
+
+    panels: title -> probabilities [V]; tokens: ids -> labels, as `tokenizer.tokens`. The panels share
+    the horizontal axis; each says how much probability all other tokens hold together.
+    """
+    fig, axes = subplots(1, len(panels), width=9.5, height=0.22 * top + 1.0, squeeze=False)
+    for ax, (title, probs) in zip(axes[0], panels.items(), strict=True):
+        order = probs.argsort(descending=True)[:top].tolist()
+        values = numpy(probs[order])
+        ax.barh(range(top), values, color=BLUE)
+        _token_axis(ax, tokens(order))
+        ax.set(xlabel="probability", title=title, xlim=(0, 1))
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        rest = f"the other {len(probs) - top:,} tokens: {1 - values.sum():.0%}"
+        ax.text(0.97, 0.05, rest, transform=ax.transAxes, ha="right", color=GREY)
+    return fig
+
+
+def filter_bars(
+    before: Tensor,
+    after: Mapping[str, Tensor],
+    tokens: Callable[[list[int]], list[str]],
+    top: int = 20,
+) -> Figure:
+    """What each filter makes of one distribution, for its `top` most probable tokens.
+
+    before [V]: the probabilities at temperature 1, drawn as outlines; after: title -> probabilities
+    [V]. Tokens that a filter removed (probability 0) are grey, kept ones blue at their new height.
+    Above each panel stands how many tokens of the whole vocabulary are left.
+    """
+    order = before.argsort(descending=True)[:top].tolist()
+    width = 9.5 if len(after) > 1 else 6.4
+    fig, axes = subplots(
+        1, len(after), width=width, height=0.215 * top + 1.1, sharey=True, squeeze=False
+    )
+    old, rows = numpy(before[order]), np.arange(top)
+    longest = max(float(p.max()) for p in (before, *after.values()))
+    for ax, (title, probs) in zip(axes[0], after.items(), strict=True):
+        new = numpy(probs[order])
+        ax.barh(rows[new == 0], old[new == 0], color=PALE)
+        ax.barh(rows, new, color=BLUE)
+        ax.barh(rows, old, facecolor="none", edgecolor="black", linewidth=0.7)
+        ax.set(title=f"{title}\n{int((probs > 0).sum()):,} tokens left", xlabel="probability")
+        ax.set_xlim(0, 1.08 * longest)
+    _token_axis(axes[0, 0], tokens(order))
+    handles = [
+        Patch(facecolor=BLUE, label="kept, at its new probability"),
+        Patch(facecolor=PALE, edgecolor="black", linewidth=0.7, label="removed"),
+        Patch(facecolor="none", edgecolor="black", linewidth=0.7, label="before"),
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    return fig
+
+
+def temperature_curves(
+    temperatures: Tensor, probs: Tensor, entropy: Tensor, ceiling: float, labels: Sequence[str]
+) -> Figure:
+    """Probabilities of a few tokens, and the entropy of all, against temperature (log axis).
+
+    temperatures [T], probs [T, N] for the N labels, entropy [T] in nats; ceiling: the entropy of a
+    uniform choice from the vocabulary.
+    """
+    fig, (left, right) = subplots(1, 2, width=9.5, height=3.3)
+    for values, label, color in zip(numpy(probs).T, labels, CYCLE, strict=False):
+        left.plot(numpy(temperatures), values, color=color, label=_quoted(label))
+    left.set(ylabel="probability", title="the leading tokens")
+    left.legend(title="token")
+    right.plot(numpy(temperatures), numpy(entropy), color=BLUE)
+    right.axhline(ceiling, color=GREY, linestyle="--", linewidth=1)
+    right.text(0.06, ceiling - 0.2, "all tokens equally likely", va="top", color=GREY)
+    right.set(ylabel="entropy (nats)", title="the whole distribution")
+    for ax in (left, right):
+        ax.axvline(1.0, color=GREY, linewidth=0.8, linestyle=":")
+        ax.set(xscale="log", xlabel="temperature T")
+        ax.set_xticks([0.05, 0.1, 0.3, 1, 3, 10], ["0.05", "0.1", "0.3", "1", "3", "10"])
+        ax.minorticks_off()
+    return fig
+
+
+def cumulative_mass(prompts: Mapping[str, Tensor], top_p: float, top_k: int) -> Figure:
+    """Probability held by the n most probable tokens, against n: what top-p and top-k cut.
+
+    prompts: title -> probabilities [V].
+    """
+    fig, ax = subplots(width=8.0, height=3.6)
+    for (title, probs), color in zip(prompts.items(), (ORANGE, BLUE), strict=False):
+        mass = np.cumsum(np.sort(numpy(probs.double()))[::-1], dtype=np.float64)
+        ranks = np.arange(1, len(mass) + 1)
+        ax.plot(ranks, mass, color=color, label=title)
+        kept = int((mass < top_p).sum()) + 1
+        ax.plot([kept, kept], [0, mass[kept - 1]], color=color, linestyle=":")
+        ax.plot(kept, mass[kept - 1], "o", color=color)
+        note = f"top-p keeps {kept}"
+        side = {"ha": "right", "xytext": (-5, 0)} if kept < top_k else {"xytext": (5, 0)}
+        ax.annotate(note, (kept, 0.05), textcoords="offset points", color=color, **side)
+    ax.axhline(top_p, color=GREY, linewidth=0.8, linestyle="--")
+    ax.text(1.0, top_p + 0.015, f"p = {top_p}", color=GREY)
+    ax.axvline(top_k, color=GREY, linewidth=0.8, linestyle="--")
+    ax.text(top_k * 0.94, 0.3, f"top-k, k = {top_k}", color=GREY, rotation=90, ha="right")
+    ax.set(xscale="log", ylim=(0, 1.03), xlabel="number of tokens, most probable first")
+    ax.set_ylabel("probability they hold")
+    ax.legend(loc="center right")
+    return fig
+
+
+def draws_against_exact(exact: Tensor, counts: Tensor, labels: Sequence[str]) -> Figure:
+    """Frequencies of many draws beside the exact probabilities, with the error bars they should keep.
+
+    exact [N] probabilities, counts [N] how often each was drawn, labels: one a token. Bars are exact,
+    dots are measured; a bar's error bar is ± 2 sqrt(p (1 - p) / n) with n draws in all.
+    """
+    p, n = numpy(exact), float(counts.sum())
+    fig, ax = subplots(width=9.5, height=3.6)
+    rows = np.arange(len(p))
+    ax.bar(rows, p, color=SKY, width=0.7, label="exact probability")
+    sigma = np.sqrt(p * (1 - p) / n)
+    ax.errorbar(
+        rows, p, 2 * sigma, fmt="none", color="black", capsize=4, label="expected spread, ± 2σ"
+    )
+    ax.plot(rows, numpy(counts) / n, "o", color=RED, markersize=5, label=f"{n:,.0f} draws")
+    ax.set_xticks(rows, [_quoted(label) for label in labels], rotation=60, ha="right")
+    ax.set_ylabel("probability, frequency")
+    ax.legend()
+    return fig
+
+
+def batch_grid(labels: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]]) -> Figure:
+    """A batch as a table: one row a prompt, one cell a position, coloured by what stands there.
+
+    labels and kinds: [B][S]; a kind is "pad", "prompt", "generated" or "end". Tokens are
+    written upwards.
+    """
+    fig, ax = subplots(width=9.5, height=0.85 * len(labels) + 1.0)
+    for y, (words, row) in enumerate(zip(labels, kinds, strict=True)):
+        for x, (word, kind) in enumerate(zip(words, row, strict=True)):
+            face, text = KINDS[kind]
+            ax.barh(y, 0.94, left=x - 0.47, height=0.92, color=face)
+            word = "pad" if kind == "pad" else word.replace("$", r"\$")
+            ax.text(x, y, word, ha="center", va="center", color=text, fontsize=8, rotation=90)
+    ax.set(xlim=(-0.5, len(labels[0]) - 0.5), ylim=(len(labels) - 0.5, -0.5), xlabel="position")
+    ax.set_xticks(range(len(labels[0])))
+    ax.set_yticks(range(len(labels)), [f"row {i}" for i in range(len(labels))])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    used = {kind for row in kinds for kind in row}
+    handles = [Patch(facecolor=KINDS[kind][0], label=kind) for kind in KINDS if kind in used]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return fig
+
+
+def lines(
+    x: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    top: float | None = None,
+    markers: bool = True,
+) -> Figure:
+    """A small chart of up to three curves, label -> values, over the same x; y goes from 0 to `top`."""
+    fig, ax = subplots(width=7.0, height=3.2)
+    for (label, values), color in zip(curves.items(), (RED, GREEN, BLUE), strict=False):
+        ax.plot(x, values, "o-" if markers else "-", color=color, markersize=4, label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_ylim(0, top)
+    ax.legend()
+    return fig
+
+
+def _token_axis(ax: Axes, labels: Sequence[str]) -> None:
+    """Tokens from top to bottom, quoted so that a leading blank is seen."""
+    ax.set_yticks(range(len(labels)), [_quoted(label) for label in labels])
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+
+
+def _quoted(label: str) -> str:
+    return "'" + label.replace("$", r"\$") + "'"  # matplotlib would read $…$ as a formula
