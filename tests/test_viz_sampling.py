@@ -45,7 +45,7 @@ def test_filter_bars_show_kept_removed_and_before() -> None:
     assert widths(ax, viz.PALE) == [0.2, 0.05]
     outlines = [bar.get_width() for bar in ax.patches if to_hex(bar.get_edgecolor()) == "#000000"]
     assert outlines[-4:] == pytest.approx([0.4, 0.3, 0.2, 0.05])
-    assert ax.get_title(loc="left") == "k = 2\n2 tokens left"
+    assert ax.get_title(loc="left") == "k = 2\ntokens left: 2"
 
 
 def test_temperature_curves_hold_the_given_values() -> None:

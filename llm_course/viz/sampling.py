@@ -68,7 +68,7 @@ def filter_bars(
         ax.barh(rows[new == 0], old[new == 0], color=PALE)
         ax.barh(rows, new, color=BLUE)
         ax.barh(rows, old, facecolor="none", edgecolor="black", linewidth=0.7)
-        ax.set(title=f"{title}\n{int((probs > 0).sum()):,} tokens left", xlabel="probability")
+        ax.set(title=f"{title}\ntokens left: {int((probs > 0).sum()):,}", xlabel="probability")
         ax.set_xlim(0, 1.08 * longest)
     _token_axis(axes[0, 0], tokens(order))
     handles = [
