@@ -36,6 +36,38 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
+    """A function that saves a tiny random model by `transformers`; 4 heads share 2 key/value heads."""
+    import torch
+    import transformers
+
+    def write(shard_size: str = "1GB", **changes: Any) -> Path:
+        config = transformers.LlamaConfig(
+            **{
+                "vocab_size": 40,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "max_position_embeddings": 64,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
+                "tie_word_embeddings": False,
+            }
+            | changes
+        )
+        torch.manual_seed(0)
+        model = transformers.LlamaForCausalLM(config)
+        for parameter in model.parameters():  # large enough that a wrong order shows
+            torch.nn.init.normal_(parameter, std=0.3)
+        folder = tmp_path / f"folder-{len(list(tmp_path.iterdir()))}"
+        model.save_pretrained(folder, max_shard_size=shard_size)
+        return folder
+
+    return write
+
+
+@pytest.fixture
 def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a tiny random Llama GGUF file and returns its path.
 

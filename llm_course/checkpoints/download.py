@@ -53,7 +53,7 @@ def unknown_model(name: object) -> CheckpointError:
     return CheckpointError(
         f"Unknown model {str(name)!r}: the known names are {', '.join(sorted(PINNED_MODELS))}; "
         "otherwise give the path of an existing .gguf file or of a folder that holds config.json "
-        "and model.safetensors."
+        "and model.safetensors, or the id of such a model on the Hugging Face hub (org/name)."
     )
 
 

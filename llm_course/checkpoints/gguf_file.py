@@ -17,12 +17,20 @@ from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
 from llm_course.checkpoints.errors import CheckpointError
-from llm_course.checkpoints.layout import LM_HEAD, Checkpoint, check_tensors
+from llm_course.checkpoints.gguf_header import GgufTensor, read_header
+from llm_course.checkpoints.layout import (
+    EMBEDDING,
+    LM_HEAD,
+    Checkpoint,
+    refuse,
+    table_problems,
+    tensor_problems,
+)
 from llm_course.checkpoints.tokenizer import Tokenizer
 from llm_course.config import ModelConfig
 
 _TOP_LEVEL = {
-    "token_embd.weight": "embed_tokens.weight",
+    "token_embd.weight": EMBEDDING,
     "output_norm.weight": "norm.weight",
     "output.weight": LM_HEAD,
 }
@@ -39,36 +47,36 @@ _IN_LAYER = {
 }
 
 
-def read_gguf(path: str | Path) -> Checkpoint:
-    """Read and dequantize a whole GGUF file.
+def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Read and dequantize a whole GGUF file; the weights become `dtype`, piece by piece.
 
-    Raises CheckpointError for a file that is missing, truncated or not GGUF, for an architecture other
-    than "llama", for RoPE scaling and expert layers (not supported), for missing metadata, and for
-    tensors that do not fit the config.
+    Raises CheckpointError for a file that is missing, truncated or not GGUF, and one that lists
+    everything else that is wrong: an architecture other than "llama", RoPE scaling and expert layers
+    (not supported), missing metadata, tensors that do not fit the config.
     """
     path = Path(path)
-    reader = _open(path)
-    metadata = {name: field.contents() for name, field in reader.fields.items()}
-    stored = {_our_name(t.name): t for t in reader.tensors}
-    shapes = {name: tuple(int(n) for n in reversed(t.shape)) for name, t in stored.items()}
-    config = _model_config(metadata, shapes, path)
-    check_tensors(config, shapes, str(path))
-    tensors = {
-        name: dequantize(t.data, t.tensor_type).view(shapes[name]) for name, t in stored.items()
-    }
-    return Checkpoint(config, tensors, Tokenizer.from_gguf_metadata(metadata))
-
-
-def _open(path: Path) -> gguf.GGUFReader:
     try:
-        return gguf.GGUFReader(path)
+        metadata, tensors = read_header(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file {path}: check the path.") from error
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
+    except (ValueError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a whole GGUF file (truncated, damaged, or another format: {error}): "
+            f"{path} is not a whole GGUF file (truncated, damaged, or another format: {error!s:.300}): "
             "copy or download it again."
         ) from error
+    stored = {_our_name(tensor.name): tensor for tensor in tensors}
+    shapes = {name: tensor.shape for name, tensor in stored.items()}
+    config, problems = _model_config(metadata, shapes)
+    if len(stored) < len(tensors):
+        problems.append("two names for one tensor")
+    if config is not None:
+        problems += tensor_problems(config, shapes)
+    for kind in sorted({tensor.kind for tensor in tensors}):
+        if not _is_readable(kind):
+            problems.append(f"tensors of kind {kind.name} cannot be read")
+    refuse(path, problems)
+    weights = {name: _weights(tensor, dtype) for name, tensor in stored.items()}
+    return Checkpoint(config, weights, Tokenizer.from_gguf_metadata(metadata))
 
 
 def _our_name(name: str) -> str:
@@ -80,28 +88,22 @@ def _our_name(name: str) -> str:
 
 
 def _model_config(
-    metadata: dict[str, Any], shapes: dict[str, tuple[int, ...]], path: Path
-) -> ModelConfig:
-    architecture = metadata.get("general.architecture")
-    if architecture != "llama":
-        raise CheckpointError(
-            f"{path} has architecture {architecture!r}: only 'llama' is supported."
-        )
+    metadata: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+) -> tuple[ModelConfig | None, list[str]]:
+    """Return (config, problems); the config is None where the metadata allow none."""
+    problems = []
+    if (architecture := metadata.get("general.architecture")) != "llama":
+        problems.append(f"architecture {architecture!r:.100}: only 'llama' is supported")
 
     def optional(key: str, default: Any = None) -> Any:
-        return metadata.get(f"llama.{key}", default)
+        value = metadata.get(f"llama.{key}", default)
+        return default if isinstance(value, list | np.ndarray) else value
 
     scaling = optional("rope.scaling.type", "none")
     if scaling != "none" or optional("rope.scale_linear", 1) != 1 or "rope_freqs.weight" in shapes:
-        raise CheckpointError(
-            f"{path} asks for RoPE scaling (type {scaling!r}), which is not supported yet: "
-            "choose a model without it."
-        )
-    if optional("expert_count", 0):
-        raise CheckpointError(
-            f"{path} has expert layers (llama.expert_count = {optional('expert_count')}), which are "
-            "not supported: choose a dense model."
-        )
+        problems.append(f"RoPE scaling (type {scaling!r:.100}) is not supported yet")
+    if experts := optional("expert_count", 0):
+        problems.append(f"expert layers (llama.expert_count = {experts!r:.100}) are not supported")
     required = {
         "hidden_dim": "embedding_length",
         "intermediate_dim": "feed_forward_length",
@@ -112,35 +114,52 @@ def _model_config(
         "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     }
     missing = [f"llama.{key}" for key in required.values() if optional(key) is None]
-    missing += [] if "embed_tokens.weight" in shapes else ["token_embd.weight (the tensor)"]
+    missing += [] if len(shapes.get(EMBEDDING, ())) == 2 else ["token_embd.weight (the tensor)"]
     if missing:
-        raise CheckpointError(
-            f"{path} lacks {', '.join(missing)}: convert the model to GGUF again with current tools."
-        )
+        return None, [*problems, f"lacks {', '.join(missing)}"]
     values = {field: _shortest(optional(key)) for field, key in required.items()}
     try:
         config = ModelConfig(
-            vocab_size=shapes["embed_tokens.weight"][0],
+            vocab_size=shapes[EMBEDDING][0],
             num_kv_heads=optional("attention.head_count_kv"),
             head_dim=optional("attention.key_length"),
             tie_word_embeddings=LM_HEAD not in shapes,
             **values,
         )
     except ValueError as error:
-        raise CheckpointError(f"The metadata of {path} is impossible: {error}") from error
+        return None, [*problems, f"its metadata are impossible ({error!s:.300})"]
     for key in ("attention.value_length", "rope.dimension_count"):
         found = optional(key, config.head_dim)
         if found != config.head_dim:
-            raise CheckpointError(
-                f"{path} has llama.{key} = {found} with heads of {config.head_dim} channels, which "
-                "is not supported: the two must be equal."
+            problems.append(
+                f"llama.{key} = {found!r:.100} with heads of {config.head_dim} channels: must be equal"
             )
-    return config
+    return config, problems + table_problems(config)
 
 
 def _shortest(value: Any) -> Any:
     """Give a float32 its shortest decimal form: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _weights(tensor: GgufTensor, dtype: torch.dtype) -> Tensor:
+    """Dequantize a tensor, 2 million weights at a time: beside the result little memory is used."""
+    per_block, size = gguf.GGML_QUANT_SIZES[tensor.kind]
+    blocks = tensor.data.reshape(-1, size)
+    weights = torch.empty(len(blocks) * per_block, dtype=dtype)
+    step = 2**21 // per_block
+    for i in range(0, len(blocks), step):
+        piece = dequantize(blocks[i : i + step], tensor.kind)
+        weights[i * per_block : i * per_block + len(piece)] = piece
+    return weights.view(tensor.shape)
+
+
+def _is_readable(kind: Kind) -> bool:
+    try:
+        dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+    except CheckpointError:
+        return False
+    return True
 
 
 def dequantize(data: np.ndarray, kind: Kind) -> Tensor:
@@ -151,14 +170,13 @@ def dequantize(data: np.ndarray, kind: Kind) -> Tensor:
     """
     if kind not in (Kind.F32, Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q8_0):
         try:
-            return torch.from_numpy(gguf.quants.dequantize(data, kind).reshape(-1))
+            with np.errstate(all="ignore"):  # a damaged scale may be infinite
+                return torch.from_numpy(gguf.quants.dequantize(data, kind).reshape(-1))
         except NotImplementedError as error:
             raise CheckpointError(
                 f"Tensors of kind {kind.name} cannot be read: choose a file with Q4_0, Q8_0 or F16."
             ) from error
-    raw = torch.from_numpy(
-        np.array(data).reshape(-1).view(np.uint8)
-    )  # a copy: the file is read-only
+    raw = torch.from_numpy(np.array(data).reshape(-1).view(np.uint8))  # the file is read-only
     if kind == Kind.F32:
         return raw.view(torch.float32)
     if kind == Kind.F16:

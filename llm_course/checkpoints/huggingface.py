@@ -6,27 +6,33 @@ Only JSON and safetensors are read: nothing is unpickled and no code of the fold
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from llm_course.checkpoints.errors import CheckpointError
+from llm_course.checkpoints.json_files import read_json
 from llm_course.checkpoints.layout import (
     EMBEDDING,
     LM_HEAD,
     Checkpoint,
-    check_tensors,
     heads_to_permute,
+    list_names,
+    refuse,
+    table_problems,
+    tensor_problems,
     to_adjacent,
 )
+from llm_course.checkpoints.rope_scaling import read_rope
 from llm_course.checkpoints.tokenizer import Tokenizer
 from llm_course.config import ModelConfig
 
+INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 _REQUIRED = {
     "vocab_size": "vocab_size",
     "hidden_dim": "hidden_size",
@@ -36,114 +42,136 @@ _REQUIRED = {
     "max_position_embeddings": "max_position_embeddings",
     "rms_norm_eps": "rms_norm_eps",
 }
+# key of config.json -> the values that mean an ordinary Llama model; absent or null is one always
+_ORDINARY = {
+    "hidden_act": ("silu",),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "sliding_window": (),
+    "quantization_config": (),
+}
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_MAX_HEADER = 10_000_000  # bytes; that of a model with 1,000 tensors has about 100,000
 
 
 def read_folder(folder: str | Path) -> Checkpoint:
     """Read a folder's config, weights (in the file's dtype, memory-mapped) and tokenizer, if any.
 
-    Raises CheckpointError for a file that is missing or damaged, an architecture that is not Llama,
-    a missing RoPE θ, RoPE scaling (not supported yet), and tensors that do not fit the config.
+    Raises CheckpointError for a file that is missing or damaged, and one that lists everything this
+    course does not build: another architecture, biases, kinds of RoPE, a missing RoPE θ, and
+    tensors that are missing, unexpected, misshapen or not floating-point.
     """
     folder = Path(folder)
-    values = _read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
     stored = read_tensors(folder)
-    config = config_from_json(values, tied=LM_HEAD not in stored, source=folder / "config.json")
-    if config.tie_word_embeddings and LM_HEAD in stored:
-        duplicate = stored.pop(LM_HEAD)
-        if EMBEDDING in stored and not duplicate.equal(stored[EMBEDDING]):
-            raise CheckpointError(
-                f"{folder} ties lm_head to the embedding but stores a different lm_head.weight: "
-                "set tie_word_embeddings to false in its config.json."
-            )
-    check_tensors(config, {name: tuple(t.shape) for name, t in stored.items()}, str(folder))
+    config, problems = config_from_json(values, tied=LM_HEAD not in stored)
+    if config is not None:
+        if config.tie_word_embeddings and LM_HEAD in stored:
+            duplicate = stored.pop(LM_HEAD)
+            if EMBEDDING in stored and not _equal(duplicate, stored[EMBEDDING]):
+                problems.append(
+                    "the config ties lm_head to the embedding, but the file holds a different "
+                    "lm_head.weight (is tie_word_embeddings false?)"
+                )
+        problems += tensor_problems(config, {name: tuple(t.shape) for name, t in stored.items()})
+    for dtype in sorted({t.dtype for t in stored.values()} - {*_DTYPES}, key=str):
+        names = list_names([name for name, t in stored.items() if t.dtype == dtype])
+        problems.append(f"stored as {str(dtype).removeprefix('torch.')}: {names}")
+    refuse(folder, problems)
     for name, tensor in stored.items():
         if heads := heads_to_permute(name, config):
             stored[name] = to_adjacent(tensor, heads)
     return Checkpoint(config, stored, Tokenizer.from_folder(folder))
 
 
-def config_from_json(values: dict[str, Any], tied: bool, source: Path) -> ModelConfig:
-    """Translate the contents of a config.json. `tied` says what an absent tie_word_embeddings means."""
-    kind = values.get("model_type")
-    if kind != "llama" or values.get("hidden_act", "silu") != "silu":
-        raise CheckpointError(
-            f"{source} describes model_type {kind!r} with hidden_act "
-            f"{values.get('hidden_act', 'silu')!r}: only 'llama' with 'silu' is supported."
-        )
-    theta, scaling = _rope(values, source)
-    missing = [key for key in _REQUIRED.values() if values.get(key) is None]
-    missing += [] if theta is not None else ["rope_theta (or rope_parameters.rope_theta)"]
-    if missing:
-        raise CheckpointError(
-            f"{source} lacks {', '.join(missing)}: take it from the model's source."
-        )
+def config_from_json(values: dict[str, Any], tied: bool) -> tuple[ModelConfig | None, list[str]]:
+    """Translate the contents of a config.json into (config, problems).
+
+    `tied` says what an absent tie_word_embeddings means. The config is None where the values allow
+    none; it may be there although there are problems, so that the tensors can be compared with it.
+    """
+    problems = []
+    if (kind := values.get("model_type")) != "llama":
+        problems.append(f"model_type {kind!r:.100}: only 'llama' is supported")
+    names = values.get("architectures")
+    if names and (not isinstance(names, list) or "LlamaForCausalLM" not in names):
+        problems.append(f"architectures {names!r:.100}: only 'LlamaForCausalLM' is supported")
+    for key, ordinary in _ORDINARY.items():
+        found = values.get(key)
+        if found is not None and found not in ordinary:
+            problems.append(f"{key} {found!r:.100}: not supported")
+    theta, scaling, rope_problems = read_rope(values)
+    problems += rope_problems
+    if missing := [key for key in _REQUIRED.values() if values.get(key) is None]:
+        return None, [*problems, f"config.json lacks {', '.join(missing)}"]
     try:
-        return ModelConfig(
+        config = ModelConfig(
             **{field: values[key] for field, key in _REQUIRED.items()},
             num_kv_heads=values.get("num_key_value_heads"),
             head_dim=values.get("head_dim"),
-            rope_theta=theta,
+            rope_theta=1.0 if theta is None else theta,  # 1.0 is never used: it is a problem
             rope_scaling=scaling,
             tie_word_embeddings=values.get("tie_word_embeddings", tied),
         )
     except ValueError as error:
-        raise CheckpointError(f"{source} describes an impossible model: {error}") from error
+        return None, [*problems, f"config.json describes an impossible model ({error!s:.300})"]
+    return config, problems + table_problems(config)
 
 
-def _rope(values: dict[str, Any], source: Path) -> tuple[float | None, dict[str, Any] | None]:
-    """Return (θ, scaling or None) from `rope_parameters`, or from `rope_theta` and `rope_scaling`."""
-    new, old = values.get("rope_parameters") or {}, values.get("rope_scaling") or {}
-    thetas = {t for t in (new.get("rope_theta"), values.get("rope_theta")) if t is not None}
-    if len(thetas) > 1:
-        raise CheckpointError(
-            f"{source} gives two values of rope_theta, {sorted(thetas)}: keep one."
-        )
-    for scaling in (new, old):
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        if kind != "default":
-            return next(iter(thetas), None), scaling
-    return next(iter(thetas), None), None
+def weight_files(folder: Path) -> list[str]:
+    """Return the names of a folder's weight files: model.safetensors, or the shards of its index.
+
+    Raises CheckpointError for an index that is damaged or names files elsewhere.
+    """
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [WEIGHTS]
+    table = read_json(index).get("weight_map")
+    names = list(table.values()) if isinstance(table, dict) else []
+    if not names or not all(
+        isinstance(name, str) and re.fullmatch(r"[^/\\:]+\.safetensors", name) for name in names
+    ):
+        raise CheckpointError(f"{index} lists no shards beside it: copy the model again.")
+    return sorted(set(names))
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Read model.safetensors, or the shards its index lists, under this course's names.
 
-    Rows stay as stored (q and k half-split). The `inv_freq` tables of old files are left out.
+    Rows stay as stored (q and k half-split). The `inv_freq` tables of old files are left out. Raises
+    CheckpointError for a file that is missing or damaged, and for a tensor that is there twice.
     """
-    index = folder / "model.safetensors.index.json"
-    files = ["model.safetensors"]
-    if not (folder / files[0]).is_file() and index.is_file():
-        files = sorted(set(_read_json(index).get("weight_map", {}).values()))
-        if not files or any(Path(name).name != name for name in files):
-            raise CheckpointError(f"{index} lists no shards beside it: copy the model again.")
     tensors: dict[str, Tensor] = {}
-    for name in files:
-        try:
-            tensors |= load_file(folder / name)
-        except FileNotFoundError as error:
-            raise CheckpointError(
-                f"{folder} does not hold {name}: this course reads weights in safetensors format."
-            ) from error
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{folder / name} is not a whole safetensors file ({error}): copy it again."
-            ) from error
-    return {
-        re.sub(r"^model\.", "", name): tensor
-        for name, tensor in tensors.items()
-        if not name.endswith("rotary_emb.inv_freq")
-    }
+    for file_name in weight_files(folder):
+        for stored_name, tensor in _load(folder / file_name).items():
+            name = stored_name.removeprefix("model.")
+            if name in tensors:
+                raise CheckpointError(
+                    f"{folder} holds {name[:200]} twice, the second time in {file_name}: copy the "
+                    "model again."
+                )
+            if not name.endswith("rotary_emb.inv_freq"):
+                tensors[name] = tensor
+    return tensors
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+def _load(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
         raise CheckpointError(
-            f"{path.parent} does not hold {path.name}: it is not a Hugging Face model folder."
+            f"{path.parent} does not hold {path.name}: this course reads weights in safetensors "
+            "format, and no other."
+        )
+    try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > _MAX_HEADER:
+            raise SafetensorError(f"its header is announced with {header:,} bytes")
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error!s:.300}): copy it again."
         ) from error
-    except ValueError as error:  # also bytes that are not UTF-8
-        raise CheckpointError(f"{path} is not JSON ({error}): copy it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no JSON object: copy it again.")
-    return values
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.equal(b)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -50,27 +51,64 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_tensors(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Raise one CheckpointError that lists every missing, unexpected and misshapen tensor."""
+def tensor_problems(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Return one line each for all missing, all unexpected and all misshapen tensors; [] if all fit."""
+    if config.num_layers > len(shapes):  # also a guard: never list the tensors of 10**9 layers
+        return [f"{config.num_layers} layers are announced, but there are {len(shapes)} tensors"]
     expected = expected_shapes(config)
-    misshapen = [
-        f"{name} is {list(shapes[name])}, not {list(expected[name])}"
-        for name in expected
-        if name in shapes and tuple(shapes[name]) != expected[name]
-    ]
-    problems = {
+    found = {
         "missing": [name for name in expected if name not in shapes],
         "unexpected": sorted(set(shapes) - set(expected)),
-        "misshapen": misshapen,
+        "misshapen": [
+            f"{name} is {list(shapes[name])}, not {list(expected[name])}"
+            for name in expected
+            if name in shapes and tuple(shapes[name]) != expected[name]
+        ],
     }
-    if any(problems.values()):
-        found = "; ".join(
-            f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names
-        )
-        raise CheckpointError(
-            f"The tensors of {source} do not fit its config ({found}): the file is damaged, or it "
-            "is a variant of the architecture that this course does not build."
-        )
+    return [f"{kind}: {list_names(names)}" for kind, names in found.items() if names]
+
+
+def table_problems(config: ModelConfig) -> list[str]:
+    """Refuse a context so long that RoPE's table of angles alone would take gigabytes."""
+    if config.max_position_embeddings * config.head_dim <= 2**27:  # 2**20 positions of 128 channels
+        return []
+    return [
+        f"max_position_embeddings = {config.max_position_embeddings} with heads of "
+        f"{config.head_dim} channels: RoPE's table of angles would not fit in memory"
+    ]
+
+
+def refuse(source: object, problems: Sequence[str]) -> None:
+    """Raise one CheckpointError that lists all problems, if there are any."""
+    if len(problems) == 1:
+        raise CheckpointError(f"{source} cannot be loaded: {problems[0]}.")
+    if problems:
+        lines = "".join(f"\n- {problem}" for problem in problems)
+        raise CheckpointError(f"{source} cannot be loaded, for {len(problems)} reasons:{lines}")
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Join names of tensors; those that differ in the layer only become one: layers.0-29.mlp.…"""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for name in names:
+        short = name if len(name) <= 200 else f"{name[:200]}…"
+        match = re.match(r"(.*?\blayers\.)(0|[1-9]\d{0,5})(\..*)", short, re.DOTALL)
+        head, layer, tail = match.groups() if match else (short, None, "")
+        groups.setdefault((head, tail), []).extend([] if layer is None else [int(layer)])
+    shown = [f"{head}{_ranges(layers)}{tail}" for (head, tail), layers in groups.items()]
+    more = f" and {len(shown) - 200} more" if len(shown) > 200 else ""
+    return ", ".join(shown[:200]) + more
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Write ascending numbers briefly: [0, 1, 2, 5] is "0-2,5"."""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def to_adjacent(weight: Tensor, num_heads: int) -> Tensor:

@@ -13,6 +13,7 @@ from llm_course.checkpoints.convert import converted_folder
 from llm_course.checkpoints.download import PINNED_MODELS, unknown_model
 from llm_course.checkpoints.errors import CheckpointError
 from llm_course.checkpoints.gguf_file import read_gguf
+from llm_course.checkpoints.hub import hub_folder, is_hub_id
 from llm_course.checkpoints.huggingface import read_folder
 from llm_course.checkpoints.layout import EMBEDDING, LM_HEAD, Checkpoint
 from llm_course.checkpoints.tokenizer import Tokenizer
@@ -28,10 +29,13 @@ def load_pretrained(
     """Return (model, tokenizer) of a checkpoint, in eval mode and without gradients.
 
     `name_or_path` is the name of the pinned model ("smollm2-135m-instruct": downloaded and converted on
-    first use), a folder in Hugging Face format, or a .gguf file, which is read directly each time and
+    first use), a folder in Hugging Face format, the id of such a model on the hub ("org/name", found
+    in Hugging Face's own cache or downloaded), or a .gguf file, which is read directly each time and
     leaves nothing in the cache. The tokenizer is None where the checkpoint has none. The weights go to
     the device and dtype of `engine_config` (default: the best device, float32); q and k rows are in
     adjacent-pair order. On the CPU in the file's own dtype the weights stay mapped to the file.
+
+    No code that comes with a checkpoint is run, and nothing is unpickled.
 
     Raises CheckpointError for anything wrong with the checkpoint, ValueError for a device not here.
     """
@@ -39,7 +43,7 @@ def load_pretrained(
 
     engine_config = engine_config or EngineConfig()
     device, dtype = resolve_device(engine_config.device), getattr(torch, engine_config.dtype)
-    checkpoint = read_checkpoint(name_or_path)
+    checkpoint = read_checkpoint(name_or_path, dtype)
     weights = checkpoint.tensors
     for name in list(weights):  # one by one, so that the two copies never coexist in full
         weights[name] = weights[name].to(device=device, dtype=dtype)
@@ -71,18 +75,23 @@ def load_tensors(name_or_path: str | Path) -> dict[str, Tensor]:
     }
 
 
-def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
-    """Read a pinned model, a Hugging Face folder or a .gguf file into memory."""
+def read_checkpoint(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Read a pinned model, a Hugging Face folder, a hub model or a .gguf file.
+
+    `dtype` is what the weights of a .gguf file become; the others keep the dtype of their file.
+    """
     if str(name_or_path) in PINNED_MODELS:
         return read_folder(converted_folder(str(name_or_path)))
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return read_folder(path)
-    if not path.is_file():
-        raise unknown_model(name_or_path)
-    if path.suffix.lower() != ".gguf":
+    if path.is_file():
+        if path.suffix.lower() == ".gguf":
+            return read_gguf(path, dtype)
         raise CheckpointError(f"{path} is neither a .gguf file nor a folder: give one of the two.")
-    return read_gguf(path)
+    if is_hub_id(name_or_path):
+        return read_folder(hub_folder(str(name_or_path)))
+    raise unknown_model(name_or_path)
 
 
 class _NoInitialValues(TorchFunctionMode):

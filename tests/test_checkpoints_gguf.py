@@ -1,0 +1,158 @@
+"""Reading GGUF files: bit-exact weights, the config from the metadata, one error for each bad file."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType as Kind
+from safetensors.torch import load_file
+
+from llm_course.checkpoints import (
+    CheckpointError,
+    convert_gguf,
+    dequantize,
+    load_pretrained,
+    load_tensors,
+    read_gguf,
+)
+from tests.checkpoint_tools import CPU, assert_close, logits_of, transformers_logits
+
+BLOCK_KINDS = [Kind.Q4_0, Kind.Q4_1, Kind.Q8_0, Kind.F32, Kind.F16, Kind.BF16, Kind.Q5_0, Kind.Q6_K]
+
+
+@pytest.mark.parametrize("kind", BLOCK_KINDS, ids=lambda kind: kind.name)
+def test_dequantization_is_bit_exact(kind):
+    """Random bytes, not quantized weights: every nibble and every sign of every scale occurs."""
+    rng = np.random.default_rng(0)
+    per_block, size = gguf.GGML_QUANT_SIZES[kind]
+    raw = rng.integers(0, 256, (64, 16 * size), dtype=np.uint8)
+    if kind in (Kind.F32, Kind.F16):
+        raw = raw.view(np.float32 if kind == Kind.F32 else np.float16)
+    with np.errstate(all="ignore"):
+        expected = gguf.quants.dequantize(raw, kind).reshape(-1).astype(np.float32)
+        ours = dequantize(raw, kind)
+    assert ours.dtype == torch.float32
+    assert ours.shape == (64 * 16 * per_block,)
+    finite = np.isfinite(expected)
+    assert finite.mean() > 0.8
+    assert np.array_equal(np.isfinite(ours.numpy()), finite)
+    assert np.array_equal(ours.numpy()[finite].view(np.uint32), expected[finite].view(np.uint32))
+
+
+def test_the_real_file_is_dequantized_bit_exactly(smollm2_gguf):
+    tensors = load_tensors("smollm2-135m-instruct")
+    stored = {t.name: t for t in gguf.GGUFReader(smollm2_gguf).tensors}
+    for theirs, ours in {
+        "token_embd.weight": "embed_tokens.weight",
+        "blk.7.attn_q.weight": "layers.7.self_attn.q_proj.weight",
+        "blk.7.attn_k.weight": "layers.7.self_attn.k_proj.weight",
+        "blk.29.ffn_down.weight": "layers.29.mlp.down_proj.weight",
+    }.items():
+        expected = gguf.quants.dequantize(stored[theirs].data, stored[theirs].tensor_type)
+        assert np.array_equal(tensors[f"model.{ours}"].numpy(), expected)  # through the conversion
+
+
+def test_gguf_config_comes_from_the_metadata(tiny_gguf):
+    config = read_gguf(tiny_gguf()).config
+    assert (config.vocab_size, config.hidden_dim, config.intermediate_dim) == (40, 32, 48)
+    assert (config.num_layers, config.num_heads, config.num_kv_heads) == (2, 4, 2)
+    assert (config.head_dim, config.max_position_embeddings) == (8, 64)
+    assert (config.rope_theta, config.rms_norm_eps) == (50000.0, 1e-6)
+    assert config.tie_word_embeddings
+
+
+def test_gguf_converts_to_a_folder_with_the_same_logits(tiny_gguf, tmp_path):
+    """Directly, through our folder, and through `transformers` reading that folder."""
+    path = tiny_gguf()
+    folder = tmp_path / "converted"
+    convert_gguf(path, folder)
+    direct = logits_of(path)
+    assert logits_of(folder).equal(direct)
+    expected = transformers_logits(folder)
+    assert_close(direct, expected)
+
+
+def test_conversion_keeps_the_tokenizer(tiny_gguf, tmp_path):
+    path = tiny_gguf(
+        tokenizer={
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "smollm",
+            "tokenizer.ggml.tokens": ["<|endoftext|>", "<|im_end|>", "a", "b", "ab", "1"],
+            "tokenizer.ggml.token_type": [3, 3, 1, 1, 1, 1],
+            "tokenizer.ggml.merges": ["a b"],
+            "tokenizer.ggml.bos_token_id": 0,
+            "tokenizer.ggml.eos_token_id": 1,
+            "tokenizer.ggml.padding_token_id": 0,
+            "tokenizer.chat_template": "{{ messages[0].content }}{{ eos_token }}",
+        }
+    )
+    convert_gguf(path, tmp_path / "converted")
+    for source in (path, tmp_path / "converted"):
+        tokenizer = load_pretrained(source, CPU)[1]
+        assert (tokenizer.bos_token_id, tokenizer.pad_token_id) == (0, 0)
+        assert tokenizer.eos_token_ids == (1, 0)
+        assert tokenizer.encode("ab11<|im_end|>ba") == [4, 5, 5, 1, 3, 2]
+        assert tokenizer.encode_chat([{"role": "user", "content": "ba"}]) == [3, 2, 1]
+
+
+def test_gguf_with_its_own_head(tiny_gguf, tmp_path):
+    path = tiny_gguf({"output.weight": np.full((40, 32), 0.5)})
+    model, tokenizer = load_pretrained(path, CPU)
+    assert tokenizer is None
+    assert not model.config.tie_word_embeddings
+    assert model.lm_head.weight.eq(0.5).all()
+    convert_gguf(path, tmp_path / "converted")
+    assert logits_of(tmp_path / "converted").equal(logits_of(path))
+    assert set(load_tensors(path)) == set(load_file(tmp_path / "converted" / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"rope.freq_base": None}, r"lacks llama\.rope\.freq_base"),
+        ({"rope.scaling.type": "yarn"}, "RoPE scaling"),
+        ({"rope.scale_linear": 2.0}, "RoPE scaling"),
+        ({"rope.dimension_count": 4}, r"rope\.dimension_count = 4"),
+        ({"attention.value_length": 16}, r"attention\.value_length = 16"),
+        ({"expert_count": 8}, "expert"),
+        ({"attention.head_count": 5}, "num_heads = 5: must divide hidden_dim = 32"),
+        ({"attention.head_count": 3, "attention.key_length": 8}, "num_kv_heads = 2: must divide"),
+        ({"block_count": 3}, r"missing: layers\.2\.input_layernorm"),
+        ({"block_count": 1}, r"unexpected: layers\.1\.input_layernorm"),
+        ({"feed_forward_length": 64}, r"mlp.gate_proj.weight is \[48, 32\], not \[64, 32\]"),
+    ],
+)
+def test_gguf_metadata_that_cannot_be_right(tiny_gguf, changes, complaint):
+    with pytest.raises(CheckpointError, match=complaint):
+        read_gguf(tiny_gguf(**changes))
+
+
+def test_gguf_scaling_of_none_is_no_scaling(tiny_gguf):
+    assert read_gguf(tiny_gguf(**{"rope.scaling.type": "none"})).config.rope_scaling is None
+
+
+def test_gguf_of_another_architecture_or_with_other_tensors(tiny_gguf):
+    with pytest.raises(CheckpointError, match="'qwen2'"):
+        read_gguf(tiny_gguf(architecture="qwen2"))
+    with pytest.raises(CheckpointError, match=r"unexpected: blk\.0\.attn_q\.bias"):
+        read_gguf(tiny_gguf({"blk.0.attn_q.bias": np.zeros(32)}))
+    with pytest.raises(CheckpointError, match="RoPE scaling"):
+        read_gguf(
+            tiny_gguf({"rope_freqs.weight": np.ones(4)})
+        )  # llama3 scaling, as llama.cpp stores it
+    with pytest.raises(CheckpointError, match=r"missing: norm\.weight"):
+        read_gguf(tiny_gguf({"output_norm.weight": None}))
+
+
+def test_gguf_cut_anywhere_is_a_clear_error(tiny_gguf):
+    path = tiny_gguf()
+    whole = path.read_bytes()
+    for length in (0, 3, 4, 20, 100, 300, 700, 1200, len(whole) // 2, len(whole) - 100):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="not a whole GGUF file"):
+            load_pretrained(path)
+    path.write_bytes(b"\x00" * 1000)
+    with pytest.raises(CheckpointError, match="not a whole GGUF file"):
+        load_pretrained(path)
