@@ -111,11 +111,12 @@ def test_rope_table_grows_and_stays():
     positions = torch.tensor([[3, 50, 4]])
     for grown, right in zip(rope.cos_sin(positions), full.cos_sin(positions), strict=True):
         assert torch.equal(grown, right)
-    assert len(rope._cos) == 51
+    assert len(rope._cos) == 51  # asked for more than double
     for grown, right in zip(
         rope.cos_sin(torch.tensor([[51]])), full.cos_sin(torch.tensor([[51]])), strict=True
     ):
         assert torch.equal(grown, right)  # one past the end
+    assert len(rope._cos) == 102  # doubled, so that growing token by token stays cheap
 
 
 def test_rope_refuses_negative_positions_and_odd_heads():

@@ -13,7 +13,7 @@ from matplotlib.patches import Arc, Rectangle, Wedge
 
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.viz import rope as figures
-from llm_course.viz.style import BLUE, ORANGE
+from llm_course.viz.style import BLUE, ORANGE, RED
 
 CONTEXT = 8192
 
@@ -78,6 +78,31 @@ def test_contributions_add_up_to_the_score_above_them():
     top, low = figures.pair_contributions(torch.arange(5), parts).axes[:2]
     assert np.allclose(top.lines[0].get_ydata(), parts.sum(0))
     assert np.allclose(low.images[0].get_array(), parts)
+
+
+def test_contributions_beyond_the_limit_only_change_the_colours():
+    parts = torch.tensor([[1.0, 2.0], [-12.0, -12.0]])
+    top, low = figures.pair_contributions(torch.arange(2), parts, limit=7.0).axes[:2]
+    assert low.images[0].get_clim() == (-7, 7)
+    assert np.allclose(low.images[0].get_array(), parts)
+    assert top.lines[0].get_ydata().tolist() == [-11, -10]
+
+
+def test_mean_score_draws_the_curve_it_was_given():
+    (line, _zero) = figures.mean_score(torch.arange(3), torch.tensor([1.0, 2.0, 0.5])).axes[0].lines
+    assert line.get_xdata().tolist() == [0, 1, 2]
+    assert line.get_ydata().tolist() == [1.0, 2.0, 0.5]
+
+
+def test_heads_that_move_more_than_half_are_red_and_named_heads_are_labelled():
+    moved = torch.tensor([0.1, 0.7, 0.5])
+    ax = figures.heads_moved(torch.tensor([0.2, 0.6, 0.9]), moved, {"this one": 1}).axes[0]
+    dots = {group.get_label(): group for group in ax.collections}
+    assert np.allclose(dots["moves half or less"].get_offsets(), [[0.2, 0.1], [0.9, 0.5]])
+    assert np.allclose(dots["moves more than half"].get_offsets(), [[0.6, 0.7]])
+    assert dots["moves more than half"].get_facecolor()[0][:3] == pytest.approx(to_rgba(RED)[:3])
+    (label,) = (text for text in ax.texts if text.get_text() == "this one")
+    assert np.allclose(label.xy, [0.6, 0.7])
 
 
 def test_layout_arches_join_the_channels_of_a_pair():

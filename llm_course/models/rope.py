@@ -39,10 +39,11 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         if head_dim % 2:
             raise ValueError(f"head_dim = {head_dim}: must be even, RoPE rotates pairs of channels")
-        # On the CPU by name: a model built on the meta device still needs real angles.
+        # On the CPU by name: a model built on the meta device (shapes without storage, to be filled
+        # from a checkpoint later) still needs real angles, and no checkpoint holds them.
         exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
         self.inv_freq = 1.0 / rope_theta**exponent  # [D/2] radians per position
-        self._build_table(max_position_embeddings, self.inv_freq.device)
+        self._build_table(max_position_embeddings, torch.device("cpu"))
 
     def _build_table(self, length: int, device: torch.device) -> None:
         positions = torch.arange(length, dtype=torch.float32, device="cpu")
@@ -57,8 +58,11 @@ class RotaryEmbedding(nn.Module):
         low, high = (int(p) for p in position_ids.aminmax())
         if low < 0:
             raise ValueError(f"position_ids hold {low}: positions count from 0")
-        if high >= len(self._cos) or self._cos.device != position_ids.device:
-            self._build_table(max(high + 1, len(self._cos)), position_ids.device)
+        length = len(self._cos)
+        if high >= length:  # at least doubled, or a long generation would rebuild it every token
+            length = max(high + 1, 2 * length)
+        if length > len(self._cos) or self._cos.device != position_ids.device:
+            self._build_table(length, position_ids.device)
         return self._cos[position_ids], self._sin[position_ids]
 
     def forward(self, q: Tensor, k: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:

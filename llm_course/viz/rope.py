@@ -141,14 +141,15 @@ def score_matrix(scores: Any, offset: int) -> Figure:
     fig, (left, right) = subplots(1, 2, height=3.6)
     image = left.imshow(scores, cmap=SEQUENTIAL)
     left.set(xlabel="position of k", ylabel="position of q", title="score of the same q and k")
-    fig.colorbar(image, ax=left, shrink=0.85)
+    fig.colorbar(image, ax=left, shrink=0.85, label="score q·k / √D")
     for step, color in ((offset, ORANGE), (0, BLUE)):
         line = np.diagonal(scores, -step)
         right.plot(np.arange(len(line)), line, color=color, label=f"q is {step} after k")
     right.plot(
         np.arange(len(scores)), scores[:, 0], color=GREY, linestyle=":", label="k stays at 0"
     )
-    right.set(xlabel="position of k (dotted: of q)", title="along the diagonals")
+    right.set(xlabel="position of k (dotted: of q)", ylabel="score q·k / √D")
+    right.set(title="along the diagonals")
     low, high = scores.min(), scores.max()
     right.set(ylim=(low - 0.05 * (high - low), high + 0.35 * (high - low)))  # room for the legend
     right.legend(loc="upper right")
@@ -168,18 +169,33 @@ def score_by_offset(offsets: Any, curves: Mapping[str, Any], xlabel: str) -> Fig
     return fig
 
 
-def pair_contributions(offsets: Any, parts: Any) -> Figure:
-    """Top: the score by offset. Below: what each pair adds to it, `parts` [pairs, offsets]."""
+def mean_score(offsets: Any, mean: Any) -> Figure:
+    """One curve, `mean` [offsets]: the score averaged over many heads."""
+    fig, ax = subplots(height=2.8)
+    ax.plot(numpy(offsets), numpy(mean), color=BLUE, linewidth=2)
+    ax.axhline(0, color=GREY, linewidth=0.6)
+    ax.set(xlabel="offset: position of q − position of k", ylabel="mean score q·k / √D")
+    ax.set_title("all heads")
+    return fig
+
+
+def pair_contributions(offsets: Any, parts: Any, limit: float | None = None) -> Figure:
+    """Top: the score by offset. Below: what each pair adds to it, `parts` [pairs, offsets].
+
+    The colours span -limit to limit, by default the largest part; what lies beyond is clipped.
+    """
     offsets, parts = numpy(offsets), numpy(parts)
     fig, (top, low) = subplots(2, 1, height=5.0, sharex=True, height_ratios=(1, 2))
     top.plot(offsets, parts.sum(0), color=BLUE, marker="o", markersize=4)
-    top.set(ylabel="score", title="the score: the sum over the pairs")
-    limit = np.abs(parts).max()
+    top.set(ylabel="score q·k / √D", title="the score: the sum over the pairs")
+    largest = np.abs(parts).max()
+    limit = largest if limit is None else limit
     edges = (offsets[0] - 0.5, offsets[-1] + 0.5, len(parts) - 0.5, -0.5)
     image = low.imshow(parts, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", extent=edges)
     low.set(ylabel="pair i", xlabel="offset: position of q − position of k")
     low.set(title="what each pair adds")
-    fig.colorbar(image, ax=low, pad=0.01)
+    extend = "both" if largest > limit else "neither"
+    fig.colorbar(image, ax=low, pad=0.01, extend=extend, label="part of the score")
     return fig
 
 
@@ -230,12 +246,25 @@ def maps_side_by_side(maps: Mapping[str, Any], tokens: Sequence[str]) -> Figure:
     return fig
 
 
-def heads_moved(to_previous: Any, moved: Any) -> Figure:
-    """One dot per head: its attention to the word before, and the share that another rotation moves."""
+def heads_moved(
+    to_previous: Any, moved: Any, named: Mapping[str, int] | None = None, threshold: float = 0.5
+) -> Figure:
+    """One dot per head: its attention to the word before, and the share that another rotation moves.
+
+    `named`: label -> index of a head to point out.
+    """
     x, y = numpy(to_previous), numpy(moved)
     fig, ax = subplots(width=6.5, height=3.6)
-    ax.scatter(x, y, s=14, color=np.where(y > 0.5, RED, BLUE), alpha=0.7, linewidths=0)
-    ax.axhline(0.5, color=GREY, linestyle="--", linewidth=1)
+    for chosen, color, label in (
+        (y <= threshold, BLUE, "moves half or less"),
+        (y > threshold, RED, "moves more than half"),
+    ):
+        ax.scatter(x[chosen], y[chosen], s=14, color=color, alpha=0.7, linewidths=0, label=label)
+    ax.axhline(threshold, color=GREY, linestyle="--", linewidth=1)
+    ax.text(0.99, threshold + 0.01, f"{threshold:.0%} moved", ha="right", va="bottom", fontsize=9)
+    for label, head in (named or {}).items():
+        ax.annotate(label, (x[head], y[head]), (8, 0), textcoords="offset points", va="center")
     ax.set(xlabel="share of attention on the word before (right pairs)", xlim=(0, 1), ylim=(0, 1))
     ax.set(ylabel="share moved by the wrong pairs")
+    ax.legend(loc="upper left")
     return fig
