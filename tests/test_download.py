@@ -268,7 +268,7 @@ def test_a_damaged_conversion_is_made_afresh(tiny_model, damage):
 
 
 def test_another_source_or_format_is_never_mistaken_for_this_one(tiny_model, monkeypatch):
-    from llm_course.checkpoints import convert
+    from llm_course.checkpoints import saving
 
     folder = converted_folder("fake")
     monkeypatch.setattr(convert, "FORMAT", convert.FORMAT + 1)
@@ -277,13 +277,13 @@ def test_another_source_or_format_is_never_mistaken_for_this_one(tiny_model, mon
 
 
 def test_an_interrupted_conversion_leaves_nothing(tiny_model, monkeypatch):
-    from llm_course.checkpoints import convert
+    from llm_course.checkpoints import saving
 
     def stopped(*args, **kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "save_file", stopped)
+        patch.setattr(saving, "save_file", stopped)
         with pytest.raises(KeyboardInterrupt):
             converted_folder("fake")
     assert files_in(tiny_model) == []

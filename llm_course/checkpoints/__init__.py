@@ -7,6 +7,8 @@ later uses read the converted copy. Two environment variables matter: `LLM_COURS
 cache folder, and `LLM_COURSE_WEIGHTS` names a folder that already holds the GGUF file, so that nothing
 is downloaded. Whatever goes wrong with a file is a `CheckpointError`.
 
+`save_pretrained` goes the other way: a model becomes a folder that `transformers` loads.
+
 One convention runs through this package: **in memory, the rows of q and k are in adjacent-pair order**
 (RoPE rotates channels 2i and 2i+1 together), as `llm_course.models` wants them. GGUF files hold them
 so; Hugging Face files hold them half-split (channels i and i + d/2) and are permuted when read.
@@ -27,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "huggingface": ("read_folder",),
         "layout": ("Checkpoint", "to_adjacent", "to_half_split"),
         "loading": ("load_pretrained", "load_tensors"),
+        "saving": ("save_pretrained",),
         "tokenizer": ("Tokenizer",),
     },
 )

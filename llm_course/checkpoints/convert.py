@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from llm_course.checkpoints.cache import cache_dir, work_folder
 from llm_course.checkpoints.download import ensure_gguf, pinned_model
 from llm_course.checkpoints.gguf_file import read_gguf
-from llm_course.checkpoints.layout import LM_HEAD, Checkpoint, heads_to_permute, to_half_split
+from llm_course.checkpoints.saving import write_folder, write_json
 
 FORMAT = 1  # count up when the written files change: folders of an older format are then ignored
 _RECEIPT = "conversion.json"
@@ -57,23 +55,10 @@ def convert_gguf(path: str | Path, folder: str | Path) -> None:
 
     About 4 bytes a weight. Raises CheckpointError as `read_gguf` does.
     """
-    checkpoint, folder = read_gguf(path), Path(folder)
-    config, tokenizer = checkpoint.config, checkpoint.tokenizer
-    tensors = {}
-    for name, tensor in checkpoint.tensors.items():
-        heads = heads_to_permute(name, config)
-        key = name if name == LM_HEAD else f"model.{name}"
-        tensors[key] = to_half_split(tensor, heads) if heads else tensor
-    folder.mkdir(parents=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # written as 0600; a lab may share one cache
-    _write(folder / "config.json", _config_json(checkpoint))
-    if tokenizer is not None:
-        tokenizer.save(folder / "tokenizer.json")
-        _write(folder / "tokenizer_config.json", _tokenizer_json(checkpoint))
-        _write(folder / "generation_config.json", _token_ids(checkpoint))
+    folder = Path(folder)
+    write_folder(read_gguf(path), folder)
     sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-    _write(folder / _RECEIPT, {"format": FORMAT, "source": Path(path).name, "sizes": sizes})
+    write_json(folder / _RECEIPT, {"format": FORMAT, "source": Path(path).name, "sizes": sizes})
 
 
 def _is_whole(folder: Path) -> bool:
@@ -82,62 +67,3 @@ def _is_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _token_ids(checkpoint: Checkpoint) -> dict[str, Any]:
-    tokenizer = checkpoint.tokenizer
-    if tokenizer is None:
-        return {}
-    return {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": list(tokenizer.eos_token_ids),
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-
-
-def _config_json(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = checkpoint.config
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_dim,
-        "intermediate_size": config.intermediate_dim,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "max_position_embeddings": config.max_position_embeddings,
-        "rms_norm_eps": config.rms_norm_eps,
-        # transformers 5 reads the first spelling, older programs the second
-        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
-        "rope_theta": config.rope_theta,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "dtype": "float32",
-        "torch_dtype": "float32",
-        **_token_ids(checkpoint),
-    }
-
-
-def _tokenizer_json(checkpoint: Checkpoint) -> dict[str, Any]:
-    tokenizer = checkpoint.tokenizer
-    named = {
-        "bos_token": tokenizer.bos_token_id,
-        "eos_token": next(iter(tokenizer.eos_token_ids), None),
-        "pad_token": tokenizer.pad_token_id,
-    }
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": checkpoint.config.max_position_embeddings,
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": False,
-        "chat_template": tokenizer.chat_template,
-        **{role: tokenizer.name_of(i) for role, i in named.items() if i is not None},
-    }
