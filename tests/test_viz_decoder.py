@@ -25,8 +25,9 @@ def heights(ax):
     ("token", "shown"),
     [
         (" Paris", "␣Paris"),
-        (",", "“,”"),
-        (" ", "“␣”"),
+        (",", "“,” comma"),
+        (" ", "“␣” space"),
+        (";", "“;”"),
         ("a", "a"),
         ("$x", r"\$x"),
         ("a-very-long-token", "a-very-long…"),
@@ -40,7 +41,7 @@ def test_next_words_draws_each_probability_best_on_top():
     probs = torch.tensor([0.7, 0.2, 0.1])
     ax = viz.next_words(TOKENS, probs, "A prompt").axes[0]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx(probs.tolist())
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["The", "␣cat", "“,”"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["The", "␣cat", "“,” comma"]
     assert ax.yaxis_inverted()
     assert [t.get_text() for t in ax.texts] == ["0.700", "0.200", "0.100"]
 
@@ -61,6 +62,8 @@ def test_additions_draws_both_ratios():
     ax = viz.additions([0.5, 0.25], [2.0, 0.125]).axes[0]
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [0.5, 0.25])
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [2.0, 0.125])
+    attention, mlp = (to_hex(line.get_color()) for line in ax.lines[:2])
+    assert [attention, mlp] == [viz.PART_COLORS[part].lower() for part in ("attention", "MLP")]
 
 
 def test_channel_writes_draws_the_additions_and_their_running_sum():
@@ -111,11 +114,19 @@ def test_lens_curves_draws_ranks_and_probabilities():
     assert left.yaxis_inverted()
 
 
-def test_word_race_ends_at_the_sum_of_all_parts():
+def test_lens_curves_dashes_the_controls():
+    curves = {name: [3, 1] for name in "abcde"}
+    left = viz.lens_curves(curves, curves).axes[0]
+    assert [line.get_linestyle() for line in left.lines] == ["-", "-", "-", "--", "--"]
+
+
+def test_word_race_starts_at_the_embedding_and_ends_at_the_sum_of_all_parts():
     attention, mlp = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 4.0])
     top, bottom = viz.word_race(-1.0, attention, mlp, " a", " b").axes
-    assert heights(top) == [1.0, -2.0, 0.5, 4.0]
-    np.testing.assert_allclose(bottom.lines[0].get_ydata(), [0.5, 2.5])
+    assert heights(top) == [-1.0, 1.0, -2.0, 0.5, 4.0]
+    np.testing.assert_allclose(bottom.lines[0].get_ydata(), [-1.0, 0.5, 2.5])
+    np.testing.assert_array_equal(bottom.lines[0].get_xdata(), [-1, 0, 1])
+    assert bottom.get_xticklabels()[0].get_text() == "emb."
 
 
 def test_lens_grid_shows_a_label_in_each_cell_with_the_last_layer_on_top():
@@ -123,5 +134,5 @@ def test_lens_grid_shows_a_label_in_each_cell_with_the_last_layer_on_top():
     ax = viz.lens_grid([["x", " y", ","], ["The", " cat", "."]], probs, TOKENS).axes[0]
     np.testing.assert_allclose(np.asarray(ax.images[0].get_array()), probs.numpy())
     assert ax.images[0].origin == "lower"
-    assert [t.get_text() for t in ax.texts] == ["x", "␣y", "“,”", "The", "␣cat", "“.”"]
+    assert [t.get_text() for t in ax.texts] == ["x", "␣y", "“,” comma", "The", "␣cat", "“.” dot"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["embedding", "layer 0"]

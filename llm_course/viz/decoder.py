@@ -36,11 +36,14 @@ PART_COLORS = {
 }
 
 
+SIGNS = {",": "comma", ".": "dot", "-": "dash", " ": "space"}
+
+
 def label(token: str, width: int = 12) -> str:
     """A token as a tick label: spaces shown as ␣, long names cut, no accidental TeX."""
     text = token.replace(" ", "␣").replace("$", r"\$")
     if len(token) == 1 and not token.isalnum():
-        text = f"“{text}”"  # a lone comma would be overlooked
+        text = f"“{text}” {SIGNS.get(token, '')}".rstrip()  # a lone comma would be overlooked
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -85,11 +88,11 @@ def additions(attention: object, mlp: object) -> Figure:
     fig, ax = subplots(width=8.0, height=3.2)
     layers = np.arange(len(numpy(attention)))
     ax.plot(layers, numpy(attention), "o-", color=ORANGE, markersize=4, label="attention adds")
-    ax.plot(layers, numpy(mlp), "s-", color=BLUE, markersize=4, label="MLP adds")
+    ax.plot(layers, numpy(mlp), "s-", color=GREEN, markersize=4, label="MLP adds")
     ax.axhline(1.0, color=GREY, linestyle=":", linewidth=1)
     ax.text(layers[-1], 1.1, "as long as the stream itself", ha="right", fontsize=9, color=GREY)
-    ax.set(yscale="log", xlabel="layer", ylabel="‖addition‖ / ‖stream‖")
-    ax.set(title="Each layer adds a little, the first one almost everything")
+    ax.set(yscale="log", xlabel="layer", ylabel="‖addition‖ / ‖stream‖,\nmean of positions 1–4")
+    ax.set(title="The first MLP replaces the stream, later parts add a fraction")
     ax.legend()
     return fig
 
@@ -98,7 +101,7 @@ def channel_writes(added: object, channel: int) -> Figure:
     """What each layer adds to one channel of the first token. added [layers], signed."""
     added = numpy(added)
     fig, axes = subplots(2, 1, width=8.0, height=4.4, sharex=True)
-    axes[0].bar(np.arange(len(added)), added, color=np.where(added > 0, ORANGE, BLUE))
+    axes[0].bar(np.arange(len(added)), added, color=GREY)
     axes[0].axhline(0, color=GREY, linewidth=0.8)
     axes[0].set(ylabel="added by the layer", title=f"Channel {channel}, first token")
     axes[1].step(np.arange(len(added)), added.cumsum(), where="mid", color=RED)
@@ -167,15 +170,18 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def lens_curves(ranks: Mapping[str, object], probs: Mapping[str, object]) -> Figure:
-    """Rank (1 is first) and probability of the final answer after each layer, one line a prompt."""
-    fig, axes = subplots(1, 2, width=9.0, height=3.8)
-    styles = ("o-", "s-", "^-", "d-")
+    """Rank (1 is first) and probability of a token after each layer, one line for each name.
+
+    The lines after the third are dashed: controls.
+    """
+    fig, axes = subplots(1, 2, width=9.0, height=3.2 + 0.2 * len(ranks))
+    styles = ("o-", "s-", "^-", "d--", "v--", "x--")
     for n, name in enumerate(ranks):
         look = {"color": CYCLE[n], "markersize": 3.5, "linewidth": 1.3, "label": name}
         x = np.arange(-1, len(numpy(ranks[name])) - 1)
         axes[0].plot(x, numpy(ranks[name]), styles[n], **look)
         axes[1].plot(x, numpy(probs[name]), styles[n], **look)
-    axes[0].set(yscale="log", ylabel="rank of the final answer (1 is first)")
+    axes[0].set(yscale="log", ylabel="rank of the token after the arrow")
     axes[0].invert_yaxis()
     axes[1].set(ylabel="its probability", ylim=(-0.02, 1.02))
     for ax in axes:
@@ -190,11 +196,14 @@ def word_race(start: float, attention: object, mlp: object, winner: str, loser: 
     attention, mlp = numpy(attention), numpy(mlp)
     fig, axes = subplots(2, 1, width=8.5, height=4.8, sharex=True)
     layers = np.arange(len(mlp))
-    axes[0].bar(layers - 0.2, attention, 0.4, color=ORANGE, label="attention")
-    axes[0].bar(layers + 0.2, mlp, 0.4, color=BLUE, label="MLP")
+    axes[0].bar([-1], [start], 0.4, color=PART_COLORS["embedding"], label="embedding")
+    axes[0].bar(layers - 0.2, attention, 0.4, color=PART_COLORS["attention"], label="attention")
+    axes[0].bar(layers + 0.2, mlp, 0.4, color=PART_COLORS["MLP"], label="MLP")
     axes[0].set(ylabel="added by the part", title=f"Logit of {label(winner)} minus {label(loser)}")
     axes[0].legend(loc="upper left")
-    axes[1].plot(layers, start + (attention + mlp).cumsum(), "o-", color=RED, markersize=4)
+    so_far = np.concatenate([[start], start + (attention + mlp).cumsum()])
+    x = _mark_layers(axes[1], len(so_far))
+    axes[1].plot(x, so_far, "o-", color=RED, markersize=4)
     axes[1].set(xlabel="layer", ylabel="sum so far")
     for ax in axes:
         ax.axhline(0, color=GREY, linewidth=0.8)
@@ -208,7 +217,7 @@ def lens_grid(top: Sequence[Sequence[str]], probs: object, tokens: Sequence[str]
     """
     probs = numpy(probs)
     rows, cols = probs.shape
-    fig, ax = subplots(width=min(9.0, 2.0 + 1.25 * cols), height=1.0 + 0.235 * rows)
+    fig, ax = subplots(width=min(9.0, 2.0 + 1.25 * cols), height=1.0 + 0.25 * rows)
     image = ax.imshow(probs, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto", origin="lower")
     for row in range(rows):
         for col in range(cols):
@@ -222,4 +231,4 @@ def lens_grid(top: Sequence[Sequence[str]], probs: object, tokens: Sequence[str]
 
 def _cell_text(ax: Axes, x: int, y: int, text: str, probability: float) -> None:
     color = "white" if probability < 0.6 else "black"
-    ax.text(x, y, text, ha="center", va="center", fontsize=8, color=color)
+    ax.text(x, y, text, ha="center", va="center", fontsize=9, color=color)
