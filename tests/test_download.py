@@ -268,7 +268,7 @@ def test_a_damaged_conversion_is_made_afresh(tiny_model, damage):
 
 
 def test_another_source_or_format_is_never_mistaken_for_this_one(tiny_model, monkeypatch):
-    from llm_course.checkpoints import saving
+    from llm_course.checkpoints import convert
 
     folder = converted_folder("fake")
     monkeypatch.setattr(convert, "FORMAT", convert.FORMAT + 1)
