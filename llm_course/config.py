@@ -13,6 +13,17 @@ from pathlib import Path
 from typing import Any, Self
 
 DTYPES = ("float32", "bfloat16", "float16")
+# kind of RoPE scaling -> the numbers that it needs
+ROPE_SCALING = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": (
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    ),
+}
 
 
 def _reject(config: object, field: str, fix: str) -> None:
@@ -97,10 +108,25 @@ class ModelConfig(_FromJson):
             _reject(self, "head_dim", "must be even: RoPE rotates pairs of channels")
         _require_number(self, "rope_theta", 1.0)
         _require_number(self, "rms_norm_eps", 0.0)
-        if self.rope_scaling is not None:
-            _reject(self, "rope_scaling", "RoPE scaling is not supported yet; must be None")
+        self._check_rope_scaling()
         if not isinstance(self.tie_word_embeddings, bool):
             _reject(self, "tie_word_embeddings", "must be True or False")
+
+    def _check_rope_scaling(self) -> None:
+        if self.rope_scaling is None:
+            return
+        kinds = ", ".join(ROPE_SCALING)
+        if not isinstance(self.rope_scaling, dict):
+            _reject(self, "rope_scaling", f'must be None or {{"rope_type": …}}, one of {kinds}')
+        kind = self.rope_scaling.get("rope_type")
+        if kind not in ROPE_SCALING:
+            _reject(self, "rope_scaling", f"its rope_type must be one of {kinds}")
+        needed = ROPE_SCALING[kind]
+        numbers = [self.rope_scaling.get(name) for name in needed]
+        if not all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers):
+            _reject(self, "rope_scaling", f"{kind} needs positive numbers for {', '.join(needed)}")
+        if kind == "llama3" and numbers[1] >= numbers[2]:
+            _reject(self, "rope_scaling", "low_freq_factor must be below high_freq_factor")
 
     @property
     def num_query_groups(self) -> int:

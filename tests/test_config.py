@@ -22,7 +22,21 @@ from tests.helpers import small_config
         ({"rope_theta": float("nan")}, ["rope_theta", "nan", "finite"]),
         ({"rope_theta": 0.0}, ["rope_theta", "at least 1"]),
         ({"rms_norm_eps": -1e-5}, ["rms_norm_eps", "at least 0"]),
-        ({"rope_scaling": {"rope_type": "yarn"}}, ["rope_scaling", "yarn"]),
+        ({"rope_scaling": {"rope_type": "yarn"}}, ["rope_scaling", "yarn", "linear, llama3"]),
+        ({"rope_scaling": "linear"}, ["rope_scaling", "'linear'"]),
+        ({"rope_scaling": {"rope_type": "linear"}}, ["rope_scaling", "factor"]),
+        (
+            {
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "low_freq_factor": 4.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 64,
+                }
+            },
+            ["low_freq_factor must be below"],
+        ),
         ({"tie_word_embeddings": "yes"}, ["tie_word_embeddings", "'yes'"]),
     ],
 )

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["apply_rotary", "RotaryEmbedding"]
+__all__ = ["apply_rotary", "scale_frequencies", "RotaryEmbedding"]
 
 
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -23,6 +26,29 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated.flatten(-2).to(x.dtype)  # [B, H, S, D/2, 2] -> [B, H, S, D]
 
 
+def scale_frequencies(inv_freq: Tensor, rope_scaling: dict[str, Any] | None) -> Tensor:
+    """Slow the frequencies [D/2] down as a model's configuration asks; None leaves them.
+
+    `rope_scaling` is {"rope_type": "linear", "factor": …}, or {"rope_type": "llama3", "factor": …,
+    "low_freq_factor": …, "high_freq_factor": …, "original_max_position_embeddings": …}. Raises
+    ValueError for another kind.
+
+    Source: Chen et al. 2023, "Extending Context Window of Large Language Models via Positional
+    Interpolation" (linear); the reference code of Llama 3.1 (llama3).
+    """
+    kind = "default" if rope_scaling is None else rope_scaling.get("rope_type")
+    if kind == "default":
+        return inv_freq
+    if kind == "linear":
+        return inv_freq / rope_scaling["factor"]
+    if kind != "llama3":
+        raise ValueError(f"rope_scaling of kind {kind!r}: must be default, linear or llama3")
+    low, high = rope_scaling["low_freq_factor"], rope_scaling["high_freq_factor"]
+    turns = rope_scaling["original_max_position_embeddings"] * inv_freq / (2 * math.pi)  # [D/2]
+    keep = ((turns - low) / (high - low)).clamp(0.0, 1.0)  # [D/2]: 1 keeps the speed, 0 divides it
+    return keep * inv_freq + (1.0 - keep) * inv_freq / rope_scaling["factor"]
+
+
 class RotaryEmbedding(nn.Module):
     """Rotate queries and keys by position: pair i of position p turns by `p * theta^(-2i/d)` radians.
 
@@ -34,15 +60,21 @@ class RotaryEmbedding(nn.Module):
     """
 
     def __init__(
-        self, head_dim: int, max_position_embeddings: int = 4096, rope_theta: float = 10000.0
+        self,
+        head_dim: int,
+        max_position_embeddings: int = 4096,
+        rope_theta: float = 10000.0,
+        rope_scaling: dict[str, Any] | None = None,
     ) -> None:
+        """`rope_scaling` as in `scale_frequencies`. Raises ValueError for an odd head_dim."""
         super().__init__()
         if head_dim % 2:
             raise ValueError(f"head_dim = {head_dim}: must be even, RoPE rotates pairs of channels")
         # On the CPU by name: a model built on the meta device (shapes without storage, to be filled
         # from a checkpoint later) still needs real angles, and no checkpoint holds them.
         exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
-        self.inv_freq = 1.0 / rope_theta**exponent  # [D/2] radians per position
+        inv_freq = 1.0 / rope_theta**exponent  # [D/2] radians per position
+        self.inv_freq = scale_frequencies(inv_freq, rope_scaling)
         self._build_table(max_position_embeddings, torch.device("cpu"))
 
     def _build_table(self, length: int, device: torch.device) -> None:

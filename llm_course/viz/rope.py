@@ -73,6 +73,18 @@ def wavelengths(inv_freq: Any, context: int) -> Figure:
     return fig
 
 
+def turn_lengths(turns: dict[str, Any], context: int) -> Figure:
+    """Positions per full turn of each pair, a line a way of scaling: label -> [pairs]."""
+    fig, ax = subplots(height=3.4)
+    for (label, turn), marker in zip(turns.items(), "osD", strict=False):
+        ax.plot(numpy(turn), marker=marker, markersize=4, linewidth=1, label=label)
+    ax.axhline(context, color="black", linestyle="--", linewidth=1)
+    ax.text(0, context * 1.15, f"context: {context:,} positions", va="bottom", fontsize=9)
+    ax.set(yscale="log", xlabel="pair i", ylabel="positions per turn")
+    ax.legend(loc="lower right")
+    return fig
+
+
 def cos_sin_heatmap(cos: Any, sin: Any) -> Figure:
     """The two tables, each [positions, pairs], with positions running to the right."""
     fig, axes = subplots(2, 1, height=4.6, sharex=True)
