@@ -87,8 +87,11 @@ def test_sharing_joins_each_query_head_to_the_head_it_reads(reads: list[int]) ->
 
 
 def test_cache_growth_and_scale_study_draw_what_they_are_given() -> None:
-    ax = viz.cache_growth([0, 8192], {"nine": [0, 1.13], "three": [0, 0.38]}).axes[0]
+    ax = viz.cache_growth([0, 8192], {"nine": [0, 1.13], "three": [0, 0.38]}, 0.54).axes[0]
     assert [line.get_ydata()[-1] for line in ax.lines] == [1.13, 0.38]
+    (weights_level,) = ax.collections
+    np.testing.assert_allclose(weights_level.get_segments()[0], [[0, 0.54], [8192, 0.54]])
+    assert "weights of the model: 0.54 GB" in [text.get_text() for text in ax.texts]
     left, right = viz.scale_study([4, 16], [2.1, 3.9], {"a": [0.3, 0.6], "b": [0.2, 0.2]}).axes
     assert list(left.lines[0].get_ydata()) == [2, 4]
     assert list(left.lines[1].get_ydata()) == [2.1, 3.9]
@@ -106,10 +109,16 @@ def test_sink_by_layer_shows_every_head_and_the_mean() -> None:
     np.testing.assert_allclose([bar.get_height() for bar in bottom.patches], [1.5, 0.2], rtol=1e-6)
 
 
+def test_sink_by_layer_numbers_the_first_and_the_last_layer() -> None:
+    _, bottom = viz.sink_by_layer(torch.rand(30, 9), 0.3, torch.rand(30)).axes
+    assert labels(bottom.xaxis) == ["0", "5", "10", "15", "20", "25", "29"]
+
+
 def test_alignments_numbers_the_queries_as_the_last_positions() -> None:
     mask = causal_mask(2, 5, torch.device("cpu"))[0, 0]
     ax = viz.alignments({"bottom right": mask}).axes[0]
     assert labels(ax.yaxis) == ["q3", "q4"]
+    assert ax.get_xlabel() == "blue: may read"
     assert np.array_equal(np.asarray(ax.collections[0].get_array()).reshape(2, 5), mask.numpy())
 
 

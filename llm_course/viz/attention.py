@@ -129,13 +129,19 @@ def _box(ax: Axes, x: float, y: float, label: str, width: float, color: str) -> 
     ax.text(x, y, label, ha="center", va="center", fontsize=9)
 
 
-def cache_growth(tokens: Any, gigabytes: Mapping[str, Any]) -> Figure:
-    """Memory of keys and values against the length of the text, one line for each `gigabytes` entry."""
+def cache_growth(tokens: Any, gigabytes: Mapping[str, Any], weights_gb: float) -> Figure:
+    """Memory of keys and values against the length of the text, one line for each `gigabytes` entry.
+
+    A dashed level shows `weights_gb`, what all weights of the model take.
+    """
     fig, ax = subplots(height=3.0)
     ends = {"ha": "left", "va": "center", "fontsize": 9}
     for (name, values), color in zip(gigabytes.items(), (RED, BLUE, GREEN), strict=False):
         ax.plot(tokens, values, color=color)
         ax.text(tokens[-1] * 1.01, values[-1], f"{name}: {values[-1]:.2f} GB", color=color, **ends)
+    ax.hlines(weights_gb, 0, tokens[-1], color=GREY, linestyle="--", linewidth=1.2)
+    label = f"weights of the model: {weights_gb:.2f} GB"
+    ax.text(tokens[-1] * 1.01, weights_gb, label, color=GREY, **ends)
     ax.set(
         xlabel="tokens of context", ylabel="GB, float32", xlim=(0, tokens[-1] * 1.3), ylim=(0, None)
     )
@@ -179,6 +185,7 @@ def sink_by_layer(sink: Any, even: float, value_ratio: Any) -> Figure:
     top.set(ylim=(0, 1.02), ylabel="weight on token 0")
     bottom.bar(layers, value_ratio, color=ORANGE)
     bottom.axhline(1, color=GREY, linestyle="--", linewidth=1.2)
+    bottom.set_xticks([*range(0, len(sink) - 1, 5), len(sink) - 1])
     bottom.set(
         xlabel="layer", ylabel="length of v, token 0\n÷ other tokens", xlim=(-0.7, len(sink))
     )
@@ -188,7 +195,7 @@ def sink_by_layer(sink: Any, even: float, value_ratio: Any) -> Figure:
 
 def alignments(masks: Mapping[str, Any]) -> Figure:
     """Boolean masks [Q, K] side by side: blue squares may be read, white ones may not."""
-    fig, axes = subplots(1, len(masks), height=1.9, width=8.0, squeeze=False)
+    fig, axes = subplots(1, len(masks), height=2.1, width=8.0, squeeze=False)
     for ax, (title, mask) in zip(axes.flat, masks.items(), strict=True):
         mask = numpy(mask).astype(bool)
         ax.pcolormesh(mask, cmap="Blues", vmin=0, vmax=1.4, edgecolors=GREY, linewidth=0.8)
@@ -196,7 +203,7 @@ def alignments(masks: Mapping[str, Any]) -> Figure:
         ax.set_xticks(np.arange(keys) + 0.5, [f"k{j}" for j in range(keys)])
         ax.set_yticks(np.arange(queries) + 0.5, [f"q{keys - queries + i}" for i in range(queries)])
         ax.invert_yaxis()
-        ax.set(title=title, aspect="equal")
+        ax.set(title=title, aspect="equal", xlabel="blue: may read")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
     return fig
