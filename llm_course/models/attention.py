@@ -68,7 +68,10 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_dim, kv_dim, bias=False)
         self.o_proj = nn.Linear(query_dim, config.hidden_dim, bias=False)
         self.rotary = rotary or RotaryEmbedding(
-            config.head_dim, config.max_position_embeddings, config.rope_theta
+            config.head_dim,
+            config.max_position_embeddings,
+            config.rope_theta,
+            config.rope_scaling,
         )
 
     def _split_heads(self, x: Tensor) -> Tensor:
