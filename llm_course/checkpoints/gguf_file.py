@@ -147,7 +147,7 @@ def _weights(tensor: GgufTensor, dtype: torch.dtype) -> Tensor:
     per_block, size = gguf.GGML_QUANT_SIZES[tensor.kind]
     blocks = tensor.data.reshape(-1, size)
     weights = torch.empty(len(blocks) * per_block, dtype=dtype)
-    step = 2**21 // per_block
+    step = 2**16 // per_block
     for i in range(0, len(blocks), step):
         piece = dequantize(blocks[i : i + step], tensor.kind)
         weights[i * per_block : i * per_block + len(piece)] = piece

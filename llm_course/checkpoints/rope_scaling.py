@@ -8,20 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_course.config import ModelConfig
-
-# kind -> the numbers that belong to it
-_KINDS = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": (
-        "factor",
-        "low_freq_factor",
-        "high_freq_factor",
-        "original_max_position_embeddings",
-    ),
-}
-SUPPORTED = ("default",)  # what ModelConfig and RotaryEmbedding can do
+from llm_course.config import ROPE_SCALING, ModelConfig
 
 
 def read_rope(values: dict[str, Any]) -> tuple[float | None, dict[str, Any] | None, list[str]]:
@@ -53,16 +40,16 @@ def read_rope(values: dict[str, Any]) -> tuple[float | None, dict[str, Any] | No
     scalings = []
     for spelling, given in found:
         kind = given.get("rope_type", given.get("type", "default"))
-        if not isinstance(kind, str) or kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in ROPE_SCALING:
             problems.append(
-                f"{spelling} of kind {kind!r:.100}: the known kinds are {', '.join(_KINDS)}"
+                f"{spelling} of kind {kind!r:.100}: the known kinds are {', '.join(ROPE_SCALING)}"
             )
-        elif wrong := [name for name in _KINDS[kind] if not _is_positive(given.get(name))]:
+        elif wrong := [name for name in ROPE_SCALING[kind] if not _is_positive(given.get(name))]:
             problems.append(f"{spelling} of kind {kind!r}: needs numbers for {', '.join(wrong)}")
-        elif kind not in SUPPORTED:
-            problems.append(f"{spelling} of kind {kind!r} is not supported yet")
         elif kind != "default":
-            scalings.append({"rope_type": kind} | {name: given[name] for name in _KINDS[kind]})
+            scalings.append(
+                {"rope_type": kind} | {name: given[name] for name in ROPE_SCALING[kind]}
+            )
     if any(scaling != scalings[0] for scaling in scalings):
         problems.append("rope_parameters and rope_scaling disagree: keep one")
     return next(iter(thetas), None), next(iter(scalings), None), problems
