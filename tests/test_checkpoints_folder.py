@@ -162,15 +162,28 @@ def test_both_spellings_of_theta(tiny_folder):
     assert not logits_of(folder).equal(before)
 
 
+@pytest.mark.parametrize("scaling", [LLAMA3, THETA | {"rope_type": "linear", "factor": 2.0}])
+def test_rope_scaling_is_applied(tiny_folder, scaling):
+    folder = tiny_folder(rope_parameters=scaling)
+    scaled = logits_of(folder)
+    assert_close(scaled, transformers_logits(folder))
+    plain = {"rope_type": "default", "rope_theta": 5000.0}
+    older = {name: value for name, value in scaling.items() if name != "rope_theta"}
+    older["type"] = older.pop("rope_type")  # as version 4 of transformers wrote it
+    edit_config(folder, rope_parameters=..., rope_theta=5000.0, rope_scaling=older)
+    assert logits_of(folder).equal(scaled)
+    edit_config(folder, rope_parameters=plain, rope_theta=..., rope_scaling=...)
+    assert not logits_of(folder).equal(scaled)
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
         ({"rope_parameters": ...}, "lacks rope_theta"),
         ({"rope_parameters": {"rope_type": "default"}}, "lacks rope_theta"),
         ({"rope_theta": 10000.0}, "two values of rope_theta"),
-        ({"rope_parameters": LLAMA3}, "of kind 'llama3' is not supported yet"),
         ({"rope_parameters": LLAMA3 | {"factor": 0}}, "of kind 'llama3': needs numbers for factor"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "'linear' is not supported yet"),
+        ({"rope_scaling": {"type": "linear"}}, "of kind 'linear': needs numbers for factor"),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "kind 'yarn': the known kinds are"),
         ({"rope_scaling": [1]}, r"rope_scaling = \[1\]: must be an object"),
         ({"rope_parameters": PARTIAL}, "partial_rotary_factor = 0.5"),
