@@ -113,7 +113,8 @@ def test_gguf_with_its_own_head(tiny_gguf, tmp_path):
     [
         ({"rope.freq_base": None}, r"lacks llama\.rope\.freq_base"),
         ({"rope.scaling.type": "yarn"}, "RoPE scaling"),
-        ({"rope.scale_linear": 2.0}, "RoPE scaling"),
+        ({"rope.scaling.type": "linear"}, "linear needs positive numbers for factor"),
+        ({"rope.scale_linear": -2.0}, "linear needs positive numbers for factor"),
         ({"rope.dimension_count": 4}, r"rope\.dimension_count = 4"),
         ({"attention.value_length": 16}, r"attention\.value_length = 16"),
         ({"expert_count": 8}, "expert"),
@@ -131,6 +132,20 @@ def test_gguf_metadata_that_cannot_be_right(tiny_gguf, changes, complaint):
 
 def test_gguf_scaling_of_none_is_no_scaling(tiny_gguf):
     assert read_gguf(tiny_gguf(**{"rope.scaling.type": "none"})).config.rope_scaling is None
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"rope.scaling.type": "linear", "rope.scaling.factor": 2.5}, {"rope.scale_linear": 2.5}],
+    ids=["new", "old"],
+)
+def test_gguf_with_linear_scaling(tiny_gguf, tmp_path, keys):
+    path = tiny_gguf(**keys)
+    assert read_gguf(path).config.rope_scaling == {"rope_type": "linear", "factor": 2.5}
+    convert_gguf(path, tmp_path / "converted")
+    direct = logits_of(path)
+    assert not direct.equal(logits_of(tiny_gguf()))
+    assert_close(direct, transformers_logits(tmp_path / "converted"))
 
 
 def test_gguf_of_another_architecture_or_with_other_tensors(tiny_gguf):

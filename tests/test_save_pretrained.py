@@ -58,6 +58,25 @@ def test_transformers_gives_the_same_logits(tmp_path, kv_heads, tied):
         assert_close(model(IDS), transformers_logits(tmp_path / "saved"))
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+@pytest.mark.parametrize("scaling", [LLAMA3, {"rope_type": "linear", "factor": 2.0}])
+def test_scaled_rope_goes_along(tmp_path, scaling):
+    model = tiny_model(rope_scaling=scaling)
+    save_pretrained(model, None, tmp_path)
+    assert load_pretrained(tmp_path, CPU)[0].config == model.config
+    with torch.no_grad():
+        assert_close(model(IDS), transformers_logits(tmp_path))
+        assert not model(IDS).equal(tiny_model()(IDS))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_weights_come_back_bit_by_bit(tmp_path, dtype):
     model = tiny_model(dtype=dtype, rms_norm_eps=1e-6, rope_theta=123456.0)

@@ -51,8 +51,8 @@ def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
     """Read and dequantize a whole GGUF file; the weights become `dtype`, piece by piece.
 
     Raises CheckpointError for a file that is missing, truncated or not GGUF, and one that lists
-    everything else that is wrong: an architecture other than "llama", RoPE scaling and expert layers
-    (not supported), missing metadata, tensors that do not fit the config.
+    everything else that is wrong: an architecture other than "llama", expert layers and RoPE scaling
+    other than linear (not supported), missing metadata, tensors that do not fit the config.
     """
     path = Path(path)
     try:
@@ -99,9 +99,12 @@ def _model_config(
         value = metadata.get(f"llama.{key}", default)
         return default if isinstance(value, list | np.ndarray) else value
 
-    scaling = optional("rope.scaling.type", "none")
-    if scaling != "none" or optional("rope.scale_linear", 1) != 1 or "rope_freqs.weight" in shapes:
-        problems.append(f"RoPE scaling (type {scaling!r:.100}) is not supported yet")
+    scaling, kind = None, optional("rope.scaling.type", "none")
+    if kind == "linear" or (kind == "none" and optional("rope.scale_linear", 1) != 1):
+        factor = optional("rope.scaling.factor", optional("rope.scale_linear"))
+        scaling = {"rope_type": "linear", "factor": _shortest(factor)}
+    elif kind != "none" or "rope_freqs.weight" in shapes:
+        problems.append(f"RoPE scaling (type {kind!r:.100}) is not supported in GGUF files")
     if experts := optional("expert_count", 0):
         problems.append(f"expert layers (llama.expert_count = {experts!r:.100}) are not supported")
     required = {
@@ -123,6 +126,7 @@ def _model_config(
             vocab_size=shapes[EMBEDDING][0],
             num_kv_heads=optional("attention.head_count_kv"),
             head_dim=optional("attention.key_length"),
+            rope_scaling=scaling,
             tie_word_embeddings=LM_HEAD not in shapes,
             **values,
         )
