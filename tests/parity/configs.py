@@ -14,10 +14,24 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from llm_course.config import EngineConfig, ModelConfig
 from llm_course.models import DecoderOnlyModel, build_decoder_only_model
 
-# The kinds of `rope_scaling` to draw from, each in the spelling that both configs take.
-ROPE_SCALINGS: tuple[dict[str, Any] | None, ...] = (None,)
-
 THETAS = (100.0, 10_000.0, 100_000.0, 500_000.0, 1e6)
+
+
+@st.composite
+def rope_scalings(draw: st.DrawFn, max_position_embeddings: int) -> dict[str, Any] | None:
+    """None, or a kind of scaling with its numbers, in the spelling that both configs take."""
+    kind = draw(st.sampled_from([None, "linear", "llama3"]))
+    if kind is None:
+        return None
+    scaling = {"rope_type": kind, "factor": draw(st.sampled_from([1.0, 2.0, 8.0, 32.0]))}
+    if kind == "llama3":
+        low = draw(st.sampled_from([0.5, 1.0, 2.0]))
+        scaling |= {
+            "low_freq_factor": low,
+            "high_freq_factor": draw(st.sampled_from([2.5, 4.0])),
+            "original_max_position_embeddings": max_position_embeddings // 4,
+        }
+    return scaling
 
 
 @st.composite
@@ -30,6 +44,7 @@ def model_configs(draw: st.DrawFn) -> ModelConfig:
     derived = num_heads * head_dim >= 8 and draw(st.booleans())
     # `transformers` wants whole multiples of num_heads, even where head_dim is given.
     hidden_dim = num_heads * (head_dim if derived else draw(st.integers(-(-8 // num_heads), 12)))
+    max_position_embeddings = draw(st.sampled_from([8, 64, 2048]))
     return ModelConfig(
         vocab_size=draw(st.integers(20, 90)),
         hidden_dim=hidden_dim,
@@ -38,9 +53,9 @@ def model_configs(draw: st.DrawFn) -> ModelConfig:
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=None if derived else head_dim,
-        max_position_embeddings=draw(st.sampled_from([8, 64, 2048])),
+        max_position_embeddings=max_position_embeddings,
         rope_theta=draw(st.sampled_from(THETAS) | st.floats(2.0, 2e6)),
-        rope_scaling=draw(st.sampled_from(ROPE_SCALINGS)),
+        rope_scaling=draw(rope_scalings(max_position_embeddings)),
         rms_norm_eps=draw(st.sampled_from([1e-6, 1e-5, 1e-3])),
         tie_word_embeddings=draw(st.booleans()),
     )

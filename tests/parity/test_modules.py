@@ -48,7 +48,7 @@ def test_mlp(case: Case, dtype: str) -> float:
 
 @compared(
     "RoPE",
-    "θ 2 to 2,000,000, head_dim 2 to 16, positions up to 9,000, past the table as well",
+    "no, linear and llama3 scaling; head_dim 2 to 16; positions up to 9,000, past the table as well",
     st.tuples(cases(), st.sampled_from([0, 1, 500, 9000])),
 )
 def test_rope(drawn: tuple[Case, int], dtype: str) -> float:
@@ -59,7 +59,12 @@ def test_rope(drawn: tuple[Case, int], dtype: str) -> float:
     k = case.normal(case.batch, config.num_kv_heads, case.length, config.head_dim)
     q, k = q.to(getattr(torch, dtype)), k.to(getattr(torch, dtype))
     positions = case.positions + start
-    ours = RotaryEmbedding(config.head_dim, config.max_position_embeddings, config.rope_theta)
+    ours = RotaryEmbedding(
+        config.head_dim,
+        config.max_position_embeddings,
+        config.rope_theta,
+        rope_scaling=config.rope_scaling,
+    )
     order = adjacent_order(1, config.head_dim)
     rotated = ours(q[..., order], k[..., order], positions)
     cos, sin = llama.LlamaRotaryEmbedding(their_config(config))(q.float(), positions)
