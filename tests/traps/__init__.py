@@ -87,6 +87,7 @@ TRAPS: dict[str, dict[str, list[str]]] = {
             f"{HERE}/test_generation_tokenizers.py"
             "::test_pad_defaults_to_the_first_eos_and_a_row_after_eos_changes_no_other",
             f"{HERE}/test_generation_tokenizers.py::test_an_eos_in_the_prompt_stops_nothing",
+            f"{HERE}/test_generation_tokenizers.py::test_pads_are_not_inferred_from_ids",
         ],
         "a tied head, absent or stored twice": [
             "tests/test_models.py::test_tied_head_is_the_embedding",
@@ -95,7 +96,10 @@ TRAPS: dict[str, dict[str, list[str]]] = {
             f"{FOLDER}::test_every_wrong_tensor_is_listed",
             f"{GGUF}::test_gguf_with_its_own_head",
         ],
-        "two BOS in a chat": [f"{TOKENS}::test_chat_ids_hold_no_second_bos"],
+        "two BOS in a chat": [
+            f"{HERE}/test_generation_tokenizers.py::test_a_tokenizer_that_would_add_bos_is_told_not_to",
+            f"{TOKENS}::test_chat_ids_hold_no_second_bos",
+        ],
         "a stream that breaks characters": [
             f"{TOKENS}::test_streamed_text_equals_the_whole",
             f"{TOKENS}::test_streaming_never_shows_half_a_character",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tokenizers
 import torch
+from tokenizers import models, pre_tokenizers, processors
 
+from llm_course.checkpoints import Tokenizer
 from llm_course.config import GenerationConfig
 from llm_course.engine import generate
 from tests.helpers import CPU, random_ids, small_config, small_model
@@ -47,6 +50,31 @@ def test_an_eos_in_the_prompt_stops_nothing():
     out = generate(model, all_eos, config, CPU, GREEDY, eos_token_id=eos, pad_token_id=eos)
     stop = next((i for i in range(3, 9) if wanted[0, i] == eos), 8)
     assert torch.equal(out, wanted[:, : stop + 1])
+
+
+def test_pads_are_not_inferred_from_ids():
+    """A prompt may begin with the pad's id, or hold it: only the mask says what is padding."""
+    model, config = small_model(), small_config()
+    ids = random_ids(2, 5)
+    ids[0, :2] = ids[1, 3] = 0
+    told = torch.ones_like(ids)
+    wanted = generate(model, ids, config, CPU, GREEDY, attention_mask=told)
+    for pad in (0, 7):
+        out = generate(model, ids, config, CPU, GREEDY, eos_token_id=None, pad_token_id=pad)
+        assert torch.equal(out, wanted)
+
+
+def test_a_tokenizer_that_would_add_bos_is_told_not_to():
+    """Llama's own tokenizers put BOS before every text; the chat template writes it as well."""
+    backend = tokenizers.Tokenizer(models.WordLevel({"<s>": 0, "hi": 1, "you": 2}, unk_token="<s>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens(["<s>"])
+    backend.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    assert backend.encode("hi you").ids == [0, 1, 2]
+    template = "{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}"
+    tokenizer = Tokenizer(backend, bos_token_id=0, chat_template=template)
+    assert tokenizer.encode("hi you") == [1, 2]
+    assert tokenizer.encode_chat([{"role": "user", "content": "hi you"}]) == [0, 1, 2]
 
 
 def test_smollm2_theta_is_read_from_its_file(smollm2):

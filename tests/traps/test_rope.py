@@ -57,11 +57,12 @@ def test_k_rows_permuted_by_another_number_of_heads_move_the_logits(heads):
 def test_rope_is_float32_after_a_cast_and_after_growth():
     model = build_decoder_only_model(small_config(), EngineConfig("cpu", "bfloat16"))
     rope = model.layers[0].self_attn.rotary
-    cos, sin = rope.cos_sin(torch.tensor([[4095]]))  # the table was built for 64
-    assert cos.dtype == torch.float32
-    angle = torch.tensor(4095.0) / 10000.0 ** (torch.arange(0, 8, 2) / 8)
-    torch.testing.assert_close(cos[0, 0], angle.cos())
-    torch.testing.assert_close(sin[0, 0], angle.sin())
+    for position in (50, 4095):  # in the table, which was built for 64 and cast; and past it
+        cos, sin = rope.cos_sin(torch.tensor([[position]]))
+        assert cos.dtype == torch.float32
+        angle = torch.tensor(float(position)) / 10000.0 ** (torch.arange(0, 8, 2) / 8)
+        torch.testing.assert_close(cos[0, 0], angle.cos())
+        torch.testing.assert_close(sin[0, 0], angle.sin())
     q = torch.randn(1, 1, 1, 8).bfloat16()
     assert apply_rotary(q, cos, sin).dtype == torch.bfloat16
 
