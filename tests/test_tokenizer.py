@@ -212,25 +212,6 @@ def test_what_is_no_message_is_refused(tokenizer, chat):
         tokenizer.apply_chat_template(chat)
 
 
-def with_template(tokenizer: Tokenizer, template: str | None) -> Tokenizer:
-    return Tokenizer(tokenizer._backend, eos_token_ids=[2], chat_template=template)
-
-
-def test_templates_run_in_a_sandbox(tokenizer):
-    chat = [{"role": "user", "content": "Hi!"}]
-    for template in (
-        "{{ messages.__class__.__mro__ }}",
-        "{{ messages.append(1) }}",
-        "{{ raise_exception('roles must alternate') }}",
-        "{% if %}",
-    ):
-        with pytest.raises(ValueError, match="refused"):
-            with_template(tokenizer, template).apply_chat_template(chat)
-    with pytest.raises(ValueError, match="no chat template"):
-        with_template(tokenizer, None).apply_chat_template(chat)
-    assert with_template(tokenizer, "{{ eos_token }}").apply_chat_template(chat) == "<|im_end|>"
-
-
 def metadata(**changes):
     values = {
         "model": "gpt2",

@@ -7,30 +7,23 @@ dropped silently, and streamed text never breaks in the middle of a character.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken
 
 from llm_course.checkpoints.byte_level import BYTE_OF
-from llm_course.checkpoints.chat import render_chat
-from llm_course.checkpoints.errors import CheckpointError
-
-_SPECIAL_TYPE = 3  # in tokenizer.ggml.token_type
-# How each kind of tokenizer in a GGUF file splits text before its merges are applied.
-_SPLITTERS = {
-    "smollm": lambda: [
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    ],
-    "gpt-2": lambda: [pre_tokenizers.ByteLevel(add_prefix_space=False)],
-}
-# A file names one end-of-sequence token; a model that chats may end with any of these.
-_ENDINGS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>")
+from llm_course.checkpoints.chat import (
+    hide_special,
+    names_in,
+    render_chat,
+    replace_names,
+    unused_characters,
+)
+from llm_course.checkpoints.tokenizer_files import from_folder, from_gguf_metadata
 
 
 class Tokenizer:
@@ -66,41 +59,8 @@ class Tokenizer:
         Returns None for a file without a tokenizer, and, with a warning, for a kind that is not
         byte-level BPE with a known splitting rule. Raises CheckpointError for inconsistent tables.
         """
-        get = {k.removeprefix("tokenizer.ggml."): v for k, v in metadata.items()}.get
-        if get("tokens") is None:
-            return None
-        kind, splitter = get("model"), get("pre", "gpt-2")
-        if kind != "gpt2" or splitter not in _SPLITTERS:
-            warnings.warn(
-                f"This GGUF file's tokenizer (model {kind!r}, pre {splitter!r}) is not supported; the "
-                "weights load, the tokenizer is None.",
-                stacklevel=2,
-            )
-            return None
-        tokens, types = get("tokens"), get("token_type", [])
-        vocabulary = {token: i for i, token in enumerate(tokens)}
-        try:
-            if len(vocabulary) != len(tokens):
-                raise ValueError("a token appears twice")
-            merges = [tuple(pair.split(" ")) for pair in get("merges", [])]
-            backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
-        except Exception as error:  # the library raises plain Exception
-            raise CheckpointError(
-                f"The tokenizer in this GGUF file is damaged ({error}): copy the file again."
-            ) from error
-        backend.pre_tokenizer = pre_tokenizers.Sequence(_SPLITTERS[splitter]())
-        backend.decoder = decoders.ByteLevel()
-        special = [t for t, kind in zip(tokens, types, strict=False) if kind == _SPECIAL_TYPE]
-        backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-        named = [get("eos_token_id"), get("eot_token_id")]
-        named += [vocabulary[t] for t in _ENDINGS if t in special]
-        return cls(
-            backend,
-            bos_token_id=get("bos_token_id"),
-            eos_token_ids=list(dict.fromkeys(i for i in named if i is not None)),
-            pad_token_id=get("padding_token_id"),
-            chat_template=metadata.get("tokenizer.chat_template"),
-        )
+        parts = from_gguf_metadata(metadata)
+        return None if parts is None else cls(**parts)
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer | None:
@@ -110,38 +70,8 @@ class Tokenizer:
         tokenizer_config.json, in this order; the template from tokenizer_config.json or
         chat_template.jinja. Raises CheckpointError for a damaged file.
         """
-        folder = Path(folder)
-        if not (folder / "tokenizer.json").is_file():
-            return None
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises plain Exception
-            raise CheckpointError(
-                f"{folder / 'tokenizer.json'} cannot be read ({error}): copy it again."
-            ) from error
-        names = ("generation_config.json", "config.json", "tokenizer_config.json")
-        generation, model, own = (_optional_json(folder / name) for name in names)
-
-        def ids_of(role: str) -> list[int]:
-            for values in (generation, model):
-                found = values.get(f"{role}_token_id")
-                if found is not None:
-                    return list(found) if isinstance(found, list) else [found]
-            name = own.get(f"{role}_token")
-            name = name.get("content") if isinstance(name, dict) else name
-            found = backend.token_to_id(name) if isinstance(name, str) else None
-            return [] if found is None else [found]
-
-        template = own.get("chat_template")
-        if template is None and (folder / "chat_template.jinja").is_file():
-            template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-        return cls(
-            backend,
-            bos_token_id=next(iter(ids_of("bos")), None),
-            eos_token_ids=ids_of("eos"),
-            pad_token_id=next(iter(ids_of("pad")), None),
-            chat_template=template if isinstance(template, str) else None,
-        )
+        parts = from_folder(Path(folder))
+        return None if parts is None else cls(**parts)
 
     def save(self, path: Path) -> None:
         """Write the splitting rules and the vocabulary as a tokenizer.json."""
@@ -154,6 +84,12 @@ class Tokenizer:
         ids; without it they are split like any other text. Raises ValueError that names the characters
         for which the vocabulary has no token.
         """
+        self._refuse_unspellable(text, parse_special)
+        backend = self._backend if parse_special else self._plain_backend
+        return backend.encode(text, add_special_tokens=False).ids
+
+    def _refuse_unspellable(self, text: str, parse_special: bool) -> None:
+        """Raise ValueError for characters without a token, unless they are part of an added token."""
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -161,13 +97,15 @@ class Tokenizer:
                 f"The text has half a character (a lone surrogate, {text[error.start]!r}) at index "
                 f"{error.start}: remove it."
             ) from error
-        if not self._missing_bytes.isdisjoint(data) and (
-            bad := self._unspellable(text, parse_special)
-        ):
+        if self._missing_bytes.isdisjoint(data):
+            return
+        for token in self._backend.get_added_tokens_decoder().values():
+            if parse_special or not token.special:
+                text = text.replace(token.content, "")
+        bad = [c for c in dict.fromkeys(text) if not self._missing_bytes.isdisjoint(c.encode())]
+        if bad:
             named = ", ".join(f"U+{ord(c):04X}" for c in bad)
             raise ValueError(f"This vocabulary has no token for {named}: remove it from the text.")
-        backend = self._backend if parse_special else self._plain_backend
-        return backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of `ids`; bytes that are no whole character become U+FFFD.
@@ -207,7 +145,8 @@ class Tokenizer:
         """Render a chat, a list of {"role": …, "content": …}, as the text the model was trained on.
 
         With `add_generation_prompt` the text ends where the assistant's answer begins. Raises
-        ValueError for a message of another form, and where there is no template or it fails.
+        ValueError for a message of another form, where there is no template, and where the template
+        refuses the messages; CheckpointError for a template that is wrong or not safe to run.
         """
         if self.chat_template is None:
             raise ValueError("This tokenizer has no chat template: encode plain text instead.")
@@ -222,8 +161,36 @@ class Tokenizer:
     def encode_chat(
         self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True
     ) -> list[int]:
-        """Render a chat and return its ids: the template's special tokens, and no BOS besides."""
-        return self.encode(self.apply_chat_template(messages, add_generation_prompt))
+        """Render a chat and return its ids: the template's special tokens, and no BOS besides.
+
+        The name of a special token that a *user* typed (in a message whose role is neither system nor
+        assistant) stays plain text: nobody ends a turn by typing `<|im_end|>`. All other ids are those
+        of `encode(apply_chat_template(...))`. Raises what these two raise.
+        """
+        hidden, typed = hide_special(messages, self._special, self.chat_template or "")
+        text = self.apply_chat_template(hidden, add_generation_prompt)
+        return self._encode_hidden(text, typed) if typed else self.encode(text)
+
+    def _encode_hidden(self, text: str, typed: dict[str, str]) -> list[int]:
+        """Encode a text in which each character of `typed` stands for a name that is plain text.
+
+        The names that do mean special tokens change places with such characters: a copy of the
+        tokenizer knows these as special, and the names not at all. So the text is encoded in one piece.
+        """
+        free = unused_characters([text, *typed, *typed.values()])
+        real = dict(zip(names_in(text, self._special), free, strict=False))
+        text = replace_names(replace_names(text, real), typed)
+        self._refuse_unspellable(replace_names(text, dict.fromkeys(real.values(), "")), False)
+        copy = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        copy.encode_special_tokens = True  # "encode them like other text", that is: not as special
+        stand_ins = []
+        for name, character in real.items():
+            token = self._special[name]
+            edges = {k: getattr(token, k) for k in ("lstrip", "rstrip", "single_word")}
+            stand_ins.append(AddedToken(character, normalized=False, special=False, **edges))
+        copy.add_tokens(stand_ins)
+        meant = {copy.token_to_id(c): self._backend.token_to_id(name) for name, c in real.items()}
+        return [meant.get(i, i) for i in copy.encode(text, add_special_tokens=False).ids]
 
     def _checked(self, token_id: int) -> int:
         token_id = int(token_id)
@@ -246,6 +213,12 @@ class Tokenizer:
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
     @cached_property
+    def _special(self) -> dict[str, AddedToken]:
+        """The special tokens by name."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return {token.content: token for token in added if token.special and token.content}
+
+    @cached_property
     def _plain_backend(self) -> tokenizers.Tokenizer:
         """A second copy that sees no special tokens: the switch on the first is not thread-safe."""
         copy = tokenizers.Tokenizer.from_str(self._backend.to_str())
@@ -256,13 +229,6 @@ class Tokenizer:
     def _is_byte_level(self) -> bool:
         return '"ByteLevel"' in json.dumps(json.loads(self._backend.to_str())["pre_tokenizer"])
 
-    def _unspellable(self, text: str, parse_special: bool) -> list[str]:
-        """Return the characters of `text`, outside special tokens, for which there is no token."""
-        if parse_special:
-            for token in self._backend.get_added_tokens_decoder().values():
-                text = text.replace(token.content, "")
-        return [c for c in dict.fromkeys(text) if not self._missing_bytes.isdisjoint(c.encode())]
-
     @cached_property
     def _missing_bytes(self) -> frozenset[int]:
         """The bytes that a byte-level vocabulary cannot spell: the library would drop them."""
@@ -270,13 +236,3 @@ class Tokenizer:
             return frozenset()
         missing = (b for c, b in BYTE_OF.items() if self._backend.token_to_id(c) is None)
         return frozenset(missing)
-
-
-def _optional_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}): copy it again.") from error
-    return values if isinstance(values, dict) else {}
