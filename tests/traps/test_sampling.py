@@ -45,8 +45,10 @@ def test_top_p_boundaries():
     assert kept(top_p_filtering(log(0.3, 0.1, 0.1, 0.5), 0.8)) == [[0, 3]]
 
 
-def test_top_p_counts_a_long_tail_exactly():
-    ramp = torch.linspace(0, 2, 50000)[None]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_top_p_counts_a_long_tail_exactly(dtype):
+    """Also where the logits are coarse: their probabilities are not, and must not be rounded."""
+    ramp = torch.linspace(0, 2, 50000)[None].to(dtype)
     probs = ramp.double().softmax(dim=-1).flip(-1)[0]
     wanted = int((probs.cumsum(0) < 0.7).sum()) + 1
     assert len(kept(top_p_filtering(ramp, 0.7))[0]) == wanted

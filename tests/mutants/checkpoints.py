@@ -1,0 +1,210 @@
+"""Mutants of llm_course/checkpoints: row orders, tied heads, θ, EOS ids, text."""
+
+from __future__ import annotations
+
+from tests.mutants import mutants_of
+
+LAYOUT = mutants_of(
+    "checkpoints.layout",
+    (
+        "rows stay half-split",
+        "return halves.transpose(1, 2).reshape(weight.shape)",
+        "return weight",
+        "test_checkpoints.py::test_permutation_on_a_case_small_enough_to_read",
+        "test_checkpoints.py::test_folder_gives_the_logits_of_transformers",
+    ),
+    (
+        "the reverse permutation",
+        "halves = weight.view(num_heads, 2, -1, *weight.shape[1:])",
+        "halves = weight.view(num_heads, -1, 2, *weight.shape[1:])",
+        "test_checkpoints.py::test_folder_gives_the_logits_of_transformers",
+    ),
+    (
+        "biases are not permuted",
+        "return halves.transpose(1, 2).reshape(weight.shape)",
+        "return halves.transpose(1, 2).reshape(weight.shape) if weight.ndim > 1 else weight",
+        "test_checkpoints.py::test_permutation_on_a_case_small_enough_to_read",
+    ),
+    (
+        "k permuted by the number of query heads",
+        "return config.num_kv_heads",
+        "return config.num_heads",
+        "test_checkpoints.py::test_tensors_keep_their_names_and_only_q_and_k_are_permuted",
+        "test_checkpoints.py::test_folder_gives_the_logits_of_transformers",
+    ),
+    (
+        "v permuted",
+        'name.endswith(".k_proj.weight")',
+        'name.endswith((".k_proj.weight", ".v_proj.weight"))',
+        "test_checkpoints.py::test_tensors_keep_their_names_and_only_q_and_k_are_permuted",
+        "test_checkpoints.py::test_folder_gives_the_logits_of_transformers",
+    ),
+    (
+        "o permuted",
+        'name.endswith(".q_proj.weight")',
+        'name.endswith((".q_proj.weight", ".o_proj.weight"))',
+        "test_checkpoints.py::test_tensors_keep_their_names_and_only_q_and_k_are_permuted",
+        "test_checkpoints.py::test_folder_gives_the_logits_of_transformers",
+    ),
+    (
+        "saved rows stay adjacent",
+        "return pairs.transpose(1, 2).reshape(weight.shape)",
+        "return weight",
+        "test_save_pretrained.py::test_transformers_gives_the_same_logits",
+    ),
+)
+
+FOLDERS = mutants_of(
+    "checkpoints.huggingface",
+    (
+        "an absent head is not tied",
+        "tied=LM_HEAD not in stored",
+        "tied=False",
+        "test_checkpoints_folder.py::test_absent_head_is_tied_unless_the_config_forbids_it",
+    ),
+    (
+        "a duplicate head is unexpected",
+        "duplicate = stored.pop(LM_HEAD)",
+        "duplicate = stored[LM_HEAD]",
+        "test_checkpoints_folder.py::test_tied_head_absent_or_duplicated",
+    ),
+    (
+        "another head is taken for a duplicate",
+        "if EMBEDDING in stored and not _equal(duplicate, stored[EMBEDDING]):",
+        "if False:",
+        "test_checkpoints_folder.py::test_tied_head_absent_or_duplicated",
+    ),
+    (
+        "wrong tensors are not looked for",
+        "problems += tensor_problems(",
+        "_ = (",
+        "test_checkpoints_folder.py::test_every_wrong_tensor_is_listed",
+    ),
+    (
+        "scaling is dropped",
+        "rope_scaling=scaling,",
+        "rope_scaling=None,",
+        "test_checkpoints_folder.py::test_rope_scaling_is_applied",
+    ),
+)
+
+THETA = mutants_of(
+    "checkpoints.rope_scaling",
+    (
+        "a missing θ is 10000",
+        'problems.append("lacks rope_theta (or rope_parameters.rope_theta)")',
+        "thetas = [10000.0]",
+        "test_checkpoints_folder.py::test_configs_that_cannot_be_right",
+    ),
+    (
+        "θ inside rope_parameters is not seen",
+        '*(g.get("rope_theta") for _, g in found)',
+        "",
+        "test_checkpoints_folder.py::test_both_spellings_of_theta",
+    ),
+    (
+        "an unknown kind of scaling passes",
+        "if not isinstance(kind, str) or kind not in ROPE_SCALING:",
+        "if kind not in ROPE_SCALING:\n            continue\n        if not isinstance(kind, str):",
+        "test_checkpoints_folder.py::test_configs_that_cannot_be_right",
+    ),
+)
+
+GGUF = mutants_of(
+    "checkpoints.gguf_file",
+    (
+        "θ is always 10000",
+        "            **values,\n",
+        "            **values | {'rope_theta': 10000.0},\n",
+        "test_checkpoints_gguf.py::test_gguf_config_comes_from_the_metadata",
+    ),
+    (
+        "the head is always tied",
+        "tie_word_embeddings=LM_HEAD not in shapes",
+        "tie_word_embeddings=True",
+        "test_checkpoints_gguf.py::test_gguf_with_its_own_head",
+    ),
+    (
+        "q and k swapped",
+        '"attn_q": "self_attn.q_proj"',
+        '"attn_q": "self_attn.k_proj"',
+        "test_checkpoints_gguf.py::test_gguf_config_comes_from_the_metadata",
+    ),
+    (
+        "the halves of a byte swapped",
+        "torch.cat([packed & 15, packed >> 4], dim=1)",
+        "torch.cat([packed >> 4, packed & 15], dim=1)",
+        "test_checkpoints_gguf.py::test_dequantization_is_bit_exact",
+    ),
+    (
+        "4-bit weights not centred",
+        ".to(torch.int8) - 8)",
+        ".to(torch.int8) - 7)",
+        "test_checkpoints_gguf.py::test_dequantization_is_bit_exact",
+    ),
+)
+
+LOADING = mutants_of(
+    "checkpoints.loading",
+    (
+        "a loaded tied head is a second parameter",
+        "model.lm_head.weight = model.embed_tokens.weight",
+        "pass",
+        "test_checkpoints_folder.py::test_tied_head_absent_or_duplicated",
+    ),
+)
+
+TOKENIZER = mutants_of(
+    "checkpoints.tokenizer",
+    (
+        "the tokenizer's own BOS is added",
+        "backend.encode(text, add_special_tokens=False)",
+        "backend.encode(text, add_special_tokens=True)",
+        "traps/test_generation_tokenizers.py::test_a_tokenizer_that_would_add_bos_is_told_not_to",
+    ),
+    (
+        "a chat gets a second BOS",
+        "return self._encode_hidden(text, typed) if typed else self.encode(text)",
+        "return [self.bos_token_id, *self.encode(text)]",
+        "test_tokenizer.py::test_chat_ids_hold_no_second_bos",
+        "traps/test_generation_tokenizers.py::test_a_tokenizer_that_would_add_bos_is_told_not_to",
+    ),
+    (
+        "what a user types can be a special token",
+        "return self._encode_hidden(text, typed) if typed else self.encode(text)",
+        "return self.encode(self.apply_chat_template(messages, add_generation_prompt))",
+        "test_checkpoints_chat.py::test_special_tokens_of_a_user_are_plain_text",
+    ),
+    (
+        "half a character is shown",
+        'if len(text) > shown and not text.endswith("\\ufffd"):',
+        "if len(text) > shown:",
+        "test_tokenizer.py::test_streaming_never_shows_half_a_character",
+        "test_tokenizer.py::test_streamed_text_equals_the_whole",
+    ),
+    (
+        "streaming decodes token by token",
+        "text = self.decode(seen, skip_special_tokens)",
+        "text += self.decode([i], skip_special_tokens)",
+        "test_tokenizer.py::test_streamed_text_equals_the_whole",
+        "test_tokenizer.py::test_streaming_any_ids_equals_the_whole",
+    ),
+)
+
+TOKENIZER_FILES = mutants_of(
+    "checkpoints.tokenizer_files",
+    (
+        "only one EOS id is read",
+        "for i in (found if isinstance(found, list) else [found])",
+        "for i in (found[:1] if isinstance(found, list) else [found])",
+        "test_tokenizer.py::test_a_folder_tokenizer",
+    ),
+    (
+        "the endings of a chat are not EOS",
+        "*(vocabulary[t] for t in _ENDINGS if t in special)",
+        "",
+        "test_tokenizer.py::test_ids_that_frame_a_text",
+    ),
+)
+
+CHECKPOINTS = (*LAYOUT, *FOLDERS, *THETA, *GGUF, *LOADING, *TOKENIZER, *TOKENIZER_FILES)
