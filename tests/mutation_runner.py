@@ -25,10 +25,11 @@ from typing import Any
 from tests.mutants import Mutant
 from tests.mutants.checkpoints import CHECKPOINTS
 from tests.mutants.engine import ENGINE
-from tests.mutants.models import MODELS
+from tests.mutants.network import NETWORK
+from tests.mutants.parts import PARTS
 
 ROOT = Path(__file__).parents[1]
-MUTANTS = (*MODELS, *ENGINE, *CHECKPOINTS)
+MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CHECKPOINTS)
 BASELINE = "baseline"
 SECONDS = 120  # a child that takes longer hangs
 

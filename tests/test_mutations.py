@@ -15,6 +15,7 @@ import pytest
 from tests.mutants import Mutant
 from tests.mutation_runner import BASELINE, MUTANTS, ROOT, mutated
 from tests.notebook_tools import clean_env
+from tests.traps import TRAPS
 
 by_name = pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
 
@@ -42,6 +43,18 @@ def test_there_are_enough_mutants_of_every_part() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     packages = Counter(mutant.module.partition(".")[0] for mutant in MUTANTS)
     assert min(packages[part] for part in ("models", "engine", "checkpoints")) >= 10
+
+
+def test_every_trap_in_the_code_is_sprung_by_a_mutant() -> None:
+    """The rest is about words, tolerances and notebooks; these have tests with corrupted notebooks."""
+    killers = {f"tests/{test}" for mutant in MUTANTS for test in mutant.kills}
+    unsprung = [
+        row
+        for section, rows in TRAPS.items()
+        for row, tests in rows.items()
+        if section != "Notebooks" and not killers.intersection(tests)
+    ]
+    assert unsprung == ["one word for both layouts", "float32 parity asserted in bfloat16"]
 
 
 @by_name
