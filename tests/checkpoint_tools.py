@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from llm_course.checkpoints import load_pretrained
+from llm_course.checkpoints import CheckpointError, load_pretrained
 from llm_course.config import EngineConfig
 
 CPU = EngineConfig(device="cpu")
@@ -48,3 +48,17 @@ def edit_tensors(folder: Path, **changes: Tensor | None) -> None:
     tensors = {k: v.clone() for k, v in load_file(path).items()}
     tensors |= {k.replace("__", "."): v for k, v in changes.items()}
     save_file({k: v for k, v in tensors.items() if v is not None}, path, metadata={"format": "pt"})
+
+
+def use_whatever_loads(path: Path) -> None:
+    """Load, and use what was loaded; our errors are fine, whatever else is not."""
+    try:
+        _, tokenizer = load_pretrained(path, CPU)
+        if tokenizer is not None:
+            ids = tokenizer.encode_chat([{"role": "user", "content": "ab<|im_end|>"}])
+            tokenizer.tokens(tokenizer.encode(tokenizer.decode(ids)))
+    except (CheckpointError, ValueError) as error:  # ValueError: of texts and ids, not of files
+        message = str(error)
+    else:
+        message = ""
+    assert len(message) < 50_000

@@ -104,6 +104,9 @@ def config_from_json(values: dict[str, Any], tied: bool) -> tuple[ModelConfig | 
     problems += rope_problems
     if missing := [key for key in _REQUIRED.values() if values.get(key) is None]:
         return None, [*problems, f"config.json lacks {', '.join(missing)}"]
+    sizes = [*_REQUIRED.values(), "num_key_value_heads", "head_dim"]
+    if absurd := [key for key in sizes if isinstance(values.get(key), int) and values[key] > 2**62]:
+        return None, [*problems, f"config.json has absurdly large values of {', '.join(absurd)}"]
     try:
         config = ModelConfig(
             **{field: values[key] for field, key in _REQUIRED.items()},

@@ -23,6 +23,7 @@ from llm_course.checkpoints.chat import (
     replace_names,
     unused_characters,
 )
+from llm_course.checkpoints.errors import library_errors
 from llm_course.checkpoints.tokenizer_files import from_folder, from_gguf_metadata
 
 
@@ -86,7 +87,7 @@ class Tokenizer:
         """
         self._refuse_unspellable(text, parse_special)
         backend = self._backend if parse_special else self._plain_backend
-        return backend.encode(text, add_special_tokens=False).ids
+        return _ids(backend, text)
 
     def _refuse_unspellable(self, text: str, parse_special: bool) -> None:
         """Raise ValueError for characters without a token, unless they are part of an added token."""
@@ -113,7 +114,8 @@ class Tokenizer:
         Raises ValueError for an id outside the vocabulary.
         """
         ids = [self._checked(i) for i in ids]
-        return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        with library_errors("This tokenizer is damaged: it cannot decode"):
+            return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def decode_stream(self, ids: Iterable[int], skip_special_tokens: bool = False) -> Iterator[str]:
         """Yield the text of `ids` piece by piece; the pieces joined equal `decode` of all the ids.
@@ -190,7 +192,7 @@ class Tokenizer:
             stand_ins.append(AddedToken(character, normalized=False, special=False, **edges))
         copy.add_tokens(stand_ins)
         meant = {copy.token_to_id(c): self._backend.token_to_id(name) for name, c in real.items()}
-        return [meant.get(i, i) for i in copy.encode(text, add_special_tokens=False).ids]
+        return [meant.get(i, i) for i in _ids(copy, text)]
 
     def _checked(self, token_id: int) -> int:
         token_id = int(token_id)
@@ -236,3 +238,8 @@ class Tokenizer:
             return frozenset()
         missing = (b for c, b in BYTE_OF.items() if self._backend.token_to_id(c) is None)
         return frozenset(missing)
+
+
+def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
+    with library_errors("This tokenizer is damaged: it cannot encode"):
+        return backend.encode(text, add_special_tokens=False).ids

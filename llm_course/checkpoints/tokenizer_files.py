@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
-from llm_course.checkpoints.errors import CheckpointError
+from llm_course.checkpoints.errors import CheckpointError, library_errors
 from llm_course.checkpoints.json_files import read_json, read_text
 
 _SPECIAL_TYPE = 3  # in tokenizer.ggml.token_type
@@ -24,6 +24,7 @@ _SPLITTERS = {
 }
 # A file names one end-of-sequence token; a model that chats may end with any of these.
 _ENDINGS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>")
+_MAX_ID = 10_000_000
 _ROLES = ("bos", "eos", "eot", "padding")
 
 
@@ -41,7 +42,7 @@ def from_gguf_metadata(metadata: dict[str, Any]) -> dict[str, Any] | None:
         )
         return None
     tokens, merges, types = get("tokens"), get("merges", []), get("token_type", [])
-    try:
+    with library_errors("The tokenizer in this GGUF file is damaged"):
         for name, table in (("tokens", tokens), ("merges", merges)):
             if not isinstance(table, list) or not all(isinstance(item, str) for item in table):
                 raise ValueError(f"its {name} are no list of strings")
@@ -58,10 +59,6 @@ def from_gguf_metadata(metadata: dict[str, Any]) -> dict[str, Any] | None:
         backend.pre_tokenizer = pre_tokenizers.Sequence(_SPLITTERS[splitter]())
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-    except Exception as error:  # the library raises plain Exception
-        raise CheckpointError(
-            f"The tokenizer in this GGUF file is damaged ({error!s:.300}): copy the file again."
-        ) from error
     ends = [ids["eos"], ids["eot"], *(vocabulary[t] for t in _ENDINGS if t in special)]
     template = metadata.get("tokenizer.chat_template")
     return {
@@ -78,12 +75,11 @@ def from_folder(folder: Path) -> dict[str, Any] | None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
-    try:
+    with library_errors(f"{path} cannot be read"):
         backend = tokenizers.Tokenizer.from_str(read_text(path))
-    except CheckpointError:
-        raise
-    except Exception as error:  # the library raises plain Exception
-        raise CheckpointError(f"{path} cannot be read ({error!s:.300}): copy it again.") from error
+        if (largest := max(backend.get_vocab().values(), default=0)) > _MAX_ID:
+            # the library counts up to the largest id whenever it writes a tokenizer
+            raise ValueError(f"a token has the id {largest}")
     backend.no_truncation()  # some files ask to cut or to fill up every text
     backend.no_padding()
     names = ("generation_config.json", "config.json", "tokenizer_config.json")
