@@ -76,6 +76,7 @@ def whole_gguf(tiny_gguf) -> tuple[Path, bytes, int]:
     return path, path.read_bytes(), gguf.GGUFReader(path).data_offset
 
 
+@pytest.mark.filterwarnings("ignore:This GGUF file's tokenizer")
 @fuzzing
 @given(plan=damage)
 def test_damaged_gguf(whole_gguf, plan):
