@@ -165,25 +165,55 @@ def test_stop_ends_the_run_and_a_second_click_is_ignored(sampler: Sampler) -> No
 def test_bad_prompts_are_shown(sampler: Sampler, prompt: str, words: str) -> None:
     sampler.prompt.value = prompt
     assert words in sampler.message.value
-    sampler.message.value = ""
-    sampler.temperature.value = 0.5  # nothing to draw, and no error
+    assert sampler.picture.layout.visibility == "hidden"  # it is of another prompt
+    sampler.temperature.value = 0.5  # nothing to draw
+    assert words in sampler.message.value
     sampler.generate_button.click()
     sampler.wait(10)
     assert words in sampler.message.value
     assert not sampler.running
     sampler.prompt.value = "fine"
     assert sampler.message.value == ""
+    assert sampler.picture.layout.visibility == "visible"
+    assert_generates(sampler)
 
 
-def test_an_error_during_the_run_is_shown(sampler: Sampler) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("out of <memory>")
+def assert_generates(sampler: Sampler) -> None:
+    expected = shown(ids_of(sampler, sampler.config))
+    sampler.generate_button.click()
+    sampler.wait(10)
+    assert expected in sampler.output.value
+    assert "token" in sampler.message.value
+    assert not sampler.running
 
-    sampler.model.register_forward_hook(fail)
+
+def fail(*_: Any) -> None:
+    raise RuntimeError("out of <memory>")
+
+
+def test_an_error_during_the_run_is_shown_and_the_next_run_works(sampler: Sampler) -> None:
+    hook = sampler.model.register_forward_hook(fail)
     sampler.generate()
     sampler.wait(10)
     assert "out of &lt;memory&gt;" in sampler.message.value
     assert not sampler.running
+    assert not sampler.generate_button.disabled
+    hook.remove()
+    assert_generates(sampler)
+
+
+def test_after_a_failed_prompt_a_slider_draws_again(sampler: Sampler) -> None:
+    hook = sampler.model.register_forward_hook(fail)
+    sampler.prompt.value = "another"
+    assert "out of &lt;memory&gt;" in sampler.message.value
+    assert sampler.picture.layout.visibility == "hidden"
+    sampler.top_k.value = 3  # tries again, and fails again
+    assert "out of &lt;memory&gt;" in sampler.message.value
+    hook.remove()
+    sampler.top_k.value = 4
+    assert sampler.message.value == ""
+    assert sampler.picture.layout.visibility == "visible"
+    assert_generates(sampler)
 
 
 def test_text_is_escaped(sampler: Sampler) -> None:

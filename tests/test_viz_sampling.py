@@ -55,6 +55,7 @@ def test_temperature_curves_hold_the_given_values() -> None:
     for line, column in zip(left.lines, probs.T, strict=False):
         assert torch.equal(torch.from_numpy(line.get_ydata()), column)
     assert torch.equal(torch.from_numpy(right.lines[0].get_ydata()), entropy)
+    assert left.get_yscale() == "log"
 
 
 def test_cumulative_mass_marks_the_nucleus() -> None:
@@ -75,8 +76,9 @@ def test_draws_against_exact() -> None:
 
 
 def test_batch_grid_writes_pads_and_tokens() -> None:
-    fig = viz.batch_grid([["$", "a"], ["b", "c"]], [["pad", "prompt"], ["generated", "end"]])
-    assert [text.get_text() for text in fig.axes[0].texts] == ["pad", "a", "b", "c"]
+    fig = viz.batch_grid([["$", "a"], [" ", " c"]], [["pad", "prompt"], ["generated", "end"]])
+    assert [text.get_text() for text in fig.axes[0].texts] == ["pad", "a", "␣", " c"]
+    assert fig.axes[0].get_xlabel() == "column"
     faces = [to_hex(bar.get_facecolor()) for bar in fig.axes[0].patches]
     kinds = ("pad", "prompt", "generated", "end")
     assert faces == [to_hex(viz.KINDS[kind][0]) for kind in kinds]

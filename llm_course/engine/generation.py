@@ -21,11 +21,11 @@ __all__ = [
     "apply_repetition_penalty",
     "filtered_logits",
     "sample_next_token",
-    "next_token_logits",
-    "generate_stream",
     "real_tokens",
     "eos_tensor",
     "seeded_generator",
+    "next_token_logits",
+    "generate_stream",
     "generate",
     "check_engine",
 ]
@@ -37,8 +37,8 @@ NEVER = float("-inf")  # the logit of a token that must not be drawn
 def top_k_filtering(logits: Logits, top_k: int | None) -> Logits:
     """Keep the `top_k` largest logits of each row, and ties with the last of them.
 
-    logits [..., V] -> a new tensor [..., V] with -inf elsewhere. None or 0 keeps all, as does a
-    top_k of V or more.
+    logits [..., V] -> [..., V] with -inf elsewhere. None or 0 keeps all, as does a top_k of V or
+    more. The input is never changed in place; it is returned itself when nothing is cut.
 
     Source: Fan et al. 2018, "Hierarchical Neural Story Generation", section 5.4.
     """
@@ -51,8 +51,8 @@ def top_k_filtering(logits: Logits, top_k: int | None) -> Logits:
 def top_p_filtering(logits: Logits, top_p: float) -> Logits:
     """Keep the fewest tokens of each row whose probabilities add up to at least `top_p`.
 
-    logits [..., V] -> a new tensor [..., V] with -inf elsewhere. At least one token stays, whatever
-    the p; p >= 1 keeps all.
+    logits [..., V] -> [..., V] with -inf elsewhere. At least one token stays, whatever the p; p >= 1
+    keeps all. The input is never changed in place; it is returned itself when p >= 1.
 
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
     """
@@ -69,7 +69,8 @@ def top_p_filtering(logits: Logits, top_p: float) -> Logits:
 def min_p_filtering(logits: Logits, min_p: float) -> Logits:
     """Keep the tokens at least `min_p` times as probable as the most probable one.
 
-    logits [..., V] -> a new tensor [..., V] with -inf elsewhere; 0 keeps all.
+    logits [..., V] -> [..., V] with -inf elsewhere; 0 keeps all. The input is never changed in
+    place; it is returned itself when min_p is 0.
 
     Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", section 3.
     """
@@ -85,10 +86,11 @@ def apply_repetition_penalty(
     """Make every token already in the row less likely: positive logits are divided by `penalty`,
     negative ones multiplied.
 
-    logits [B, V], input_ids [B, S] -> a new [B, V]. Positions where attention_mask [B, S] is 0 are
-    padding and do not count. 1 changes nothing.
+    logits [B, V], input_ids [B, S] -> [B, V]. Positions where attention_mask [B, S] is 0 are padding
+    and do not count. The input is never changed in place; it is returned itself when penalty is 1.
 
-    Source: Keskar et al. 2019, "CTRL", section 4.1.
+    Source: Keskar et al. 2019, "CTRL", section 4.1, divides only; that negative logits are
+    multiplied is as in the `transformers` library.
     """
     if penalty == 1.0:
         return logits
@@ -105,8 +107,8 @@ def filtered_logits(
 
     The temperature is above 0. Softmax of the result gives the probabilities to draw from.
     """
-    # Shifting a row does not change its softmax; with the maximum at 0 and float64, no temperature
-    # is so small that the division overflows.
+    # Shifting a row does not change its softmax. float64, so that a tiny temperature does not round
+    # to 0 and give 0/0 at the maximum; what overflows becomes -inf, which is right.
     shifted = logits.double() - logits.amax(dim=-1, keepdim=True).double()
     logits = (shifted / temperature).float()
     return min_p_filtering(top_p_filtering(top_k_filtering(logits, top_k), top_p), min_p)
@@ -134,6 +136,42 @@ def sample_next_token(
         return logits.argmax(dim=-1, keepdim=True)  # [B, 1]
     kept = filtered_logits(logits, temperature, top_k, top_p, min_p=min_p)  # [B, V]
     return torch.multinomial(torch.softmax(kept, dim=-1), 1, generator=generator)
+
+
+def real_tokens(input_ids: TokenIds, attention_mask: Tensor | None, device: torch.device) -> Tensor:
+    """The mask [B, S] of a prompt, boolean, True = real token; None = all real.
+
+    Raises ValueError for padding at the end of a row. Everything else is checked by the model.
+    """
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    if not attention_mask[..., -1:].all():
+        raise ValueError(
+            "a row ends in padding: pad on the left, so that each prompt ends at its end"
+        )
+    return attention_mask.to(device).bool()
+
+
+def eos_tensor(eos_token_id: int | Sequence[int] | None, vocab_size: int) -> Tensor:
+    """None, one id or several -> [E] int64. Raises ValueError for an id outside the vocabulary."""
+    if eos_token_id is None:
+        eos_token_id = ()
+    eos = torch.tensor([eos_token_id] if isinstance(eos_token_id, int) else [*eos_token_id]).long()
+    if len(eos) and not 0 <= int(eos.min()) <= int(eos.max()) < vocab_size:
+        raise ValueError(f"eos_token_id = {eos_token_id}: ids go from 0 to {vocab_size - 1}")
+    return eos
+
+
+def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
+    """A random generator of our own, so that torch's global one is neither read nor moved.
+
+    None seeds it from the operating system's randomness.
+    """
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(seed)
 
 
 @torch.inference_mode()
@@ -197,39 +235,6 @@ def generate_stream(
             break
     if logger is not None:
         logger.debug("stopped after %d tokens: %s", step, reason)
-
-
-def real_tokens(input_ids: TokenIds, attention_mask: Tensor | None, device: torch.device) -> Tensor:
-    """The mask [B, S] of a prompt, boolean, True = real token; None = all real.
-
-    Raises ValueError for padding at the end of a row. Everything else is checked by the model.
-    """
-    if attention_mask is None:
-        attention_mask = torch.ones_like(input_ids)
-    if not attention_mask[..., -1:].all():
-        raise ValueError(
-            "a row ends in padding: pad on the left, so that each prompt ends at its end"
-        )
-    return attention_mask.to(device).bool()
-
-
-def eos_tensor(eos_token_id: int | Sequence[int] | None, vocab_size: int) -> Tensor:
-    """None, one id or several -> [E] int64. Raises ValueError for an id outside the vocabulary."""
-    if eos_token_id is None:
-        eos_token_id = ()
-    eos = torch.tensor([eos_token_id] if isinstance(eos_token_id, int) else [*eos_token_id]).long()
-    if len(eos) and not 0 <= int(eos.min()) <= int(eos.max()) < vocab_size:
-        raise ValueError(f"eos_token_id = {eos_token_id}: ids go from 0 to {vocab_size - 1}")
-    return eos
-
-
-def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
-    """A generator of our own, so that torch's global one is neither read nor moved."""
-    generator = torch.Generator(device)
-    if seed is None:
-        generator.seed()
-        return generator
-    return generator.manual_seed(seed)
 
 
 def generate(

@@ -14,6 +14,7 @@ from torch import Tensor
 from llm_course.viz.style import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, SKY, numpy, subplots
 
 PALE = "#B8B8B8"
+LEAST = 1e-5  # the bottom of a log axis of probabilities
 # What a cell of `batch_grid` can be: colour of the cell, colour of its text.
 KINDS = {
     "pad": ("#EFEFEF", GREY),
@@ -83,15 +84,17 @@ def filter_bars(
 def temperature_curves(
     temperatures: Tensor, probs: Tensor, entropy: Tensor, ceiling: float, labels: Sequence[str]
 ) -> Figure:
-    """Probabilities of a few tokens, and the entropy of all, against temperature (log axis).
+    """Probabilities of a few tokens, and the entropy of all, against temperature.
 
-    temperatures [T], probs [T, N] for the N labels, entropy [T] in nats; ceiling: the entropy of a
+    Temperatures and probabilities stand on log axes; below `LEAST` a probability is not shown.
+    temperatures [N], probs [N, M] for the M labels, entropy [N] in nats; ceiling: the entropy of a
     uniform choice from the vocabulary.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.3)
     for values, label, color in zip(numpy(probs).T, labels, CYCLE, strict=False):
         left.plot(numpy(temperatures), values, color=color, label=_quoted(label))
-    left.set(ylabel="probability", title="the leading tokens")
+    left.set(ylabel="probability (log scale)", title="the leading tokens")
+    left.set(yscale="log", ylim=(LEAST, 1.5))
     left.legend(title="token")
     right.plot(numpy(temperatures), numpy(entropy), color=BLUE)
     right.axhline(ceiling, color=GREY, linestyle="--", linewidth=1)
@@ -135,17 +138,17 @@ def draws_against_exact(exact: Tensor, counts: Tensor, labels: Sequence[str]) ->
     """Frequencies of many draws beside the exact probabilities, with the error bars they should keep.
 
     exact [N] probabilities, counts [N] how often each was drawn, labels: one a token. Bars are exact,
-    dots are measured; a bar's error bar is ± 2 sqrt(p (1 - p) / n) with n draws in all.
+    dots are measured; a bar's error bar is ± 2 sqrt(p (1 - p) / m) with m draws in all.
     """
-    p, n = numpy(exact), float(counts.sum())
+    p, draws = numpy(exact), float(counts.sum())
     fig, ax = subplots(width=9.5, height=3.6)
     rows = np.arange(len(p))
     ax.bar(rows, p, color=SKY, width=0.7, label="exact probability")
-    sigma = np.sqrt(p * (1 - p) / n)
+    sigma = np.sqrt(p * (1 - p) / draws)
     ax.errorbar(
         rows, p, 2 * sigma, fmt="none", color="black", capsize=4, label="expected spread, ± 2σ"
     )
-    ax.plot(rows, numpy(counts) / n, "o", color=RED, markersize=5, label=f"{n:,.0f} draws")
+    ax.plot(rows, numpy(counts) / draws, "o", color=RED, markersize=5, label=f"{draws:,.0f} draws")
     ax.set_xticks(rows, [_quoted(label) for label in labels], rotation=60, ha="right")
     ax.set_ylabel("probability, frequency")
     ax.legend()
@@ -153,19 +156,20 @@ def draws_against_exact(exact: Tensor, counts: Tensor, labels: Sequence[str]) ->
 
 
 def batch_grid(labels: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]]) -> Figure:
-    """A batch as a table: one row a prompt, one cell a position, coloured by what stands there.
+    """A batch as a table: one row a prompt, one cell a column, coloured by what stands there.
 
     labels and kinds: [B][S]; a kind is "pad", "prompt", "generated" or "end". Tokens are
-    written upwards.
+    written upwards; one of blanks only is drawn as ␣.
     """
     fig, ax = subplots(width=9.5, height=0.85 * len(labels) + 1.0)
     for y, (words, row) in enumerate(zip(labels, kinds, strict=True)):
         for x, (word, kind) in enumerate(zip(words, row, strict=True)):
             face, text = KINDS[kind]
             ax.barh(y, 0.94, left=x - 0.47, height=0.92, color=face)
-            word = "pad" if kind == "pad" else word.replace("$", r"\$")
+            word = word.replace(" ", "␣") if word.isspace() else word.replace("$", r"\$")
+            word = "pad" if kind == "pad" else word
             ax.text(x, y, word, ha="center", va="center", color=text, fontsize=8, rotation=90)
-    ax.set(xlim=(-0.5, len(labels[0]) - 0.5), ylim=(len(labels) - 0.5, -0.5), xlabel="position")
+    ax.set(xlim=(-0.5, len(labels[0]) - 0.5), ylim=(len(labels) - 0.5, -0.5), xlabel="column")
     ax.set_xticks(range(len(labels[0])))
     ax.set_yticks(range(len(labels)), [f"row {i}" for i in range(len(labels))])
     ax.tick_params(length=0)

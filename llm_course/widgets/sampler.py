@@ -41,8 +41,9 @@ class Sampler(widgets.VBox):
     """Prompt, filters, and Generate and Stop buttons around `generate_stream`.
 
     The picture shows the distribution of the first new token under the filters as they are set. It is
-    redrawn when a slider moves, from logits computed once per prompt. Generation runs in a thread of
-    its own, so that Stop is heard; a click on Generate during a run does nothing.
+    redrawn when a slider moves, from logits computed once per prompt, and hidden while the prompt has
+    none. After an error the next change or click tries again. Generation runs in a thread of its own,
+    so that Stop is heard; a click on Generate during a run does nothing.
 
     `make_cache` makes an empty key/value cache for each run; without it every step recomputes the
     whole sequence.
@@ -152,13 +153,15 @@ class Sampler(widgets.VBox):
             self.logits = next_token_logits(self.model, ids, torch.ones_like(ids))[0]  # [V]
         except Exception as error:  # raised in a callback, it would go to the log, unseen
             self.logits = None
+            self.picture.layout.visibility = "hidden"  # it shows another prompt
             self._show_error(error)
             return
         self.message.value = ""
         self._on_filter()
 
     def _on_filter(self, _change: object = None) -> None:
-        if self.logits is None:
+        if self.logits is None:  # the model may work by now
+            self._on_prompt()
             return
         before = torch.softmax(self.logits, dim=-1)
         after = {self._title(): distribution(self.logits, self.config)}
@@ -169,6 +172,7 @@ class Sampler(widgets.VBox):
             figure.savefig(png, format="png")
         plt.close(figure)  # or the notebook would show it a second time
         self.picture.value = png.getvalue()
+        self.picture.layout.visibility = "visible"
 
     def _title(self) -> str:
         c = self.config
