@@ -79,6 +79,7 @@ def test_batch_grid_writes_pads_and_tokens() -> None:
     fig = viz.batch_grid([["$", "a"], [" ", " c"]], [["pad", "prompt"], ["generated", "end"]])
     assert [text.get_text() for text in fig.axes[0].texts] == ["pad", "a", "␣", " c"]
     assert fig.axes[0].get_xlabel() == "column"
+    assert [text.get_rotation() for text in fig.axes[0].texts] == [90, 90, 0, 90]
     faces = [to_hex(bar.get_facecolor()) for bar in fig.axes[0].patches]
     kinds = ("pad", "prompt", "generated", "end")
     assert faces == [to_hex(viz.KINDS[kind][0]) for kind in kinds]

@@ -166,9 +166,11 @@ def batch_grid(labels: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]]) 
         for x, (word, kind) in enumerate(zip(words, row, strict=True)):
             face, text = KINDS[kind]
             ax.barh(y, 0.94, left=x - 0.47, height=0.92, color=face)
+            angle, size = (0, 13) if word == " " else (90, 8)  # ␣ is read upright, and is small
             word = word.replace(" ", "␣") if word.isspace() else word.replace("$", r"\$")
             word = "pad" if kind == "pad" else word
-            ax.text(x, y, word, ha="center", va="center", color=text, fontsize=8, rotation=90)
+            look = {"ha": "center", "va": "center", "color": text}
+            ax.text(x, y, word, fontsize=size, rotation=angle, **look)
     ax.set(xlim=(-0.5, len(labels[0]) - 0.5), ylim=(len(labels) - 0.5, -0.5), xlabel="column")
     ax.set_xticks(range(len(labels[0])))
     ax.set_yticks(range(len(labels)), [f"row {i}" for i in range(len(labels))])
