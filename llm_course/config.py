@@ -158,7 +158,8 @@ class GenerationConfig(_FromJson):
 
     The filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
     `top_k` 0 or None, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 each switch their filter off;
-    `temperature` 0 or `do_sample` False always takes the most probable token.
+    `temperature` 0 or `do_sample` False always takes the most probable token. `use_cache` False
+    computes the whole sequence anew for every token: the same tokens, slowly.
     """
 
     max_new_tokens: int = 64
@@ -169,11 +170,13 @@ class GenerationConfig(_FromJson):
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    use_cache: bool = True
 
     def __post_init__(self) -> None:
         _require_positive_ints(self, "max_new_tokens")
-        if not isinstance(self.do_sample, bool):
-            _reject(self, "do_sample", "must be True or False")
+        for name in ("do_sample", "use_cache"):
+            if not isinstance(getattr(self, name), bool):
+                _reject(self, name, "must be True or False")
         _require_number(self, "temperature", 0.0)
         whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
         if self.top_k is not None and (not whole or self.top_k < 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,7 +89,8 @@ def test_a_cache_is_fed_only_what_it_has_not_seen():
     cached = generate(model, ids, config, CPU, GREEDY, attention_mask=mask, kv_cache=ListCache())
     assert sizes == [7, 1, 1, 1, 1, 1]  # one prefill, n - 1 decode steps
     sizes.clear()
-    assert torch.equal(generate(model, ids, config, CPU, GREEDY, attention_mask=mask), cached)
+    uncached = replace(GREEDY, use_cache=False)
+    assert torch.equal(generate(model, ids, config, CPU, uncached, attention_mask=mask), cached)
     assert sizes == [7, 8, 9, 10, 11, 12]
     hook.remove()
 

@@ -14,7 +14,7 @@ from llm_course.config import GenerationConfig
 from llm_course.engine import generate_stream, sample_next_token
 from llm_course.widgets import Sampler
 from llm_course.widgets.sampler import distribution
-from tests.helpers import ListCache, small_model
+from tests.helpers import small_model
 
 EOS = 95
 
@@ -238,14 +238,23 @@ def test_chat_mode_wraps_the_prompt_and_eos_ends_the_run(sampler: Sampler) -> No
     assert "&lt;" not in sampler.output.value
 
 
-def test_a_cache_gives_the_same_text(sampler: Sampler) -> None:
-    sampler.generate()
-    sampler.wait(10)
-    cached = Sampler(sampler.model, Letters(), prompt="hello", make_cache=ListCache)
-    cached.max_tokens.value = 6
-    cached.generate()
-    cached.wait(10)
-    assert cached.output.value == sampler.output.value
+def test_a_longer_prompt_reuses_what_it_begins_with(sampler: Sampler) -> None:
+    def run(prompt: str, on: Sampler) -> str:
+        on.prompt.value = prompt
+        fed.clear()
+        on.generate()
+        on.wait(10)
+        return on.output.value
+
+    fed: list[int] = []
+    sampler.model.register_forward_pre_hook(lambda _, args: fed.append(args[0].shape[1]))
+    run("hello", sampler)
+    second = run("hello there", sampler)
+    assert fed[0] == len("hello there") - len("hello")
+    fresh = Sampler(sampler.model, Letters(), prompt="hello there")
+    fresh.max_tokens.value = sampler.max_tokens.value
+    assert run("hello there", fresh) == second
+    assert fed[0] == len("hello there")
 
 
 def test_the_classes_that_a_browser_test_looks_for(sampler: Sampler) -> None:

@@ -1,4 +1,4 @@
-"""Generation: from logits to token ids. Names are imported when first used."""
+"""Generation: from logits to token ids, with a cache. Names are imported when first used."""
 
 from llm_course._lazy import lazy_exports
 
@@ -14,5 +14,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
             "min_p_filtering",
             "apply_repetition_penalty",
         ),
+        "kv_cache": ("KVCache", "KVCacheManager", "CacheStats", "cache_bytes"),
+        "inference": ("prefill", "decode", "make_cache", "prepare_for_inference"),
+        "conversation": ("Conversation",),
     },
 )

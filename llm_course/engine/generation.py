@@ -209,6 +209,10 @@ def generate_stream(
         pad_token_id = int(eos[0]) if len(eos) else 0
     if generator is None:
         generator = seeded_generator(config.seed, device)
+    if kv_cache is None and config.use_cache:
+        from llm_course.engine.inference import make_cache  # notebook 06
+
+        kv_cache = make_cache(model, len(ids), ids.shape[-1] + config.max_new_tokens)
     finished = torch.zeros(len(ids), 1, dtype=torch.bool, device=device)  # [B, 1]
     reason = "max_new_tokens"
     for step in range(1, config.max_new_tokens + 1):
@@ -257,8 +261,9 @@ def generate(
     with `pad_token_id` (by default the first EOS) until all rows have ended. Prompts of different
     lengths are padded on the left, with `attention_mask` [B, S], 1 = real token. Draws come from
     `generator`, else from a new one seeded with `gen_config.seed`; torch's global one is untouched.
-    `logger` gets each step and the stop reason at DEBUG. Without a `kv_cache` each step recomputes
-    the whole sequence.
+    `logger` gets each step and the stop reason at DEBUG. A `kv_cache` is made
+    if `gen_config.use_cache` asks for it and none is given; without one each step recomputes the
+    whole sequence.
 
     Raises ValueError for an empty prompt, ids outside the vocabulary, padding on the right, an
     engine_config that names another device than the model's, or a model_config not the model's.

@@ -6,7 +6,7 @@ import html
 import io
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -15,13 +15,9 @@ from torch import Tensor
 
 from llm_course.checkpoints import Tokenizer
 from llm_course.config import GenerationConfig
-from llm_course.engine.generation import (
-    filtered_logits,
-    generate_stream,
-    next_token_logits,
-)
+from llm_course.engine.conversation import Conversation
+from llm_course.engine.generation import filtered_logits, next_token_logits
 from llm_course.models import DecoderOnlyModel
-from llm_course.types import KVCache
 from llm_course.viz.sampling import filter_bars
 
 MODES = {"raw text": "raw", "chat message": "chat"}
@@ -38,15 +34,13 @@ def distribution(logits: Tensor, config: GenerationConfig) -> Tensor:
 
 
 class Sampler(widgets.VBox):
-    """Prompt, filters, and Generate and Stop buttons around `generate_stream`.
+    """Prompt, filters, and Generate and Stop buttons around a `Conversation`.
 
     The picture shows the distribution of the first new token under the filters as they are set. It is
     redrawn when a slider moves, from logits computed once per prompt, and hidden while the prompt has
     none. After an error the next change or click tries again. Generation runs in a thread of its own,
     so that Stop is heard; a click on Generate during a run does nothing.
-
-    `make_cache` makes an empty key/value cache for each run; without it every step recomputes the
-    whole sequence.
+    What a prompt has in common with the last one, from the start, is not computed again.
     """
 
     def __init__(
@@ -54,9 +48,9 @@ class Sampler(widgets.VBox):
         model: DecoderOnlyModel,
         tokenizer: Tokenizer,
         prompt: str = "I opened the door and saw a",
-        make_cache: Callable[[], KVCache] | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.make_cache = model, tokenizer, make_cache
+        self.model, self.tokenizer = model, tokenizer
+        self.conversation = Conversation(model)
         self.logits: Tensor | None = None  # [V]: after the last token of the prompt
         self.thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -94,7 +88,7 @@ class Sampler(widgets.VBox):
         if self.running:
             return
         try:
-            ids = torch.tensor([self.prompt_ids()])  # [1, S]
+            ids = self.prompt_ids()
         except ValueError as error:
             self._show_error(error)
             return
@@ -118,7 +112,7 @@ class Sampler(widgets.VBox):
         if self.thread is not None:
             self.thread.join(timeout)
 
-    def _run(self, ids: Tensor, head: str, config: GenerationConfig) -> None:
+    def _run(self, ids: list[int], head: str, config: GenerationConfig) -> None:
         try:
             new = self._new_ids(ids, config)
             written = ""
@@ -132,16 +126,13 @@ class Sampler(widgets.VBox):
         finally:
             self.generate_button.disabled, self.stop_button.disabled = False, True
 
-    def _new_ids(self, ids: Tensor, config: GenerationConfig) -> Iterator[int]:
-        cache = self.make_cache() if self.make_cache else None
+    def _new_ids(self, ids: list[int], config: GenerationConfig) -> Iterator[int]:
         eos = self.tokenizer.eos_token_ids
-        steps = generate_stream(self.model, ids, config, eos, kv_cache=cache)
-        count = 0
-        for count, token in enumerate(steps, 1):
+        for count, token in enumerate(self.conversation.stream(ids, config, eos), 1):
             self._ending = f"{count} token{'s' * (count > 1)}"
-            if token.item() in eos:
+            if token in eos:
                 self._ending += ", the last one ends the text"
-            yield token.item()
+            yield token
             if self._stop.is_set():
                 self._ending = f"stopped after {self._ending}"
                 return

@@ -1,0 +1,58 @@
+# Exported from notebooks/06_kv_cache.ipynb; edit there, then run its last cell.
+"""A key/value cache that outlives one reply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from llm_course.config import GenerationConfig
+from llm_course.engine.generation import generate_stream
+from llm_course.engine.inference import make_cache
+from llm_course.models.transformer import DecoderOnlyModel
+
+__all__ = ["shared_prefix", "Conversation"]
+
+
+def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two sequences have in common, from the start."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
+
+
+class Conversation:
+    """A cache that outlives a reply: the next turn prefills only the ids that are new.
+
+    Give it the whole conversation each time. What it has in common with the last one, from the
+    start, is not computed again.
+    """
+
+    def __init__(self, model: DecoderOnlyModel) -> None:
+        self.model, self.cache = model, make_cache(model)
+        self._held: list[int] = []  # the ids whose keys and values the cache holds
+
+    def stream(
+        self,
+        input_ids: Sequence[int],
+        gen_config: GenerationConfig | None = None,
+        eos_token_id: int | Sequence[int] | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[int]:
+        """Yield the new ids of the one row `input_ids`. Leaving the loop early is fine."""
+        ids, held = list(input_ids), self._held[: self.cache.length]
+        # The last id is always fed: its logits choose the first new token.
+        self.cache.truncate(min(shared_prefix(held, ids), max(len(ids) - 1, 0)))
+        steps = generate_stream(
+            self.model,
+            torch.tensor([ids], dtype=torch.long),
+            gen_config,
+            eos_token_id,
+            generator=generator,
+            kv_cache=self.cache,
+        )
+        self._held = ids
+        for token in steps:
+            ids.append(token.item())
+            yield ids[-1]

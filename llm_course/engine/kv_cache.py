@@ -1,0 +1,247 @@
+# Exported from notebooks/06_kv_cache.ipynb; edit there, then run its last cell.
+"""Keys and values that outlive a forward pass, and the memory they live in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llm_course.config import ModelConfig
+
+__all__ = ["cache_bytes", "KVCache", "CacheStats", "KVCacheManager"]
+
+
+def cache_bytes(
+    config: ModelConfig,
+    num_tokens: int,
+    batch_size: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> int:
+    """Bytes for the keys and values of `num_tokens` tokens in each of `batch_size` rows.
+
+    2 (keys, values) x layers x rows x K/V heads x tokens x head_dim x bytes of a number.
+    """
+    numbers = config.num_layers * batch_size * config.num_kv_heads * num_tokens * config.head_dim
+    return 2 * numbers * dtype.itemsize
+
+
+def _reserve(shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    # Uninitialised: the system hands out a page of memory when it is first written. An ordinary
+    # tensor also inside inference_mode, so that a cache made there can be used outside.
+    with torch.inference_mode(False):
+        return torch.empty(shape, device=device, dtype=dtype)
+
+
+class KVCache:
+    """The keys and values of every layer, in memory reserved ahead. Implements `types.KVCache`.
+
+    A layer's storage is one tensor [2, B, Hkv, capacity, D]: keys, already rotated by RoPE, and
+    values, for the K/V heads only. The first `length` of the `capacity` places are in use. A forward
+    pass writes behind them and counts them at its end, so one that was interrupted leaves no trace.
+
+    Source: Pope et al. 2022, "Efficiently Scaling Transformer Inference", section 2.1.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch_size: int = 1,
+        capacity: int = 64,
+        *,
+        max_length: int | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        buffers: list[Tensor] | None = None,
+    ) -> None:
+        """`capacity` tokens have room at first; past it the cache grows, up to `max_length` tokens
+        (None: no limit). `buffers`, one flat tensor a layer, are used instead of new memory.
+
+        Raises ValueError when a size is below 1, or max_length below capacity.
+        """
+        for name, value in (("batch_size", batch_size), ("capacity", capacity)):
+            if value < 1:
+                raise ValueError(f"{name} = {value}: must be at least 1")
+        if max_length is not None and max_length < capacity:
+            raise ValueError(f"max_length = {max_length}: below the capacity of {capacity}")
+        self.length = 0
+        self.max_length = max_length
+        shape = (2, batch_size, config.num_kv_heads, capacity, config.head_dim)
+        if buffers is None:
+            self.layers = [_reserve(shape, device, dtype) for _ in range(config.num_layers)]
+        else:
+            numbers = torch.Size(shape).numel()
+            self.layers = [buffer[:numbers].view(shape) for buffer in buffers]
+
+    @property
+    def batch_size(self) -> int:
+        return self.layers[0].shape[1]
+
+    @property
+    def capacity(self) -> int:
+        """Tokens a row that fit without growing."""
+        return self.layers[0].shape[3]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved: `cache_bytes` of the capacity."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k and v [B, Hkv, S, D] of one layer; return all of them [B, Hkv, length + S, D].
+
+        What is returned are views of the storage, not copies, and carry no gradient. Raises
+        ValueError for a k or v of another shape or dtype, or past `max_length`.
+        """
+        self._check(k, v)
+        end = self.length + k.shape[2]
+        if end > self.capacity:
+            self._grow(end)
+        storage = self.layers[layer_idx]  # [2, B, Hkv, capacity, D]
+        storage[0, :, :, self.length : end] = k.detach()
+        storage[1, :, :, self.length : end] = v.detach()
+        return storage[0, :, :, :end], storage[1, :, :, :end]
+
+    def advance(self, n: int) -> None:
+        """Count n more tokens. The model calls this once a forward pass, after its last layer."""
+        self.length += n
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens. Raises ValueError when there are not so many."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length = {length}: the cache holds {self.length} tokens")
+        self.length = length
+
+    def reset(self) -> None:
+        """Forget every token; the memory stays."""
+        self.truncate(0)
+
+    def _grow(self, needed: int) -> None:
+        if self.max_length is not None and needed > self.max_length:
+            raise ValueError(
+                f"the cache is full: {needed} tokens, and max_length = {self.max_length}; "
+                "generate fewer tokens, shorten the prompt, or make a larger cache"
+            )
+        # At least doubled: n tokens then cost fewer than 2n copies, however often it grows.
+        capacity = max(needed, 2 * self.capacity)
+        if self.max_length is not None:
+            capacity = min(capacity, self.max_length)
+        for i, old in enumerate(self.layers):  # one at a time: one layer's memory is held twice
+            new = _reserve((*old.shape[:3], capacity, old.shape[4]), old.device, old.dtype)
+            new[:, :, :, : self.length] = old[:, :, :, : self.length]
+            self.layers[i] = new
+
+    def _check(self, k: Tensor, v: Tensor) -> None:
+        if not self.layers:
+            raise ValueError("this cache was freed: allocate another one")
+        _, batch, heads, _, head_dim = self.layers[0].shape
+        dtype = self.layers[0].dtype
+        for name, x in (("k", k), ("v", v)):
+            if x.shape != (batch, heads, k.shape[2], head_dim) or x.dtype != dtype:
+                raise ValueError(
+                    f"{name} is {x.dtype} of shape {list(x.shape)}: this cache holds {dtype} of "
+                    f"shape [{batch}, {heads}, S, {head_dim}] (rows, K/V heads, tokens, head_dim)"
+                )
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """What a `KVCacheManager` holds (bytes) and has done (counts)."""
+
+    budget: int
+    in_use: int  # of caches that were allocated and not freed
+    kept: int  # freed, and waiting to be used again
+    peak: int  # the most that was ever in use
+    allocated: int  # caches handed out
+    reused: int  # of these, how many got memory that was there already
+    refused: int
+
+
+class KVCacheManager:
+    """Hands out caches within a byte budget, and takes their memory back for the next request.
+
+    The memory of one cache is one flat buffer a layer. A freed cache's buffers are kept; a request
+    that fits into them gets them, the smallest that do. When new memory would pass the budget, kept
+    buffers are given up first; caches in use never are.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        budget: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`budget` in bytes, for all caches together and all layers of each."""
+        self.config, self.budget, self.device, self.dtype = config, budget, device, dtype
+        self._used: dict[int, tuple[KVCache, list[Tensor]]] = {}  # by id of the cache
+        self._kept: list[list[Tensor]] = []  # one list of buffers, a layer each, for each cache
+        self._peak = self._allocated = self._reused = self._refused = 0
+
+    def allocate(self, num_tokens: int, batch_size: int = 1) -> KVCache:
+        """A cache with room for `num_tokens` in each row, prompt and new tokens together.
+
+        It does not grow. Raises MemoryError that states need and budget when it does not fit.
+        """
+        need = cache_bytes(self.config, num_tokens, batch_size, self.dtype)
+        # Buffers more than twice too large are left to a request that needs them.
+        fitting = [kept for kept in self._kept if need <= _nbytes(kept) <= 2 * need]
+        if fitting:
+            buffers = min(fitting, key=_nbytes)
+            self._kept = [kept for kept in self._kept if kept is not buffers]
+            self._reused += 1
+        else:
+            self._make_room(need)
+            numbers = need // self.dtype.itemsize // self.config.num_layers
+            layers = range(self.config.num_layers)
+            buffers = [_reserve((numbers,), self.device, self.dtype) for _ in layers]
+        cache = KVCache(self.config, batch_size, num_tokens, max_length=num_tokens, buffers=buffers)
+        self._used[id(cache)] = cache, buffers
+        self._allocated += 1
+        self._peak = max(self._peak, self.stats.in_use)
+        return cache
+
+    def free(self, cache: KVCache) -> None:
+        """Take a cache's memory back. The cache cannot be used any more.
+
+        Raises ValueError for a cache that is not out: another manager's, or freed before.
+        """
+        if id(cache) not in self._used:
+            raise ValueError("this cache was not allocated here, or was freed before")
+        _, buffers = self._used.pop(id(cache))
+        cache.reset()
+        cache.layers = []  # or the old owner could write into the next request's memory
+        self._kept.append(buffers)
+
+    @property
+    def stats(self) -> CacheStats:
+        """The state at this moment."""
+        return CacheStats(
+            budget=self.budget,
+            in_use=sum(_nbytes(buffers) for _, buffers in self._used.values()),
+            kept=sum(_nbytes(buffers) for buffers in self._kept),
+            peak=self._peak,
+            allocated=self._allocated,
+            reused=self._reused,
+            refused=self._refused,
+        )
+
+    def _make_room(self, need: int) -> None:
+        """Give up kept buffers, the smallest first, until `need` more bytes fit the budget."""
+        in_use = self.stats.in_use
+        if in_use + need > self.budget:
+            self._refused += 1
+            raise MemoryError(
+                f"this cache needs {need:,} bytes, and {self.budget - in_use:,} of the budget of "
+                f"{self.budget:,} are free ({len(self._used)} caches hold {in_use:,}): free one, "
+                "ask for fewer tokens or rows, or raise the budget"
+            )
+        self._kept.sort(key=_nbytes)
+        while self.stats.kept + in_use + need > self.budget:
+            self._kept.pop(0)
+
+
+def _nbytes(buffers: list[Tensor]) -> int:
+    return sum(buffer.nbytes for buffer in buffers)
