@@ -23,13 +23,14 @@ from types import CodeType
 from typing import Any
 
 from tests.mutants import Mutant
+from tests.mutants.cache import CACHE
 from tests.mutants.checkpoints import CHECKPOINTS
 from tests.mutants.engine import ENGINE
 from tests.mutants.network import NETWORK
 from tests.mutants.parts import PARTS
 
 ROOT = Path(__file__).parents[1]
-MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CHECKPOINTS)
+MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *CHECKPOINTS)
 BASELINE = "baseline"
 SECONDS = 120  # a child that takes longer hangs
 

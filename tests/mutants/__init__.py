@@ -1,7 +1,7 @@
 """Small wrong changes to the package, each a trap sprung, and the tests that must notice it.
 
 They are data; tests/test_mutations.py runs them. The files follow the package: parts and
-network (both of models), engine, checkpoints.
+network (both of models), engine (the loop) and cache, checkpoints.
 """
 
 from __future__ import annotations

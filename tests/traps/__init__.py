@@ -59,6 +59,25 @@ TRAPS: dict[str, dict[str, list[str]]] = {
             f"{HERE}/test_attention_masks.py::test_the_layer_takes_boolean_masks_only",
         ],
     },
+    "Cache": {
+        "position offset off by one, not reset, advanced once per layer": [
+            f"{HERE}/test_cache.py::test_every_split_gives_the_uncached_logits",
+            f"{HERE}/test_cache.py::test_positions_go_on_where_the_cache_ends",
+            f"{HERE}/test_cache.py::test_a_reset_cache_is_as_good_as_new",
+            f"{HERE}/test_cache.py::test_a_conversation_forgets_what_the_next_prompt_does_not_begin_with",
+            f"{HERE}/test_cache.py::test_memory_of_a_freed_cache_brings_nothing_of_it_along",
+        ],
+        "expanded heads stored, or keys before RoPE": [
+            f"{HERE}/test_cache.py::test_what_is_stored_has_the_kv_heads_only",
+        ],
+        "overflow wraps silently": [
+            f"{HERE}/test_cache.py::test_a_cache_grows_and_keeps_what_it_holds",
+            f"{HERE}/test_cache.py::test_past_the_limit_there_is_an_error_and_no_wrap",
+        ],
+        "one forward too many": [
+            f"{HERE}/test_cache.py::test_no_forward_after_the_last_token",
+        ],
+    },
     "Sampling": {
         "top-p removes every token": [f"{HERE}/test_sampling.py::test_top_p_always_leaves_a_token"],
         "the guard keeps row 0 instead of token 0": [

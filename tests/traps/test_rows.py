@@ -43,6 +43,7 @@ def test_no_section_lost_a_row() -> None:
     assert counts == {
         "RoPE": 6,
         "Attention and masks": 5,
+        "Cache": 4,
         "Sampling": 9,
         "Generation and tokenizers": 6,
         "RMSNorm": 1,

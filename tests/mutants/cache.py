@@ -1,0 +1,216 @@
+"""Mutants of llm_course/engine: the caches, prefill and decode, the prepared model."""
+
+from __future__ import annotations
+
+from tests.mutants import mutants_of
+
+TRAPS = "traps/test_cache.py::"
+SPLITS = f"{TRAPS}test_every_split_gives_the_uncached_logits"
+
+STORAGE = mutants_of(
+    "engine.kv_cache",
+    (
+        "advanced once per layer",
+        "return storage[0, :, :, :end], storage[1, :, :, :end]",
+        "self.length = end; return storage[0, :, :, :end], storage[1, :, :, :end]",
+        SPLITS,
+    ),
+    (
+        "written one place too early",
+        "storage[0, :, :, self.length : end] = k.detach()",
+        "storage[0, :, :, max(self.length - 1, 0) : end - bool(self.length)] = k.detach()",
+        SPLITS,
+    ),
+    (
+        "a reset that keeps the pointer",
+        "self.truncate(0)",
+        "self.truncate(self.length)",
+        f"{TRAPS}test_a_reset_cache_is_as_good_as_new",
+    ),
+    (
+        "expanded heads stored",
+        "shape = (2, batch_size, config.num_kv_heads, capacity",
+        "shape = (2, batch_size, config.num_heads, capacity",
+        f"{TRAPS}test_what_is_stored_has_the_kv_heads_only",
+        "test_kv_cache.py::test_bytes_are_those_of_the_formula",
+    ),
+    (
+        "bytes counted for the query heads",
+        "batch_size * config.num_kv_heads * num_tokens",
+        "batch_size * config.num_heads * num_tokens",
+        f"{TRAPS}test_what_is_stored_has_the_kv_heads_only",
+        "test_kv_cache.py::test_bytes_are_those_of_the_formula",
+    ),
+    (
+        "growth loses what was held",
+        "new[:, :, :, : self.length] = old[:, :, :, : self.length]",
+        "new.zero_()",
+        f"{TRAPS}test_a_cache_grows_and_keeps_what_it_holds",
+        SPLITS,
+    ),
+    (
+        "growth by one token at a time",
+        "capacity = max(needed, 2 * self.capacity)",
+        "capacity = needed",
+        "test_kv_cache.py::test_growth_is_geometric",
+    ),
+    (
+        "no limit",
+        "if self.max_length is not None and needed > self.max_length:",
+        "if False:",
+        f"{TRAPS}test_past_the_limit_there_is_an_error_and_no_wrap",
+        "test_kv_cache.py::test_a_managed_cache_does_not_grow",
+    ),
+    (
+        "overflow wraps",
+        "if end > self.capacity:\n            self._grow(end)",
+        "if end > self.capacity:\n            self.length, end = 0, k.shape[2]",
+        f"{TRAPS}test_past_the_limit_there_is_an_error_and_no_wrap",
+        f"{TRAPS}test_a_cache_grows_and_keeps_what_it_holds",
+    ),
+    (
+        "the budget is not held",
+        "if in_use + need > self.budget:",
+        "if need > self.budget:",
+        "test_kv_cache.py::test_a_refusal_states_need_and_budget_and_changes_nothing",
+    ),
+    (
+        "kept memory is not given up",
+        "self._kept.pop(0)",
+        "break",
+        "test_kv_cache.py::test_kept_memory_gives_way_to_a_request_that_does_not_fit_it",
+        "test_kv_cache.py::test_the_budget_holds_whatever_is_asked_for",
+    ),
+    (
+        "freed memory is never used again",
+        "self._kept.append(buffers)",
+        "pass",
+        "test_kv_cache.py::test_freed_memory_is_used_again_and_the_old_owner_is_shut_out",
+    ),
+    (
+        "the old owner of freed memory can write",
+        "cache.layers = []",
+        "pass",
+        f"{TRAPS}test_memory_of_a_freed_cache_brings_nothing_of_it_along",
+        "test_kv_cache.py::test_freed_memory_is_used_again_and_the_old_owner_is_shut_out",
+    ),
+    (
+        "memory handed out twice",
+        "if kept is not buffers",
+        "if True",
+        "test_kv_cache.py::test_the_budget_holds_whatever_is_asked_for",
+    ),
+)
+
+PHASES = mutants_of(
+    "engine.inference",
+    (
+        "a chunk's mask without the cached tokens",
+        "seen = mask[:, : past + end]",
+        "seen = mask[:, :end]",
+        SPLITS,
+    ),
+    (
+        "logits of every position in prefill",
+        "kv_cache=cache, last_only=True)  # [B, 1, V]",
+        "kv_cache=cache)",
+        "test_inference.py::test_only_the_last_position_passes_through_the_head",
+    ),
+    (
+        "prepared: keys stored before RoPE",
+        "q, k = qk[:, : -self.num_kv_heads], qk[:, -self.num_kv_heads :]",
+        "q, k = qk[:, : -self.num_kv_heads], qkv[:, qk.shape[1] - v.shape[1] : qk.shape[1]]",
+        f"{TRAPS}test_positions_go_on_where_the_cache_ends",
+        SPLITS,
+    ),
+    (
+        "prepared: k and v change places",
+        "FusedLinear(attention.q_proj, attention.k_proj, attention.v_proj)",
+        "FusedLinear(attention.q_proj, attention.v_proj, attention.k_proj)",
+        SPLITS,
+    ),
+    (
+        "prepared: gate and up change places",
+        "FusedLinear(mlp.gate_proj, mlp.up_proj)",
+        "FusedLinear(mlp.up_proj, mlp.gate_proj)",
+        SPLITS,
+    ),
+    (
+        "prepared: heads grouped in the wrong order",
+        "grouped = q.reshape(len(q), self.num_kv_heads, -1, self.head_dim)",
+        "grouped = q.reshape(len(q), -1, self.num_kv_heads, self.head_dim).transpose(1, 2)",
+        "test_inference.py::test_every_split_of_a_prompt_gives_the_logits_of_the_whole",
+        SPLITS,
+    ),
+    (
+        "prepared: padding forgotten in a decode step",
+        "grouped, k, v, attn_mask=mask)",
+        "grouped, k, v)",
+        SPLITS,
+    ),
+    (
+        "prepared: scaled before rounding in bfloat16",
+        "x.dtype != torch.float32",
+        "False",
+        "test_inference.py::test_a_prepared_norm_keeps_llamas_order_in_bfloat16",
+    ),
+    (
+        "preparing copies what it could share",
+        "weights[0] if len(weights) == 1 else torch.cat(weights)",
+        "torch.cat(weights)",
+        "test_inference.py::test_preparing_shares_what_it_does_not_fuse",
+    ),
+)
+
+POSITIONS = mutants_of(
+    "models.transformer",
+    (
+        "position offset off by one",
+        "torch.arange(past, past + input_ids.shape[1])",
+        "torch.arange(past, past + input_ids.shape[1]) - bool(past)",
+        SPLITS,
+        f"{TRAPS}test_positions_go_on_where_the_cache_ends",
+    ),
+)
+
+TURNS = mutants_of(
+    "engine.conversation",
+    (
+        "not reset between prompts",
+        "shared_prefix(held, ids)",
+        "len(held)",
+        f"{TRAPS}test_a_conversation_forgets_what_the_next_prompt_does_not_begin_with",
+        "test_inference.py::test_any_sequence_of_turns_equals_starting_afresh",
+    ),
+    (
+        "a repeated prompt has nothing left to feed",
+        "max(len(ids) - 1, 0)",
+        "len(ids)",
+        "test_inference.py::test_any_sequence_of_turns_equals_starting_afresh",
+    ),
+    (
+        "ids that were never fed count as held",
+        "self._held[: self.cache.length]",
+        "self._held",
+        "test_inference.py::test_any_sequence_of_turns_equals_starting_afresh",
+    ),
+)
+
+LOOP = mutants_of(
+    "engine.generation",
+    (
+        "one forward too many",
+        "        yield token\n",
+        "        yield token\n        next_token_logits(model, ids, mask, kv_cache)\n",
+        f"{TRAPS}test_no_forward_after_the_last_token",
+        "test_inference.py::test_n_tokens_cost_one_prefill_and_n_minus_1_steps",
+    ),
+    (
+        "use_cache is not asked",
+        "if kv_cache is None and config.use_cache:",
+        "if kv_cache is None:",
+        "test_generation.py::test_a_cache_is_fed_only_what_it_has_not_seen",
+    ),
+)
+
+CACHE = (*STORAGE, *PHASES, *POSITIONS, *TURNS, *LOOP)
