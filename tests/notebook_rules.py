@@ -74,14 +74,24 @@ def widgets(path: Path, nb: Any) -> list[str]:
 def sizes(path: Path, nb: Any) -> list[str]:
     """Notebooks, cells and files of a size that a reader can follow."""
     found = []
-    if len(nb.cells) > MAX_CELLS:
-        found.append(f"{len(nb.cells)} cells; at most {MAX_CELLS}")
+    if len(taught := without_exercises(nb)) > MAX_CELLS:
+        found.append(f"{len(taught)} cells beside the exercises; at most {MAX_CELLS}")
     if path.stat().st_size > MAX_BYTES:
         found.append(f"the file has {path.stat().st_size} bytes; at most {MAX_BYTES}")
     return found + [
         f"{label(cell)} has {cell.source.count(chr(10)) + 1} lines; at most {MAX_LINES}"
         for cell in long_cells(nb, MAX_LINES)
     ]
+
+
+def without_exercises(nb: Any) -> list[Any]:
+    """The cells that are read in a row, from the first to the last."""
+    kept, inside = [], False
+    for cell in nb.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            inside = cell.source.startswith("## Exercises")
+        kept += [] if inside else [cell]
+    return kept
 
 
 def long_cells(nb: Any, lines: int) -> list[Any]:

@@ -192,7 +192,7 @@ TURNS = mutants_of(
         "ids that were never fed count as held",
         "self._held[: self.cache.length]",
         "self._held",
-        "test_inference.py::test_any_sequence_of_turns_equals_starting_afresh",
+        "test_inference.py::test_the_next_turn_feeds_only_what_is_new",
     ),
 )
 

@@ -1,0 +1,117 @@
+"""Say in one sentence how a result differs from what was expected."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SMALL = 12  # tensors with more entries are described by their shape
+
+
+def show(value: Any) -> str:
+    """`value` in a few characters: small tensors by their entries, large ones by their shape."""
+    if isinstance(value, Tensor):
+        kind = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        return f"{show(value.tolist())}, {kind}" if value.numel() <= SMALL else f"tensor {kind}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        parts = [show(item) for item in value[:SMALL]] + ["…"] * (len(value) > SMALL)
+        left, right = "()" if isinstance(value, tuple) else "[]"
+        separator = "; " if any(isinstance(item, Tensor) for item in value) else ", "
+        return left + separator.join(parts) + right
+    if isinstance(value, nn.Module) or callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def kind_of(value: Any) -> str:
+    """What `value` is, for a reader who returned something else."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
+def difference(
+    expected: Any, got: Any, rtol: float, atol: float, name: str = "Your result"
+) -> str | None:
+    """The first difference in one or two sentences, or None when there is none."""
+    if isinstance(expected, Tensor):
+        if isinstance(got, Tensor):
+            return _tensors(expected.detach(), got.detach(), rtol, atol, name)
+    elif isinstance(expected, list | tuple):
+        if isinstance(got, list | tuple):
+            return _sequences(expected, got, rtol, atol, name)
+    elif isinstance(expected, dict):
+        if isinstance(got, dict) and list(map(str, expected)) == list(map(str, got)):
+            lists = list(expected.values()), list(got.values())
+            return _sequences(*lists, rtol, atol, name)
+    elif isinstance(expected, float) and isinstance(got, numbers.Real):
+        return _tensors(torch.tensor(expected), torch.tensor(float(got)), rtol, atol, name)
+    elif type(got) is type(expected):
+        return None if got == expected else f"{name} is {show(got)}; expected {show(expected)}."
+    return_missing = " Is a `return` missing?" if got is None else ""
+    return f"{name} is {kind_of(got)}; expected {kind_of(expected)}.{return_missing}"
+
+
+def _sequences(expected: Any, got: Any, rtol: float, atol: float, name: str) -> str | None:
+    if len(expected) != len(got):
+        return f"{name} has {len(got)} entries; expected {len(expected)}."
+    found = [
+        difference(e, g, rtol, atol, f"{name}[{i}]")
+        for i, (e, g) in enumerate(zip(expected, got, strict=True))
+    ]
+    return next((sentence for sentence in found if sentence), None)
+
+
+def _tensors(expected: Tensor, got: Tensor, rtol: float, atol: float, name: str) -> str | None:
+    if got.shape != expected.shape:
+        return f"{name} has shape {list(got.shape)}; expected {list(expected.shape)}."
+    if got.dtype != expected.dtype:
+        return f"{name} has dtype {got.dtype}; expected {expected.dtype}."
+    wide = torch.complex128 if got.is_complex() else torch.float64
+    mine, right = got.to(wide), expected.to(wide)
+    equal = torch.isclose(mine, right, rtol=rtol, atol=atol, equal_nan=True)
+    if equal.all():
+        return None
+    if got.ndim == 0:
+        return f"{name} is {show(got.item())}; expected {show(expected.item())}."
+    place = (~equal).nonzero()[0].tolist()
+    here, wanted = got[tuple(place)].item(), expected[tuple(place)].item()
+    return (
+        f"{int((~equal).sum())} of {equal.numel()} entries of {name[0].lower() + name[1:]} are "
+        f"wrong, the first at {place}: {show(here)}, expected {show(wanted)}.{_symptom(mine, right)}"
+    )
+
+
+def _symptom(got: Tensor, expected: Tensor) -> str:
+    """What the wrong entries have in common, where that is easy to see."""
+    if count := int((got.isnan() & ~expected.isnan()).sum()):
+        return f" NaN in {count}."
+    counted = expected.abs() > 1e-3 * expected.abs().max()
+    ratio = (got / expected)[counted]
+    if len(ratio) > 1 and torch.isclose(ratio, ratio[0], rtol=1e-3, atol=0).all():
+        return f" All entries are {show(ratio[0].item())} times the expected ones."
+    return ""
+
+
+def unchanged(before: Any, after: Any) -> bool:
+    """True when an argument holds after a call what it held before."""
+    if isinstance(before, Tensor):
+        same = before.shape == after.shape and before.dtype == after.dtype
+        return same and bool(torch.isclose(before, after, rtol=0, atol=0, equal_nan=True).all())
+    if isinstance(before, nn.Module):
+        return unchanged(before.state_dict(), after.state_dict())
+    if isinstance(before, dict):
+        return list(before) == list(after) and unchanged(list(before.values()), [*after.values()])
+    if isinstance(before, list | tuple):
+        pairs: Callable[..., Any] = zip
+        return len(before) == len(after) and all(unchanged(b, a) for b, a in pairs(before, after))
+    return True

@@ -1,0 +1,265 @@
+"""Every exercise of every notebook: its solution passes, its stub is not done, wrong answers fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from torch import Tensor
+
+from llm_course.authoring.exercise_cells import (
+    ExerciseCells,
+    FormError,
+    Section,
+    defined,
+    read_section,
+    section_of,
+)
+from llm_course.authoring.student import instructor_copy, student_copy, without_solutions
+from llm_course.exercises import BugHunt, Exercise, case, judge, registry
+from llm_course.exercises.records import FAILING, NOT_YET, SOLVED
+from llm_course.exercises.run import execute, judge_cells
+from tests.notebook_tools import NOTEBOOKS
+
+SECTIONS: dict[str, Section] = {
+    path.stem: section for path in NOTEBOOKS if (section := read_section(path))
+}
+FOUND = [(name, exercise) for name, section in SECTIONS.items() for exercise in section.exercises]
+SEEDED = [
+    (record, hint)
+    for name in SECTIONS
+    for record in registry(name[:2]).values()
+    for hint in record.wrong
+]
+each = pytest.mark.parametrize(("name", "cells"), FOUND, ids=[c.key for _, c in FOUND])
+
+
+EQUIPPED = ["01_rmsnorm"]
+
+
+def test_notebooks_have_exercises() -> None:
+    assert sorted(SECTIONS) == EQUIPPED
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_notebook_has_three_to_five_exercises_and_a_hunt(name: str) -> None:
+    exercises = SECTIONS[name].exercises
+    assert [cells.key for cells in exercises] == list(registry(name[:2]))
+    assert all(cells.key.startswith(f"{name[:2]}.") for cells in exercises)
+    assert [cells.is_hunt for cells in exercises] == [False] * (len(exercises) - 1) + [True]
+    assert 3 <= len(exercises) - 1 <= 5
+    levels = {cells.level for cells in exercises}
+    assert "easy" in levels
+    assert levels & {"hard", "hard, optional"}
+    for cells in exercises:
+        assert 5 <= cells.minutes <= 40
+        kind = BugHunt if cells.is_hunt else Exercise
+        assert isinstance(registry(name[:2])[cells.key], kind)
+
+
+@each
+def test_the_published_solution_passes(name: str, cells: ExerciseCells) -> None:
+    verdict = judge_cells(SECTIONS[name], cells, cells.solution)
+    assert verdict.status == SOLVED, verdict.text
+    assert cells.why  # a sentence on why
+
+
+@each
+def test_the_stub_is_not_done(name: str, cells: ExerciseCells) -> None:
+    verdict = judge_cells(SECTIONS[name], cells, cells.stub)
+    assert (verdict.status, verdict.text) == (NOT_YET, f"{cells.key}: not done yet.")
+
+
+@each
+def test_stub_and_solution_agree(name: str, cells: ExerciseCells) -> None:
+    """The same signature, and a stub that does nothing else than raise."""
+    stub, solution = defined(cells.stub, cells.name), defined(cells.solution, cells.name)
+    assert [a.arg for a in stub.args.args] == [a.arg for a in solution.args.args]
+    assert cells.stub.rstrip().endswith("\n    raise NotImplementedError")
+    assert cells.stub.count('"""') == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "hint"), SEEDED, ids=[f"{record.key}: {hint[:50]}" for record, hint in SEEDED]
+)
+def test_a_wrong_answer_fails_with_its_own_hint(record: Exercise | BugHunt, hint: str) -> None:
+    verdict = record.judge(record.wrong[hint])
+    assert verdict.status == FAILING
+    if isinstance(record, Exercise):
+        assert f"Likely bug: your result equals the version {hint}." in verdict.lines
+    else:
+        assert any(line.startswith(hint) for line in verdict.lines), verdict.text
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_printed_suspect_is_the_planted_one(name: str) -> None:
+    """The solution exposes what the notebook prints as well as what the check holds."""
+    section = SECTIONS[name]
+    cells = section.exercises[-1]
+    names = execute(section.imports, cells.given, cells.solution)
+    test, hunt = names[cells.name], registry(name[:2])[cells.key]
+    printed = replace(hunt, planted=names["suspect"])
+    for record in (hunt, printed):
+        verdict = record.judge(test)
+        assert verdict.status == SOLVED, verdict.text
+        assert f"It exposes {len(hunt.others)} of {len(hunt.others)} other bugs." in verdict.text
+
+
+def double(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+def small_cases() -> Iterator[object]:
+    yield case(torch.tensor([1.0, 2.0]))
+    yield case(torch.ones(20))
+
+
+DOUBLE = Exercise(
+    "00.double", double, small_cases, {"that squares": lambda x: x * x}, properties=()
+)
+
+
+def raises(x: Tensor) -> Tensor:
+    return x @ torch.ones(3)
+
+
+def nothing(x: Tensor) -> None:
+    x * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (lambda x: x.mul_(2), "Your function changed its input `x`."),
+        (nothing, "Your result is None; expected a tensor of shape [2]. Is a `return` missing?"),
+        (lambda x: (2 * x).sum(), "Your result has shape []; expected [2]."),
+        (
+            lambda x: (2 * x).double(),
+            "Your result has dtype torch.float64; expected torch.float32.",
+        ),
+        (lambda x: 2 * x + torch.nan, "NaN in 2."),
+        (lambda x: 6 * x, "All entries are 3 times the expected ones."),
+        (lambda x: (2 * x, x), "Your result is a tuple of 2; expected a tensor of shape [2]."),
+        (raises, "Your function raised RuntimeError: "),
+        (lambda x: x * x, "Likely bug: your result equals the version that squares."),
+    ],
+)
+def test_the_verdict_says_what_is_wrong(answer, expected) -> None:
+    verdict = DOUBLE.judge(answer)
+    assert verdict.status == FAILING
+    assert expected in verdict.text
+    assert "Traceback" not in verdict.text
+
+
+def test_a_right_answer_and_one_that_is_not_done() -> None:
+    assert DOUBLE.judge(lambda x: x + x).text == "00.double: solved, all 2 cases."
+
+    def stub(x: Tensor) -> Tensor:
+        raise NotImplementedError()
+
+    assert DOUBLE.judge(stub).status == NOT_YET
+
+
+def test_the_line_that_raised_is_named() -> None:
+    assert "return x @ torch.ones(3)" in DOUBLE.judge(raises).text
+
+
+def test_an_unknown_key_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"no exercise '01.norm'.*01.fold"):
+        judge("01.norm", double)
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    """A copy of notebook 01."""
+    path = tmp_path / "01_rmsnorm.ipynb"
+    path.write_bytes(next(p for p in NOTEBOOKS if p.stem == path.stem).read_bytes())
+    return path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    nb = nbformat.read(path, as_version=4)
+    assert sum(old in cell.source for cell in nb.cells) == 1
+    for cell in nb.cells:
+        cell.source = cell.source.replace(old, new)
+    nbformat.write(nb, path)
+
+
+def progress(*paths: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "llm_course.authoring.progress", *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_progress_shows_what_the_saved_notebook_has_solved(notebook: Path) -> None:
+    cells = {cells.key: cells for cells in SECTIONS["01_rmsnorm"].exercises}
+    fold, lean = cells["01.fold"], cells["01.lean"]
+    edit(notebook, fold.stub, fold.solution + "\n\n\n")
+    edit(notebook, lean.stub, lean.stub.replace("raise NotImplementedError", "return x"))
+    edit(notebook, cells["01.hunt"].stub, "def check_norm(implementation)\n")
+    done = progress(notebook)
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("01.")}
+    assert rows["01.fold"].endswith("solved")
+    assert "failing  Case 1 of 3" in rows["01.lean"]
+    assert rows["01.grouped"].endswith("not yet")
+    assert "SyntaxError" in rows["01.hunt"]
+    assert done.stdout.splitlines()[-1] == "1 of 5 solved"
+    assert done.returncode == 0
+
+
+def test_progress_says_when_there_is_nothing_to_read(tmp_path: Path) -> None:
+    done = progress(tmp_path)
+    assert done.returncode == 1
+    assert "no notebook there" in done.stderr
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_copies_for_a_class(name: str) -> None:
+    """Sources that pass their checks, and students' copies that differ by the solutions alone."""
+    path = next(path for path in NOTEBOOKS if path.stem == name)
+    nb = nbformat.read(path, as_version=4)
+    source, release = instructor_copy(nb), student_copy(nb)
+    nbformat.validate(source)
+    nbformat.validate(release)
+    section = SECTIONS[name]
+    marked = [cell for cell in source.cells if "nbgrader" in cell.metadata]
+    stubs = [cell for cell in release.cells if "nbgrader" in cell.metadata]
+    assert len(marked) == len(stubs) == len(section.exercises)
+    for cells, cell, stub in zip(section.exercises, marked, stubs, strict=True):
+        assert judge_cells(section, cells, _unchecked(cell.source)).status == SOLVED
+        assert judge_cells(section, cells, _unchecked(stub.source)).status == NOT_YET
+        assert stub.source == without_solutions(cell.source)
+        assert "SOLUTION" not in stub.source
+        meta = cell.metadata["nbgrader"]
+        assert meta["solution"] is True
+        assert meta["grade_id"] == cells.key.replace(".", "-")
+    assert not any("<details>" in cell.source for cell in [*source.cells, *release.cells])
+    assert len(source.cells) == len(release.cells) == len(nb.cells) - len(section.exercises)
+
+
+def _unchecked(source: str) -> str:
+    return source[: source.rindex("check(")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("· easy · 5 minutes", "· simple · 5 minutes", "is not `### Exercise 1"),
+        ('check("01.fold", fold)', "fold", "one cell that ends in a check"),
+        ("<summary>Solution</summary>\n\n```python\ndef fold", "def fold", "one block of Python"),
+    ],
+)
+def test_an_exercise_out_of_form_is_refused(notebook: Path, old, new, message) -> None:
+    edit(notebook, old, new)
+    with pytest.raises(FormError, match=message):
+        read_section(notebook)
+
+
+def test_a_notebook_without_exercises_has_no_section() -> None:
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title")])
+    assert section_of(nb) is None
