@@ -133,9 +133,8 @@ class PreparedNorm(RMSNorm):
         self.eps = norm.eps
 
     def forward(self, x: HiddenStates) -> HiddenStates:
-        if (
-            x.dtype != torch.float32
-        ):  # F.rms_norm scales before it rounds; Llama the other way round
+        if x.dtype != torch.float32:
+            # F.rms_norm scales before it rounds, Llama the other way round.
             return super().forward(x)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 

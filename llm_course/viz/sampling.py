@@ -11,7 +11,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from llm_course.viz.style import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, SKY, numpy, subplots
+from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, RED, SKY, numpy, subplots
+from llm_course.viz.style import lines as lines  # for the notebook, beside the figures here
 
 PALE = "#B8B8B8"
 LEAST = 1e-5  # the bottom of a log axis of probabilities
@@ -179,25 +180,6 @@ def batch_grid(labels: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]]) 
     used = {kind for row in kinds for kind in row}
     handles = [Patch(facecolor=KINDS[kind][0], label=kind) for kind in KINDS if kind in used]
     fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return fig
-
-
-def lines(
-    x: Sequence[float],
-    curves: Mapping[str, Sequence[float]],
-    xlabel: str,
-    ylabel: str,
-    *,
-    top: float | None = None,
-    markers: bool = True,
-) -> Figure:
-    """A small chart of up to three curves, label -> values, over the same x; y goes from 0 to `top`."""
-    fig, ax = subplots(width=7.0, height=3.2)
-    for (label, values), color in zip(curves.items(), (RED, GREEN, BLUE), strict=False):
-        ax.plot(x, values, "o-" if markers else "-", color=color, markersize=4, label=label)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_ylim(0, top)
-    ax.legend()
     return fig
 
 

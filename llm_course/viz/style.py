@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -55,6 +56,30 @@ def subplots(
     Returns (figure, axes): one Axes, or an array of them. 9 inches is the width of a notebook cell.
     """
     return plt.subplots(rows, cols, figsize=(width, height), layout="constrained", **kwargs)
+
+
+def lines(
+    x: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    top: float | None = None,
+    markers: bool = True,
+    **scales: str,
+) -> Figure:
+    """A small chart of a few curves, label -> values, over the same x.
+
+    y goes from 0 to `top`, unless `yscale="log"` is among the `scales`.
+    """
+    fig, ax = subplots(width=7.0, height=3.2)
+    for (label, values), color in zip(curves.items(), (RED, GREEN, BLUE, ORANGE), strict=False):
+        ax.plot(x, values, "o-" if markers else "-", color=color, markersize=4, label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel, **scales)
+    if "yscale" not in scales:
+        ax.set_ylim(0, top)
+    ax.legend()
+    return fig
 
 
 def numpy(x: Any) -> np.ndarray:

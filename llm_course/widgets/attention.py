@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import lru_cache
 
 import ipywidgets as w
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from llm_course.checkpoints import Tokenizer
 from llm_course.models.attention import capture_attention
 from llm_course.viz.attention import attention_map
+from llm_course.widgets.figures import png
 
 MAX_TOKENS = 32  # beyond that the labels of the map are too small to read
 
@@ -56,7 +55,7 @@ class AttentionExplorer(w.VBox):
         except ValueError as error:
             self.message.value = f"<b>{error}</b>"
             return
-        self.message.value, self.image.value = "", _png(fig)
+        self.message.value, self.image.value = "", png(fig)
 
 
 def _maps_by_sentence(
@@ -76,10 +75,3 @@ def _maps_by_sentence(
         return torch.cat([maps[layer] for layer in sorted(maps)]), tokenizer.tokens(ids)
 
     return maps_of
-
-
-def _png(fig: Figure) -> bytes:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", bbox_inches="tight")
-    plt.close(fig)
-    return buffer.getvalue()

@@ -1,0 +1,91 @@
+"""The figures of notebook 06 and its sliders: what is drawn is what was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import same_color
+
+from llm_course.config import ModelConfig
+from llm_course.engine import cache_bytes
+from llm_course.viz import cache as viz
+from llm_course.widgets import CacheMemory
+
+CONFIG = ModelConfig(100, 48, 96, 2, num_heads=6, num_kv_heads=2)
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def heights(ax: plt.Axes, color: str) -> list[float]:
+    return [b.get_height() for b in ax.patches if same_color(b.get_facecolor(), color)]
+
+
+def test_new_rows_frames_the_last_row_and_hides_the_future() -> None:
+    maps = [torch.full((n, n), 0.5) for n in (2, 3)]
+    fig = viz.new_rows(maps, ["a", "b", "c"])
+    for ax, count in zip(fig.axes, (2, 3), strict=True):
+        drawn = np.asarray(ax.images[0].get_array().filled(np.nan))
+        assert np.isfinite(drawn).sum() == count * (count + 1) // 2
+        (frame,) = ax.patches
+        assert (frame.get_y(), frame.get_width(), frame.get_height()) == (count - 1.5, count, 1)
+
+
+def test_memory_draws_each_cache_and_its_weights() -> None:
+    (ax,) = viz.memory([1, 10], {"a": [1, 2], "b": [3, 4]}, {"a": 5.0, "b": 6.0}).axes
+    drawn = [list(line.get_ydata()) for line in ax.lines[:4]]
+    assert drawn == [[1, 2], [5, 5], [3, 4], [6, 6]]
+    assert ax.lines[0].get_color() == ax.lines[1].get_color() != ax.lines[2].get_color()
+
+
+def test_the_roof_is_the_lower_of_two_limits() -> None:
+    (ax,) = viz.roofline([0.5, 100], [4, 90], ["1", "64"], peak=100, bandwidth=10).axes
+    x, y = ax.lines[0].get_data()
+    np.testing.assert_allclose(y, np.minimum(100, 10 * x))
+    assert list(ax.lines[2].get_ydata()) == [4, 90]
+
+
+def test_budget_stacks_what_is_kept_on_what_is_used() -> None:
+    (ax,) = viz.budget([10, 20], [5, 0], [1], 30, ["+a", "+b"]).axes
+    assert heights(ax, viz.BLUE) == [10, 20]
+    kept = [b for b in ax.patches if b.get_y() == 10]
+    assert [b.get_height() for b in kept] == [5]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["+a", "+b"]
+
+
+def test_turns_lie_end_to_end() -> None:
+    (ax,) = viz.turns([0, 44], [37, 17], [8, 25]).axes
+    assert max(b.get_x() + b.get_width() for b in ax.patches) == 44 + 17 + 25
+    assert {text.get_text() for text in ax.texts} == {"37", "8", "44", "17", "25"}
+
+
+def test_timeline_marks_each_token() -> None:
+    (ax,) = viz.timeline({"a": [0.5, 0.6, 0.7]}).axes
+    assert ax.patches[0].get_width() == 0.5
+    marks = ax.collections[0].get_segments()
+    assert [segment[0][0] for segment in marks] == [0.5, 0.6, 0.7]
+
+
+def test_error_growth_draws_rounding_at_the_floor() -> None:
+    (ax,) = viz.error_growth([1, 2], {"right": [1e-7, 1e-2]}).axes
+    assert list(ax.lines[0].get_ydata()) == [1e-5, 1e-2]
+
+
+def test_sliders_follow_the_formula() -> None:
+    explorer = CacheMemory(CONFIG, num_parameters=1000)
+    assert explorer.kv_heads.options == (1, 2, 3, 6)
+    assert explorer.bytes == cache_bytes(CONFIG, 2048)
+    before = explorer.image.value
+    explorer.kv_heads.value, explorer.rows.value, explorer.dtype.value = 6, 8, "bfloat16"
+    assert explorer.bytes == 3 * 8 * cache_bytes(CONFIG, 2048) // 2
+    assert explorer.image.value != before
+    assert f"{explorer.bytes:,} bytes" in explorer.text.value
+    (ax,) = explorer.figure().axes
+    assert [b.get_width() for b in ax.patches] == [2000 / 1e9, explorer.bytes / 1e9]
