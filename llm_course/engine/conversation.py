@@ -30,6 +30,7 @@ class Conversation:
 
     def __init__(self, model: DecoderOnlyModel) -> None:
         self.model, self.cache = model, make_cache(model)
+        self.reused = 0  # ids of the latest prompt that were in the cache
         self._held: list[int] = []  # the ids whose keys and values the cache holds
 
     def stream(
@@ -43,7 +44,8 @@ class Conversation:
         """Yield the new ids of the one row `input_ids`. Leaving the loop early is fine."""
         ids, held = list(input_ids), self._held[: self.cache.length]
         # The last id is always fed: its logits choose the first new token.
-        self.cache.truncate(min(shared_prefix(held, ids), max(len(ids) - 1, 0)))
+        self.reused = min(shared_prefix(held, ids), max(len(ids) - 1, 0))
+        self.cache.truncate(self.reused)
         steps = generate_stream(
             self.model,
             torch.tensor([ids], dtype=torch.long),
