@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from llm_course.bench import measure, report
-from llm_course.bench.contestants import Contestant, ours, theirs, weight_bytes
+from llm_course.bench.contestants import Contestant, ours, reference_model, theirs, weight_bytes
 from llm_course.bench.results import Results, as_json
 from llm_course.checkpoints import PINNED_MODELS, CheckpointError, converted_folder, load_pretrained
 from llm_course.config import EngineConfig
@@ -59,6 +59,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    if args.model not in PINNED_MODELS and not Path(args.model).is_dir():
+        parser.error(f"--model {args.model}: neither {MODEL} nor a folder")
     if args.new_tokens < 2:
         parser.error("--new-tokens: at least 2, or there is no time per token")
     return args
@@ -70,7 +72,7 @@ def benchmark(args: argparse.Namespace) -> Results:
     folder = converted_folder(args.model) if args.model in PINNED_MODELS else Path(args.model)
     contestants, notes = ours(model), []
     try:
-        contestants += theirs(folder)
+        contestants += theirs(reference_model(folder))
         theirs_version = version("transformers")
     except ImportError:
         notes.append(NO_TRANSFORMERS)

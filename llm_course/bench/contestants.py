@@ -65,7 +65,7 @@ def ours(model: DecoderOnlyModel) -> list[Contestant]:
     ]
 
 
-def theirs(folder: Path) -> list[Contestant]:
+def reference_model(folder: Path) -> nn.Module:
     """`transformers` on the weights of a Hugging Face folder, in float32, with PyTorch's attention.
 
     Raises ImportError where it is not installed.
@@ -73,9 +73,12 @@ def theirs(folder: Path) -> list[Contestant]:
     from transformers import AutoModelForCausalLM, logging
 
     logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
+    return AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
     ).eval()
+
+
+def theirs(model: nn.Module) -> list[Contestant]:
     return [
         Contestant(REFERENCE, True, their_stream(model, use_cache=True)),
         Contestant(REFERENCE_UNCACHED, False, their_stream(model, use_cache=False)),

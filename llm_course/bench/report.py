@@ -22,8 +22,6 @@ from llm_course.bench.results import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NOTHING = "-"
-
 
 def text(results: Results) -> str:
     """The whole report."""
@@ -32,9 +30,7 @@ def text(results: Results) -> str:
     parts = [
         f"{results.model}: {results.weight_bytes / 1e6:,.1f} MB of weights, float32, "
         f"{machine['threads']} threads of {machine['processor']}, torch {machine['torch']}{others}",
-        f"Medians of {machine['rounds']} rounds, in which all take turns. x: times as fast, the "
-        "median of the rounds' ratios. GB/s: weights read.\n"
-        "of memory: its share of what a sum over 0.5 GB of float32 reads, measured in the same rounds.",
+        legend(results),
         *(table(case, results.weight_bytes) for case in results.cases),
     ]
     if any(case.new_tokens[name] < max(case.new_tokens.values()) for case, name in rows(results)):
@@ -43,30 +39,39 @@ def text(results: Results) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def legend(results: Results) -> str:
+    """What the columns say."""
+    lines = [f"Medians of {results.machine['rounds']} rounds, in which all take turns."]
+    if results.machine["transformers"]:
+        lines.append(f"x ref: times as fast as {REFERENCE!r}, the median of the rounds' ratios.")
+    lines.append("x no cache: the same, as this engine without a cache.")
+    lines.append("GB/s: weights read, one pass a step; of memory: as a share of what a sum over")
+    lines.append("0.5 GB of float32 reads with the same threads, measured in the same rounds.")
+    return "\n".join(lines)
+
+
 def rows(results: Results) -> list[tuple[CaseResult, str]]:
     return [(case, name) for case in results.cases for name in case.timings]
 
 
 def table(case: CaseResult, weight_bytes: int) -> str:
-    """One case: a row for each contestant. The columns of a reference that is not there are left out."""
-    compared = REFERENCE in case.timings
-    recomputed = UNCACHED in case.timings
+    """One case: a row for each contestant. Ratios to a contestant that is not there are left out."""
+    compared, recomputed = REFERENCE in case.timings, UNCACHED in case.timings
     most = max(case.new_tokens.values())
-    head = [f"prompt {case.prompt}, batch {case.batch}, {most} new tokens", "first token"]
-    head += [f"x {REFERENCE}"] * compared + ["each after it"] + [f"x {REFERENCE}"] * compared
-    head += [f"x {UNCACHED}"] * recomputed + ["tokens/s", "GB/s", "of memory"]
-    lines = [head]
+    head = ["", "first token", *["x ref"] * compared, "each after it", *["x ref"] * compared]
+    lines = [[*head, *["x no cache"] * recomputed, "tokens/s", "GB/s", "of memory"]]
     for name in case.timings:
         row = summary(case, name, weight_bytes)
         few = f" ({case.new_tokens[name]})" if case.new_tokens[name] < most else ""
         cells = [name + few, f"{1e3 * row['first_seconds']:,.1f} ms"]
-        cells += [times(row["first_speedup"])] * compared
+        cells += [ratio_text(row["first_speedup"])] * compared
         cells += [f"{1e3 * row['later_seconds']:,.1f} ms"]
-        cells += [times(row["later_speedup"])] * compared
-        cells += [times(row["later_speedup_over_no_cache"])] * recomputed
+        cells += [ratio_text(row["later_speedup"])] * compared
+        cells += [ratio_text(row["later_speedup_over_no_cache"])] * recomputed
         cells += [f"{row['tokens_per_second']:,.1f}", f"{row['weights_gb_per_second']:.1f}"]
         lines.append([*cells, f"{row['share_of_bandwidth']:.0%}"])
-    return aligned(lines)
+    title = f"prompt {case.prompt}, batch {case.batch}, {most} new tokens"
+    return f"{title}\n{aligned(lines)}"
 
 
 def side_by_side(results: Results) -> str:
@@ -94,8 +99,8 @@ def target_line(target: Target) -> str:
     return f"target: {target.what}: {target.measured:.2f} ({bound}): {reached}"
 
 
-def times(ratio: float | None) -> str:
-    return NOTHING if ratio is None else f"{ratio:.2f}"
+def ratio_text(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
