@@ -148,8 +148,8 @@ def scattered(vocabulary: int) -> LogProbs:
 
 
 def beam_cases() -> Iterator[Case]:
-    yield case(tree, [9], 1, 2, 2, name="width 1 is greedy")
-    yield case(tree, [9], 2, 2, 2, name="the less probable first token is better in the end")
+    yield case(tree, [0], 1, 2, 2, name="width 1 is greedy")
+    yield case(tree, [0], 2, 2, 2, name="the less probable first token is better in the end")
     yield case(scattered(6), [3, 1], 3, 5, 0)
     yield case(scattered(5), [2, 0], 4, 4, 0, name="the prompt ends in eos")
     yield case(scattered(3), [1], 8, 3, 2, name="fewer tokens than beams")

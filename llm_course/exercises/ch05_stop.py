@@ -80,6 +80,10 @@ def all_or_nothing(held: str, stop: str) -> int:
     return len(held) if stop.startswith(held) else 0
 
 
+def all_for_none(held: str, stop: str) -> int:
+    return beginning(held, stop) or len(held)
+
+
 def shortest(held: str, stop: str) -> int:
     """The shortest beginning, where a longer one is there too."""
     return min((n for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0)
@@ -114,6 +118,7 @@ STOP = Exercise(
         "that always holds back len(stop) - 1 characters, even where they cannot begin it": stream(
             lambda held, stop: len(stop) - 1
         ),
+        "that cuts with [:-n], which leaves nothing when n is 0": stream(all_for_none),
         "that forgets what it held back when the pieces end": stream(beginning, show_rest=False),
         "that shows the stop string too": stream(beginning, extra=1),
         "that goes on asking for pieces after the stop string": reads_on,
