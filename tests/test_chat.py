@@ -1,40 +1,15 @@
-"""The terminal chat: commands, settings, stopping, and one cache for the whole conversation."""
+"""The chat: commands, settings, and one cache for the whole conversation."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from llm_course.chat import Chat, main, parse_value, statistics
+from llm_course.chat import Chat, parse_value, statistics
 from llm_course.config import GenerationConfig
-from llm_course.engine import Conversation
 from llm_course.models.transformer import DecoderOnlyModel
-from tests.notebook_tools import clean_env
-
-GREEDY = GenerationConfig(max_new_tokens=24, do_sample=False)
-CHAT = [sys.executable, "-m", "llm_course.chat"]
-
-
-class Screen:
-    """What the chat has written; `at` is called with every piece."""
-
-    def __init__(self) -> None:
-        self.text, self.at = "", lambda text: None
-
-    def __call__(self, text: str) -> None:
-        self.text += text
-        self.at(text)
-
-    def take(self) -> str:
-        text, self.text = self.text, ""
-        return text
+from tests.chat_tools import GREEDY, Screen, afresh, make_chat
 
 
 @pytest.fixture
@@ -44,8 +19,7 @@ def screen() -> Screen:
 
 @pytest.fixture
 def chat(smollm2, screen: Screen) -> Chat:
-    ticks = iter(range(10**6))
-    return Chat(*smollm2, GREEDY, write=screen, clock=lambda: float(next(ticks)))
+    return make_chat(smollm2, screen)
 
 
 @pytest.fixture
@@ -56,13 +30,6 @@ def fed(smollm2):
     hook = model.register_forward_pre_hook(lambda module, args: counts.append(args[0].shape[1]))
     yield counts
     hook.remove()
-
-
-def afresh(chat: Chat, messages: list[dict[str, str]]) -> str:
-    """The reply without anything kept from before."""
-    tokenizer, new = chat.tokenizer, Conversation(chat.model)
-    ids = new.stream(tokenizer.encode_chat(messages), GREEDY, tokenizer.eos_token_ids)
-    return tokenizer.decode(list(ids), skip_special_tokens=True)
 
 
 def test_a_turn_feeds_only_what_is_new_and_answers_as_afresh(chat, screen, fed) -> None:
@@ -78,33 +45,6 @@ def test_a_turn_feeds_only_what_is_new_and_answers_as_afresh(chat, screen, fed) 
     assert chat.messages[-1]["content"] == afresh(chat, chat.messages[:-1])
 
 
-def test_ctrl_c_stops_the_reply_and_keeps_what_was_said(chat, screen) -> None:
-    def interrupt(text: str) -> None:
-        if "Paris" in screen.text:
-            screen.at = lambda text: None
-            raise KeyboardInterrupt
-
-    screen.at = interrupt
-    assert chat.handle("What is the capital of France?")
-    assert ", stopped]" in screen.take()
-    said = chat.messages[-1]
-    assert said["role"] == "assistant"
-    assert said["content"].endswith("Paris")
-    chat.handle("And of Italy?")
-    assert chat.messages[-1]["content"] == afresh(chat, chat.messages[:-1])
-
-
-def test_ctrl_c_before_the_first_token_takes_the_message_back(chat, screen, monkeypatch) -> None:
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-        yield
-
-    monkeypatch.setattr(chat.conversation, "stream", interrupted)
-    chat.handle("Hello")
-    assert "taken back" in screen.text
-    assert chat.messages == []
-
-
 def test_characters_of_several_tokens_come_whole(chat, screen, monkeypatch) -> None:
     text = "Earth 🌍, 日本語, é"
     ids = [*chat.tokenizer.encode(text), chat.tokenizer.eos_token_ids[0]]
@@ -117,6 +57,13 @@ def test_characters_of_several_tokens_come_whole(chat, screen, monkeypatch) -> N
     assert "�" not in "".join(pieces)
     assert len(pieces) > 5
     assert chat.messages[-1]["content"] == text
+
+
+def test_what_a_terminal_takes_for_commands_is_not_written(chat, screen, monkeypatch) -> None:
+    ids = chat.tokenizer.encode("a\x1b[2Jb\tc\n")
+    monkeypatch.setattr(chat.conversation, "stream", lambda *args, **kwargs: iter(ids))
+    chat.handle("Hi")
+    assert screen.text.startswith("a[2Jb\tc\n[")
 
 
 def test_text_that_looks_like_a_special_token_stays_text(chat) -> None:
@@ -148,16 +95,29 @@ def test_settings_change_one_by_one(chat, screen) -> None:
     assert chat.settings == wanted
     assert "[temperature = 0.7]" in screen.take()
     chat.handle("/set")
-    assert "temperature=0.7" in screen.take()
+    for line in screen.take().splitlines()[:-1]:  # the last one is the system message
+        chat.handle(f"/set {line}")
+    assert chat.settings == wanted
+    chat.handle("/set greedy on")
+    assert not chat.settings.do_sample
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("/set temprature 1", "no setting 'temprature'; there are max_new_tokens"),
-        ("/set top_p 7", "top_p = 7: must be a finite number from 0 to 1 (top_p stays 1.0)"),
-        ("/set top_p high", "'high' is not a value: give a number"),
-        ("/set top_p", "'' is not a value"),
+        ("/set top_p 7", "top_p = 7.0: must be a finite number from 0 to 1"),
+        ("/set top_p high", "top_p = 'high': must be a number, or off"),
+        ("/set top_p", "top_p = '': must be a number, or off"),
+        ("/set temperature off", "temperature = 'off': must be a number"),
+        ("/set temperature nan", "temperature = nan: must be a finite number"),
+        ("/set top_k 2.5", "top_k = '2.5': must be a whole number, or off"),
+        ("/set max_new_tokens 0", "max_new_tokens = 0: must be a whole number of at least 1"),
+        ("/set do_sample 2", "do_sample = '2': must be on or off"),
+        ("/set seed 18446744073709551616", "must be a whole number from 0 to 2**63 - 1"),
+        ("/system \x04", "no token for U+0004"),
+        ("/system " + "word " * 9000, "Write less"),
+        ("\x04", "no token for U+0004"),
         ("/temperature 1", "no command /temperature. /help"),
     ],
 )
@@ -200,80 +160,8 @@ def test_statistics() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("3", 3), ("0.5", 0.5), ("off", False), ("None", None)]
+    ("name", "text", "value"),
+    [("top_k", "3", 3), ("top_p", "0.5", 0.5), ("do_sample", "off", False), ("seed", "None", None)],
 )
-def test_values(text, value) -> None:
-    assert parse_value(text) is value or parse_value(text) == value
-
-
-def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--model", "no-such-model"]) == 1
-    assert "no-such-model" in capsys.readouterr().err
-
-
-def test_input_from_a_pipe() -> None:
-    done = subprocess.run(
-        [*CHAT, "--set", "temperature", "0", "--system", "Answer briefly."],
-        input="What is the capital of Japan?\n/set seed x\n",
-        env=clean_env(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Tokyo" in done.stdout
-    assert "'x' is not a value" in done.stdout
-    assert ">" not in done.stdout
-
-
-def read_until(master: int, found: Callable[[str], bool], seconds: float = 90) -> str:
-    """What a terminal shows, up to what is looked for."""
-    import select
-
-    text, end = "", time.monotonic() + seconds
-    while not found(text):
-        assert time.monotonic() < end, text
-        if select.select([master], [], [], 1)[0]:
-            text += os.read(master, 4096).decode(errors="replace")
-    return text
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
-def test_ctrl_c_in_a_terminal() -> None:
-    import pty
-
-    master, slave = pty.openpty()
-    command = [*CHAT, "--set", "temperature", "0", "--set", "max_new_tokens", "2000"]
-    root = Path(__file__).parents[1]
-    process = subprocess.Popen(
-        # A session of its own, with this terminal: Ctrl-C reaches it and nothing else.
-        [sys.executable, "-c", TERMINAL, *command],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=clean_env(),
-        cwd=root,
-        start_new_session=True,
-    )
-    os.close(slave)
-    try:
-        read_until(master, lambda text: text.endswith("> "))
-        os.write(master, b"Write a very long story about the sea, with many chapters.\n")
-        read_until(master, lambda text: len(text) > 120)
-        os.write(master, b"\x03")
-        read_until(master, lambda text: ", stopped]" in text and text.endswith("> "))
-        os.write(master, b"\x03")
-        read_until(master, lambda text: "again or /quit to leave" in text and text.endswith("> "))
-        os.write(master, b"/quit\n")
-        assert process.wait(timeout=30) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-
-
-TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
+def test_values(name, text, value) -> None:
+    assert parse_value(name, text) == value
