@@ -68,6 +68,8 @@ def test_a_signal_stops_the_reply_and_the_next_one_is_as_afresh(chat, screen, ti
     assert chat.messages[1]["content"].endswith("Paris")
     assert ", stopped]" in screen.text
     assert chat.messages[3]["content"] == afresh(chat, chat.messages[:3])
+    # The second one does not wait for the token, so the cache is given up.
+    assert (chat.conversation.reused == 0) == (times == 2)
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -17,7 +17,7 @@ from llm_course.engine.generation import seeded_generator
 from llm_course.models.transformer import DecoderOnlyModel
 
 HELP = """\
-/set NAME VALUE  change a setting, for example /set temperature 0.7; /set alone shows them all
+/set NAME VALUE  change a setting, for example /set temperature 0.7; /set alone shows all
 /system TEXT     begin anew with TEXT as the system message; /system alone with the model's own
 /reset           begin anew
 /help            this list
