@@ -43,6 +43,17 @@ def test_whatever_the_parts_and_the_capacity_all_tokens_are_there(parts, capacit
     assert cache.nbytes == cache.capacity * TOKEN
 
 
+def test_a_pass_that_broke_off_while_the_cache_grew_leaves_no_trace():
+    """As Ctrl-C may do: one layer has more room than the other, and nothing was counted."""
+    cache = KVCache(small_config(), capacity=2)
+    fill(cache, 2)
+    cache.update(0, keys(2, 50), keys(2, 50))
+    assert (cache.length, cache.capacity) == (2, 2)
+    fill(cache, 2)
+    for layer_idx in range(2):
+        assert torch.equal(cache.update(layer_idx, keys(1, 4), keys(1, 4))[0], keys(5))
+
+
 def test_growth_is_geometric():
     cache = KVCache(small_config(), capacity=1)
     capacities = []

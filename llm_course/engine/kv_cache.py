@@ -81,7 +81,7 @@ class KVCache:
     @property
     def capacity(self) -> int:
         """Tokens a row that fit without growing."""
-        return self.layers[0].shape[3]
+        return min(layer.shape[3] for layer in self.layers)
 
     @property
     def nbytes(self) -> int:
@@ -96,9 +96,9 @@ class KVCache:
         """
         self._check(k, v)
         end = self.length + k.shape[2]
-        if end > self.capacity:
-            self._grow(end)
         storage = self.layers[layer_idx]  # [2, B, Hkv, capacity, D]
+        if end > storage.shape[3]:
+            storage = self._grow(layer_idx, end)
         storage[0, :, :, self.length : end] = k.detach()
         storage[1, :, :, self.length : end] = v.detach()
         return storage[0, :, :, :end], storage[1, :, :, :end]
@@ -117,20 +117,22 @@ class KVCache:
         """Forget every token; the memory stays."""
         self.truncate(0)
 
-    def _grow(self, needed: int) -> None:
+    def _grow(self, layer_idx: int, needed: int) -> Tensor:
+        """Move one layer to a larger room. Each grows when it runs full, so a pass may break off."""
         if self.max_length is not None and needed > self.max_length:
             raise ValueError(
                 f"the cache is full: {needed} tokens, and max_length = {self.max_length}; "
                 "generate fewer tokens, shorten the prompt, or make a larger cache"
             )
+        old = self.layers[layer_idx]
         # At least doubled: n tokens then cost fewer than 2n copies, however often it grows.
-        capacity = max(needed, 2 * self.capacity)
+        capacity = max(needed, 2 * old.shape[3])
         if self.max_length is not None:
             capacity = min(capacity, self.max_length)
-        for i, old in enumerate(self.layers):  # one at a time: one layer's memory is held twice
-            new = _reserve((*old.shape[:3], capacity, old.shape[4]), old.device, old.dtype)
-            new[:, :, :, : self.length] = old[:, :, :, : self.length]
-            self.layers[i] = new
+        new = _reserve((*old.shape[:3], capacity, old.shape[4]), old.device, old.dtype)
+        new[:, :, :, : self.length] = old[:, :, :, : self.length]
+        self.layers[layer_idx] = new
+        return new
 
     def _check(self, k: Tensor, v: Tensor) -> None:
         if not self.layers:

@@ -50,7 +50,7 @@ STORAGE = mutants_of(
     ),
     (
         "growth by one token at a time",
-        "capacity = max(needed, 2 * self.capacity)",
+        "capacity = max(needed, 2 * old.shape[3])",
         "capacity = needed",
         "test_kv_cache.py::test_growth_is_geometric",
     ),
@@ -63,8 +63,8 @@ STORAGE = mutants_of(
     ),
     (
         "overflow wraps",
-        "if end > self.capacity:\n            self._grow(end)",
-        "if end > self.capacity:\n            self.length, end = 0, k.shape[2]",
+        "storage = self._grow(layer_idx, end)",
+        "self.length, end = 0, k.shape[2]",
         f"{TRAPS}test_past_the_limit_there_is_an_error_and_no_wrap",
         f"{TRAPS}test_a_cache_grows_and_keeps_what_it_holds",
     ),
