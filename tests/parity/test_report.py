@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from llm_course.checkpoints import PINNED_MODELS
 from tests.parity import by_layer, report
@@ -35,7 +34,7 @@ def test_the_recorded_layers_are_of_the_pinned_file() -> None:
     assert [prompt["text"] for prompt in RECORDED["prompts"]] == by_layer.PROMPTS
 
 
-@pytest.mark.parametrize("label", [*by_layer.IN_LAYER, *by_layer.AT_THE_END])
+@pytest.mark.parametrize("label", [*by_layer.IN_LAYER, *by_layer.AT_THE_ENDS])
 def test_every_recorded_error_is_within_the_tolerance(label: str) -> None:
     pairs = by_layer.by_part(RECORDED)[label]
     assert len(pairs) == len(by_layer.PROMPTS) * (30 if label in by_layer.IN_LAYER else 1)
@@ -47,9 +46,8 @@ def test_the_recorded_magnitudes_are_those_of_our_model(smollm2) -> None:
     model, tokenizer = smollm2
     prompt = RECORDED["prompts"][0]
     assert tokenizer.encode(prompt["text"]) == prompt["ids"]
-    with torch.no_grad(), by_layer.outputs_of(by_layer.parts(model, model.lm_head)) as outputs:
-        model(torch.tensor([prompt["ids"]]))
+    outputs = by_layer.our_outputs(model, prompt["ids"])
     for label, pairs in prompt["layers"].items():
         for i, (_, magnitude) in enumerate(pairs):
-            found = outputs[f"{i}.{label}"].abs().max().item()
+            found = outputs[by_layer.in_layer(i, label)].abs().max().item()
             assert found == pytest.approx(magnitude, rel=1e-2), f"layer {i}, {label}"
