@@ -324,10 +324,10 @@ def test_transformers_has_the_same_weights_and_pytorchs_attention(both):
     assert reference.config._attn_implementation == "sdpa"
     assert {p.dtype for p in reference.parameters()} == {torch.float32}
     assert not reference.training
-    theirs = reference.state_dict()
+    others = reference.state_dict()
     for name, weight in model.state_dict().items():
         if "q_proj" not in name and "k_proj" not in name:  # whose rows stand in another order
-            assert torch.equal(weight, theirs[name if "lm_head" in name else f"model.{name}"])
+            assert torch.equal(weight, others[name if "lm_head" in name else f"model.{name}"])
     prompt = random_ids(1, 9, vocab_size=40)
     with torch.inference_mode():
         torch.testing.assert_close(model(prompt), reference(prompt).logits)

@@ -119,6 +119,8 @@ def figure(results: Results) -> Figure:
     """Both phases relative to `transformers` (to our plain cache where that is not there), and the
     share of the memory's bandwidth in decode. Small dots are rounds, large ones their medians.
     """
+    from matplotlib.ticker import LogLocator, NullLocator
+
     from llm_course.viz.style import BLUE, GREEN, GREY, ORANGE, RED, subplots
 
     colors = dict(zip(contestants(results), (RED, BLUE, GREEN, GREY, ORANGE), strict=False))
@@ -134,8 +136,9 @@ def figure(results: Results) -> Figure:
     for ax in axes[:2]:
         ax.set(xscale="log", xlabel=f"times as fast as {base} (log scale)")
         ax.axvline(1.0, color=colors[base], linewidth=1, zorder=0)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
     axes[0].set_title("to the first token")
     axes[1].set_title("each token after it")
     axes[2].set(title="weights read", xlabel="share of the memory's bandwidth", xlim=(0, 1))
