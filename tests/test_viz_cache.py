@@ -78,6 +78,12 @@ def test_error_growth_draws_rounding_at_the_floor() -> None:
     assert list(ax.lines[0].get_ydata()) == [1e-5, 1e-2]
 
 
+def test_the_bar_stands_beside_the_weights() -> None:
+    (ax,) = viz.cache_bar(0.25, 0.5, "8 rows").axes
+    assert [b.get_width() for b in ax.patches] == [0.5, 0.25]
+    assert ax.get_title(loc="left") == "8 rows"
+
+
 def test_sliders_follow_the_formula() -> None:
     explorer = CacheMemory(CONFIG, num_parameters=1000)
     assert explorer.kv_heads.options == (1, 2, 3, 6)
