@@ -50,9 +50,8 @@ def difference(
         if isinstance(got, list | tuple):
             return _sequences(expected, got, rtol, atol, name)
     elif isinstance(expected, dict):
-        if isinstance(got, dict) and list(map(str, expected)) == list(map(str, got)):
-            lists = list(expected.values()), list(got.values())
-            return _sequences(*lists, rtol, atol, name)
+        if isinstance(got, dict):
+            return _dicts(expected, got, rtol, atol, name)
     elif isinstance(expected, float) and isinstance(got, numbers.Real):
         return _tensors(torch.tensor(expected), torch.tensor(float(got)), rtol, atol, name)
     elif type(got) is type(expected):
@@ -67,6 +66,16 @@ def _sequences(expected: Any, got: Any, rtol: float, atol: float, name: str) -> 
     found = [
         difference(e, g, rtol, atol, f"{name}[{i}]")
         for i, (e, g) in enumerate(zip(expected, got, strict=True))
+    ]
+    return next((sentence for sentence in found if sentence), None)
+
+
+def _dicts(expected: Any, got: Any, rtol: float, atol: float, name: str) -> str | None:
+    if set(expected) != set(got):
+        return f"{name} has the keys {show(list(got))}; expected {show(list(expected))}."
+    found = [
+        difference(value, got[key], rtol, atol, f"{name}[{key!r}]")
+        for key, value in expected.items()
     ]
     return next((sentence for sentence in found if sentence), None)
 
