@@ -106,7 +106,8 @@ def _symptom(got: Tensor, expected: Tensor) -> str:
         return f" NaN in {count}."
     counted = expected.abs() > 1e-3 * expected.abs().max()
     ratio = (got / expected)[counted]
-    if len(ratio) > 1 and torch.isclose(ratio, ratio[0], rtol=1e-3, atol=0).all():
+    same = len(ratio) > 1 and torch.isclose(ratio, ratio[0], rtol=1e-3, atol=0).all()
+    if same and abs(ratio[0].item() - 1) > 1e-3:
         return f" All entries are {show(ratio[0].item())} times the expected ones."
     return ""
 
