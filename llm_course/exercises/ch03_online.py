@@ -1,0 +1,149 @@
+"""The check of exercise 03.online: a softmax over scores that come block by block."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from llm_course.exercises.ch03_steps import LOWEST, NEVER, normal
+from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.watch import largest_tensor
+
+Blocks = Iterable[tuple[Tensor, Tensor]]
+Merge = Callable[[Blocks], Tensor]
+
+
+def once(function: Merge, blocks: Blocks) -> Tensor:
+    """The blocks one after the other: there is no second pass."""
+    return function(iter(blocks))
+
+
+def online(blocks: Blocks) -> Tensor:
+    pairs = list(blocks)
+    scores = torch.cat([scores for scores, _ in pairs], dim=1)  # [Q, K]
+    values = torch.cat([values for _, values in pairs])  # [K, D]
+    return (scores.double().softmax(-1).nan_to_num(0.0) @ values.double()).to(values.dtype)
+
+
+def merger(
+    shrink_sum: bool = True,
+    shrink_mean: bool = True,
+    start: float = LOWEST,
+    last_largest: bool = False,
+    shared_largest: bool = False,
+    zero_rows: bool = True,
+    divide: bool = True,
+    upside_down: bool = False,
+) -> Merge:
+    """The merging loop, or one with a mistake."""
+
+    def merge(blocks: Blocks) -> Tensor:
+        largest, total, mixed = torch.tensor(start), torch.tensor(0.0), torch.tensor(0.0)
+        for scores, values in blocks:
+            here = scores.amax() if shared_largest else scores.amax(dim=-1, keepdim=True)
+            new = here.clamp(min=start) if last_largest else torch.maximum(largest, here)
+            shrink = (new - largest if upside_down else largest - new).exp()
+            e = (scores - new).exp()
+            total = total * (shrink if shrink_sum else 1.0) + e.sum(dim=-1, keepdim=True)
+            mixed = mixed * (shrink if shrink_mean else 1.0) + e @ values
+            largest = new
+        if not divide:
+            return mixed
+        return mixed / (total.masked_fill(total == 0, 1.0) if zero_rows else total)
+
+    return merge
+
+
+def online_naive(blocks: Blocks) -> Tensor:
+    total, mixed = torch.tensor(0.0), torch.tensor(0.0)
+    for scores, values in blocks:
+        total = total + scores.exp().sum(dim=-1, keepdim=True)
+        mixed = mixed + scores.exp() @ values
+    return mixed / total.masked_fill(total == 0, 1.0)
+
+
+def each_alone(blocks: Blocks) -> Tensor:
+    """[blocks, Q, D]: every block with a softmax of its own."""
+    return torch.stack([scores.softmax(-1).nan_to_num(0.0) @ values for scores, values in blocks])
+
+
+def online_cases() -> Iterator[Case]:
+    def cut(scores: Tensor, *sizes: int) -> Case:
+        values = normal(scores.shape[1], 2, seed=1)
+        return case(list(zip(scores.split(sizes, dim=1), values.split(sizes), strict=True)))
+
+    first = torch.tensor([[0.0]]), torch.tensor([[1.0]])
+    second = torch.tensor([[torch.log(torch.tensor(3.0))]]), torch.tensor([[5.0]])
+    yield Case(([first, second],), "the weights are 1/4 and 3/4")
+    yield cut(2 * normal(3, 9), 4, 2, 3)
+    yield cut(100 + normal(3, 4), 2, 2)
+    falling = normal(2, 6) - torch.tensor([0.0, 0.0, 200.0, 200.0, 400.0, 400.0])
+    yield Case(cut(falling, 2, 2, 2).args, "scores that fall by 200 from block to block")
+    yield Case(cut(falling.flip(1), 2, 2, 2).args, "scores that rise by 200 from block to block")
+    yield Case(
+        cut(normal(2, 4) - torch.tensor([[0.0], [300.0]]), 2, 2).args,
+        "all scores of one query far below the other's",
+    )
+    holed = normal(4, 6)
+    holed[1, :2] = holed[2, 2:] = holed[3] = NEVER
+    yield Case(
+        cut(holed, 2, 2, 2).args, "-inf: query 1 in the first block, 2 in the others, 3 in all"
+    )
+
+
+def online_memory(function: Merge) -> str | None:
+    seen: list[weakref.ref[Tensor]] = []
+    kept = 0
+
+    def arriving() -> Iterator[tuple[Tensor, Tensor]]:
+        nonlocal kept
+        for i in range(32):
+            kept = max(kept, sum(ref() is not None for ref in seen[:-2]))
+            block = normal(4, 16, seed=i), normal(16, 2, seed=i)
+            seen.extend(map(weakref.ref, block))
+            yield block
+
+    most = largest_tensor(function, arriving())
+    if kept > 2:
+        return f"of 32 blocks it still holds {kept // 2} old ones when it asks for the next."
+    if most >= 4 * 16 * 32:
+        return f"it makes a tensor of {most} numbers; all scores of all blocks are {4 * 16 * 32}."
+    return None
+
+
+ONLINE = Exercise(
+    "03.online",
+    reference=online,
+    cases=online_cases,
+    call=once,
+    wrong={
+        "that gives each block its own softmax and takes the mean": lambda blocks: each_alone(
+            blocks
+        ).mean(0),
+        "that gives each block its own softmax and adds them up": lambda blocks: each_alone(
+            blocks
+        ).sum(0),
+        "that forgets to scale the weighted sum when the largest score grows": merger(
+            shrink_mean=False
+        ),
+        "that forgets to scale the sum of exponentials when the largest score grows": merger(
+            shrink_sum=False
+        ),
+        "that scales neither sum when the largest score grows": merger(
+            shrink_sum=False, shrink_mean=False
+        ),
+        "that scales by e^(new - old), which is upside down": merger(upside_down=True),
+        "that subtracts no largest score: the exponentials overflow": online_naive,
+        "that subtracts the largest score of the block, where that so far belongs": merger(
+            last_largest=True
+        ),
+        "with one largest score for all queries": merger(shared_largest=True),
+        "that takes -inf from -inf, which is NaN": merger(start=NEVER),
+        "that divides 0 by 0 for a query without a key": merger(zero_rows=False),
+        "without the division at the end": merger(divide=False),
+    },
+    properties=(online_memory,),
+)
