@@ -13,6 +13,10 @@ import torch
 from llm_course.exercises.compare import difference, show, unchanged
 
 SOLVED, NOT_YET, FAILING = "solved", "not yet", "failing"
+STRICT = (
+    "If its values look right: two right ways to compute something differ by rounding, so compare "
+    "with a tolerance (torch.testing.assert_close takes rtol and atol)."
+)
 
 
 @dataclass(frozen=True)
@@ -175,9 +179,8 @@ class BugHunt:
         rest += [f"  {name}" for name in passed]
         if error is not None:
             reason = described_error(error, test)
-            return self._failing(
-                "Your test rejects the right implementation.", f"It raised {reason}"
-            )
+            lines = ["Your test rejects the right implementation.", f"It raised {reason}"]
+            return self._failing(*lines, *[STRICT] * isinstance(error, AssertionError))
         if self._run(test, self.planted)[1] is None:
             lines = [f"It passes a bug of this kind: {self.kind}."]
             if value is not None:
@@ -200,8 +203,9 @@ class BugHunt:
 
 def described_error(error: Exception, function: Any) -> str:
     """Type, message and the line of the reader's own code that an exception came from."""
-    message = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
+    message = [line for line in str(error).strip().splitlines() if line]
+    shown = message[:1] + [line for line in message[1:] if line.startswith("Greatest")]
+    text = ": ".join([type(error).__name__, *filter(None, [" ".join(shown)])])
     code = getattr(function, "__code__", None)
     file = code.co_filename if code else None
     lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
