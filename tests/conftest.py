@@ -1,8 +1,9 @@
-"""Fixtures of the checkpoint tests: the real model, and tiny random files made on the spot."""
+"""Fixtures: the real model, tiny random files made on the spot, and no figure left to the next test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ import pytest
 from llm_course.checkpoints import ensure_gguf, load_pretrained
 
 NAME = "smollm2-135m-instruct"
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_stays_open() -> Iterator[None]:
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")
