@@ -76,6 +76,11 @@ def window_top_left(num_queries: int, num_keys: int, window: int, sinks: int) ->
     return (before >= 0) & ((before < window) | (torch.arange(num_keys) < sinks))
 
 
+def window_far_edge(num_queries: int, num_keys: int, window: int, sinks: int) -> Tensor:
+    near = distances(num_queries, num_keys, first=0) < window
+    return (distances(num_queries, num_keys) >= 0) & (near | (torch.arange(num_keys) < sinks))
+
+
 def window_early_sinks(num_queries: int, num_keys: int, window: int, sinks: int) -> Tensor:
     mask = window_mask(num_queries, num_keys, window, 0)
     mask[:, :sinks] = True
@@ -114,6 +119,7 @@ WINDOW = Exercise(
             window_mask(num_queries, num_keys, window - 1, sinks)
         ),
         "that puts query i at position i: the queries are the last of the keys": window_top_left,
+        "whose far edge is not moved by K - Q: only the near edge is": window_far_edge,
         "that shows a sink to queries before it": window_early_sinks,
         "that never cuts off the future": window_future,
         "whose window reaches as far into the future as into the past": window_both_sides,

@@ -87,11 +87,13 @@ def online_cases() -> Iterator[Case]:
         cut(normal(2, 4) - torch.tensor([[0.0], [300.0]]), 2, 2).args,
         "all scores of one query far below the other's",
     )
-    holed = normal(4, 6)
-    holed[1, :2] = holed[2, 2:] = holed[3] = NEVER
-    yield Case(
-        cut(holed, 2, 2, 2).args, "-inf: query 1 in the first block, 2 in the others, 3 in all"
-    )
+    yield Case(cut(torch.tensor([[0.0, NEVER]]), 1, 1).args, "no key in the last block")
+    yield Case(cut(torch.tensor([[NEVER, 0.0]]), 1, 1).args, "no key in the first block")
+    empty = torch.tensor([[0.0, 0.0], [NEVER, NEVER]])
+    yield Case(cut(empty, 1, 1).args, "a query without any key")
+    holed = normal(4, 15)
+    holed[1, :5] = holed[2, 5:] = holed[3] = NEVER
+    yield cut(holed, 5, 4, 6)
 
 
 def online_memory(function: Merge) -> str | None:
@@ -141,7 +143,12 @@ ONLINE = Exercise(
             last_largest=True
         ),
         "with one largest score for all queries": merger(shared_largest=True),
-        "that takes -inf from -inf, which is NaN": merger(start=NEVER),
+        "in which a query without a key in a block becomes NaN: -inf - (-inf), or 0 / 0": merger(
+            start=NEVER
+        ),
+        "that turns NaN into 0 at the end: a query has lost its other blocks by then": lambda blocks: (
+            merger(start=NEVER)(blocks).nan_to_num(0.0)
+        ),
         "that divides 0 by 0 for a query without a key": merger(zero_rows=False),
         "without the division at the end": merger(divide=False),
     },

@@ -79,7 +79,9 @@ def packed_added(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
 
 
 def packed_own_padding(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
-    return packed(q, k, v, documents + 1)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=same_document(documents + 1) & causal(q.shape[2], q.shape[2])
+    )
 
 
 def packed_late(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
@@ -94,11 +96,15 @@ def packed_cases() -> Iterator[Case]:
     yield case(zero, zero.clone(), values, torch.tensor([[1, 1, 2]]))
     yield case(zero, zero.clone(), values, torch.tensor([[0, 1, 1]]), name="padding in front")
     documents = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 5, 5, 5, 5, 3, 3]])
-    qkv = [normal(2, 3, 7, 4, seed=seed) for seed in range(3)]
-    yield case(*qkv, documents)
+
+    def qkv() -> list[Tensor]:
+        return [normal(2, 3, 7, 4, seed=seed) for seed in range(3)]
+
+    yield case(*qkv(), documents)
     empty = torch.tensor([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 2, 3, 3]])
-    yield case(*qkv, empty, name="a row of padding alone")
-    for t in (holed := [t.clone() for t in qkv]):
+    yield case(*qkv(), empty, name="a row of padding alone")
+    holed = qkv()
+    for t in holed:
         t.transpose(1, 2)[documents == 0] = torch.nan  # [B, S, H, D]
     yield case(*holed, documents, name="padding that holds NaN")
 
