@@ -108,7 +108,7 @@ def _symptom(got: Tensor, expected: Tensor) -> str:
     ratio = (got / expected)[counted]
     same = len(ratio) > 1 and torch.isclose(ratio, ratio[0], rtol=1e-3, atol=0).all()
     if same and abs(ratio[0].item() - 1) > 1e-3:
-        return f" All entries are {show(ratio[0].item())} times the expected ones."
+        return f" All entries are {show(ratio[0].item() + 0.0)} times the expected ones."
     return ""
 
 
