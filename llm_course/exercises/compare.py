@@ -12,6 +12,17 @@ from torch import Tensor, nn
 SMALL = 12  # tensors with more entries are described by their shape
 
 
+class Observed(dict[str, Any]):
+    """What a check looked at in a result, by names that can start a sentence ("The length").
+
+    `kind` says what the result is, for a reader who returned something else.
+    """
+
+    def __init__(self, kind: str, facts: dict[str, Any]) -> None:
+        super().__init__(facts)
+        self.kind = kind
+
+
 def show(value: Any) -> str:
     """`value` in a few characters: small tensors by their entries, large ones by their shape."""
     if isinstance(value, Tensor):
@@ -32,6 +43,8 @@ def show(value: Any) -> str:
 
 def kind_of(value: Any) -> str:
     """What `value` is, for a reader who returned something else."""
+    if isinstance(value, Observed):
+        return value.kind
     if isinstance(value, Tensor):
         return f"a tensor of shape {list(value.shape)}"
     if isinstance(value, list | tuple):
@@ -49,6 +62,11 @@ def difference(
     elif isinstance(expected, list | tuple):
         if isinstance(got, list | tuple):
             return _sequences(expected, got, rtol, atol, name)
+    elif isinstance(expected, Observed):
+        if isinstance(got, Observed):
+            pairs = zip(expected.items(), got.values(), strict=True)
+            found = (difference(fact, seen, rtol, atol, name) for (name, fact), seen in pairs)
+            return next((sentence for sentence in found if sentence), None)
     elif isinstance(expected, dict):
         if isinstance(got, dict):
             return _dicts(expected, got, rtol, atol, name)
