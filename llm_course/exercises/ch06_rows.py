@@ -1,0 +1,147 @@
+"""The check of exercise 06.rows: rows of one cache, copied into another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from llm_course.engine import KVCache, make_cache
+from llm_course.exercises.ch06_models import contents, held, random_ids, tiny_model
+from llm_course.exercises.compare import Observed
+from llm_course.exercises.records import Case, Exercise, case
+from llm_course.models import DecoderOnlyModel
+
+TakeRows = Callable[[DecoderOnlyModel, KVCache, list[int], int], KVCache]
+
+
+def seen(
+    function: TakeRows, model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
+) -> Any:
+    """What is in the new cache, and in the old one after a write to the new one."""
+    new = function(model, cache, rows, room)
+    if not isinstance(new, KVCache):
+        return new
+    facts: dict[str, Any] = {
+        "The number of rows": new.batch_size,
+        "The length": new.length,
+        "The capacity": new.capacity,
+        "The stored keys and values [L, 2, B, Hkv, length, D]": contents(new),
+    }
+    for storage in new.layers:
+        storage.zero_()
+    facts["The number of rows of the old cache, afterwards,"] = cache.batch_size
+    facts["The old cache after a write to the new one"] = contents(cache)
+    return Observed("a KVCache", facts)
+
+
+def copied(
+    model: DecoderOnlyModel, cache: KVCache, rows: list[int], capacity: int, layers: int = 99
+) -> KVCache:
+    """A cache of `capacity` with the rows, in the first `layers` layers, whose length is still 0."""
+    new = make_cache(model, len(rows), capacity)
+    for storage in new.layers:
+        storage.zero_()
+    for storage, old in zip(new.layers[:layers], cache.layers, strict=False):
+        count = min(cache.length, capacity)
+        storage[:, :, :, :count] = old[:, rows, :, :count]
+    return new
+
+
+def take_rows(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = copied(model, cache, rows, cache.length + room)
+    new.advance(cache.length)
+    return new
+
+
+def never_advanced(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    return copied(model, cache, rows, cache.length + room)
+
+
+def advanced_by_layer(
+    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
+) -> KVCache:
+    new = copied(model, cache, rows, cache.length + room)
+    for _ in new.layers:
+        new.advance(cache.length)
+    return new
+
+
+def old_capacity(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = copied(model, cache, rows, cache.capacity)
+    new.advance(cache.length)
+    return new
+
+
+def added_capacity(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = copied(model, cache, rows, cache.capacity + room)
+    new.advance(cache.length)
+    return new
+
+
+def room_in_all(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    """By `update`, which grows a cache that is too small."""
+    new = make_cache(model, len(rows), room)
+    for i, old in enumerate(cache.layers):
+        new.update(i, *old[:, rows, :, : cache.length])
+    new.advance(cache.length)
+    return new
+
+
+def first_row(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    return take_rows(model, cache, [0] * len(rows), room)
+
+
+def in_order(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    return take_rows(model, cache, [i % cache.batch_size for i in range(len(rows))], room)
+
+
+def in_place(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = take_rows(model, cache, rows, room)
+    cache.layers = new.layers
+    return cache
+
+
+def default_dtype(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = KVCache(model.config, len(rows), cache.length + room)
+    for storage, old in zip(new.layers, cache.layers, strict=True):
+        storage[:, :, :, : cache.length] = old[:, rows, :, : cache.length]
+    new.advance(cache.length)
+    return new
+
+
+def first_layer(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = copied(model, cache, rows, cache.length + room, layers=1)
+    new.advance(cache.length)
+    return new
+
+
+def rows_cases() -> Iterator[Case]:
+    model = tiny_model()
+    yield case(model, held(model, random_ids(1, 3), 3), [0], 2, name="a plain copy")
+    yield case(model, held(model, random_ids(1, 5), 16), [0, 0, 0], 4, name="three answers")
+    yield case(model, held(model, random_ids(3, 4), 6), [2, 0, 2, 1], 3, name="beams")
+    yield case(model, held(model, random_ids(3, 6), 8), [1], 1, name="two rows have ended")
+    half = tiny_model("bfloat16")
+    yield case(half, held(half, random_ids(2, 4), 5), [1, 0], 2, name="a model in bfloat16")
+
+
+ROWS = Exercise(
+    "06.rows",
+    reference=take_rows,
+    cases=rows_cases,
+    call=seen,
+    wrong={
+        "whose length stays 0: the copy looks empty to the model": never_advanced,
+        "that advances the length once for each layer; it is one length for all": (
+            advanced_by_layer
+        ),
+        "with the capacity of the old cache": old_capacity,
+        "that adds `room` to the capacity of the old cache; only its length counts": added_capacity,
+        "that reserves `room` places in all; what is held needs places of its own": room_in_all,
+        "that copies row 0 into every row": first_row,
+        "that copies the rows in their old order": in_order,
+        "that changes the old cache instead of making a new one": in_place,
+        "that stores float32, whatever the model's dtype": default_dtype,
+        "that fills the first layer only": first_layer,
+    },
+)
