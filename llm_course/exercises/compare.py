@@ -35,6 +35,8 @@ def show(value: Any) -> str:
         left, right = "()" if isinstance(value, tuple) else "[]"
         separator = "; " if any(isinstance(item, Tensor) for item in value) else ", "
         return left + separator.join(parts) + right
+    if isinstance(value, dict) and len(value) > SMALL // 4:
+        return f"a dict of {len(value)}"
     if isinstance(value, nn.Module) or callable(value):
         return getattr(value, "__name__", type(value).__name__)
     text = repr(value)
@@ -71,7 +73,8 @@ def difference(
         if isinstance(got, dict):
             return _dicts(expected, got, rtol, atol, name)
     elif isinstance(expected, float) and isinstance(got, numbers.Real):
-        return _tensors(torch.tensor(expected), torch.tensor(float(got)), rtol, atol, name)
+        wide = (torch.tensor(float(number), dtype=torch.float64) for number in (expected, got))
+        return _tensors(*wide, rtol, atol, name)
     elif type(got) is type(expected):
         return None if got == expected else f"{name} is {show(got)}; expected {show(expected)}."
     return_missing = " Is a `return` missing?" if got is None else ""
