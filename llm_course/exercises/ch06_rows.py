@@ -87,6 +87,21 @@ def room_in_all(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: 
     return new
 
 
+def unused_too(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = make_cache(model, len(rows), cache.length + room)
+    for i, old in enumerate(cache.layers):
+        new.update(i, *old[:, rows])
+    new.advance(cache.length)
+    return new
+
+
+def cut_off(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = make_cache(model, len(rows), cache.length + room)
+    new.layers = [old[:, rows, :, : cache.length + room] for old in cache.layers]
+    new.advance(cache.length)
+    return new
+
+
 def first_row(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
     return take_rows(model, cache, [0] * len(rows), room)
 
@@ -138,6 +153,8 @@ ROWS = Exercise(
         "with the capacity of the old cache": old_capacity,
         "that adds `room` to the capacity of the old cache; only its length counts": added_capacity,
         "that reserves `room` places in all; what is held needs places of its own": room_in_all,
+        "that copies the unused places of the old cache too": unused_too,
+        "that cuts the old storage to the new capacity; it may be too short for that": cut_off,
         "that copies row 0 into every row": first_row,
         "that copies the rows in their old order": in_order,
         "that changes the old cache instead of making a new one": in_place,

@@ -139,6 +139,13 @@ def from_an_empty_cache(
     return own[: matches(guesses, own) + 1]
 
 
+@torch.inference_mode()
+def own_fed(model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]) -> list[int]:
+    result = verify(model, cache, token, guesses)
+    model(torch.tensor([result[-1:]]), kv_cache=cache)
+    return result
+
+
 # --- cases
 
 PROMPT = random_ids(1, 6)
@@ -204,6 +211,7 @@ VERIFY = Exercise(
         "that returns the wrong guess in place of the model's own token": wrong_guess_kept,
         "that takes all guesses or none": all_or_nothing,
         "that returns `token` again": token_included,
+        "that feeds the model's own token too; that is the next call's affair": own_fed,
         "that does not hand the cache to the model": from_an_empty_cache,
     },
     properties=(passes,),

@@ -60,6 +60,12 @@ def move_one_layer(cache: KVCache, first: int, size: int) -> None:
     cache.truncate(size - 1)
 
 
+def move_alone(cache: KVCache, first: int, size: int) -> None:
+    """The length is left as it was: the newest token is there twice."""
+    for storage in cache.layers:
+        storage[:, :, :, first : size - 1] = storage[:, :, :, first + 1 : size].clone()
+
+
 def start_again(cache: KVCache, first: int, size: int) -> None:
     """The whole window is forgotten, not its oldest token."""
     cache.truncate(first)
@@ -154,6 +160,9 @@ WINDOW = Exercise(
         "the first ones no longer holds the oldest": stepwise(overwrite_oldest, position),
         "that moves the keys and leaves the values": stepwise(move_keys, position),
         "that moves the tokens of the first layer only": stepwise(move_one_layer, position),
+        "that moves the tokens and leaves the length: the newest is in the cache twice": stepwise(
+            move_alone, position
+        ),
         "that empties the window when it is full": stepwise(start_again, position),
         "that forgets nothing: each token sees all before it": lambda model, ids, first, last: (
             banded(model, ids, 0, ids.shape[1])
