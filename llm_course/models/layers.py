@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
     `x * weight / sqrt(mean(x²) + eps)`, over the last dimension. The mean square is taken in float32
     (or wider) whatever the dtype of `x`; the result has the dtype of `x` if the weight has it too.
 
-    Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", section 3.
+    Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", section 4.
     """
 
     def __init__(self, hidden_dim: int, eps: float = 1e-5) -> None:

@@ -71,21 +71,25 @@ def epsilon_knee(scales: Tensor, curves: Mapping[str, Tensor], real: Tensor) -> 
 def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Figure:
     """Every norm vector of a model as a row, and below it the average over the rows.
 
-    relative [norms, hidden]: |weight| over the row's median; red channels are amplified, blue ones
-    damped. typical [hidden]: the average of each column. The channels in `marked` are named.
+    relative [norms, hidden], two norms a layer and the final one: |weight| over the row's median;
+    red channels are amplified, blue ones damped. typical [hidden]: the average of each column. The
+    channels in `marked` are named.
     """
     fig, (top, bottom) = subplots(
         2, 1, width=9.5, height=5.2, sharex=True, gridspec_kw={"height_ratios": [3, 1.6]}
     )
     values = np.log2(numpy(relative) + 2**-6)
-    image = top.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-3, vmax=3)
-    top.set(ylabel="norm, first to last", title="|weight| / median of its row")
+    norms, hidden = values.shape
+    box = (-0.5, hidden - 0.5, norms / 2, 0)  # a row is half a layer high
+    image = top.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-3, vmax=3, extent=box)
+    top.set(ylabel="layer", title="|weight| / median of its row")
     bar = fig.colorbar(image, ax=top, ticks=[-3, -2, -1, 0, 1, 2, 3])
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
 
     for channel in marked:
+        name_place = (channel, -0.04 * norms)
         top.annotate(
-            str(channel), (channel, 0), (channel, -5), ha="center", fontsize=9, annotation_clip=False,
+            str(channel), (channel, 0), name_place, ha="center", fontsize=9, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": "black", "linewidth": 0.8},
         )  # fmt: skip
     average = numpy(typical)
@@ -106,7 +110,8 @@ def activation_and_gate(
 ) -> Figure:
     """Left: activation functions over x [N]. Right: SiLU(gate) * up over axis [M] both ways.
 
-    curves: label -> [N]; product [M, M]: a row for each value of up, a column for each gate.
+    curves: label -> [N]; product [M, M]: a row for each value of up, a column for each gate. The
+    colours end where the left half does, or the dip below zero would not show.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.4)
     for (label, y), style in zip(curves.items(), ("-", "--", ":"), strict=False):
@@ -115,13 +120,13 @@ def activation_and_gate(
     left.set(xlabel="x", title="activations")
     left.legend(loc="upper left")
     values = numpy(product)
-    limit = np.abs(values).max()
+    limit = np.abs(values[:, numpy(axis) < 0]).max()
     extent = [float(axis[0]), float(axis[-1])] * 2
     shown = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit, "aspect": "auto"}
     image = right.imshow(values, origin="lower", extent=extent, **shown)
     right.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
     right.set(xlabel="gate", ylabel="up", title="SiLU(gate) × up")
-    fig.colorbar(image, ax=right)
+    fig.colorbar(image, ax=right, extend="both")
     return fig
 
 
@@ -145,7 +150,8 @@ def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> F
         look = {"color": color} if label in gates else {"color": "black", "linestyle": ":"}
         right.plot(np.arange(1, len(share) + 1), share, label=label, **look)
     right.axhline(0.9, color=GREY, linewidth=0.8)
-    right.set(xlabel="neurons, loudest first", ylabel="share of the sum of squares", ylim=(0, 1.02))
+    right.set(xscale="log", ylim=(0, 1.02))
+    right.set(xlabel="neurons, loudest first", ylabel="share of the sum of squares")
     right.set_title("how few neurons hold 90 % (grey line)")
-    right.legend(loc="lower right")
+    right.legend(loc="upper left")
     return fig
