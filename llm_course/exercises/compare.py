@@ -35,7 +35,7 @@ def show(value: Any) -> str:
         left, right = "()" if isinstance(value, tuple) else "[]"
         separator = "; " if any(isinstance(item, Tensor) for item in value) else ", "
         return left + separator.join(parts) + right
-    if isinstance(value, dict) and len(value) > SMALL // 4:
+    if isinstance(value, dict) and len(value) > 3:
         return f"a dict of {len(value)}"
     if isinstance(value, nn.Module) or callable(value):
         return getattr(value, "__name__", type(value).__name__)
