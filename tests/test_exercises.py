@@ -40,7 +40,7 @@ SEEDED = [
 each = pytest.mark.parametrize(("name", "cells"), FOUND, ids=[c.key for _, c in FOUND])
 
 
-EQUIPPED = ["01_rmsnorm", "02_rope", "03_attention_gqa", "05_generate", "06_kv_cache"]
+EQUIPPED = ["01_rmsnorm", "02_rope", "03_attention_gqa", "04_decoder", "05_generate", "06_kv_cache"]
 
 
 def test_notebooks_have_exercises() -> None:
