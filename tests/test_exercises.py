@@ -23,7 +23,7 @@ from llm_course.authoring.exercise_cells import (
 )
 from llm_course.authoring.student import instructor_copy, student_copy, without_solutions
 from llm_course.exercises import BugHunt, Exercise, case, judge, registry
-from llm_course.exercises.records import FAILING, NOT_YET, SOLVED
+from llm_course.exercises.records import FAILING, NOT_YET, SOLVED, STRICT
 from llm_course.exercises.run import execute, judge_cells
 from tests.notebook_tools import NOTEBOOKS
 
@@ -168,6 +168,30 @@ def test_a_right_answer_and_one_that_is_not_done() -> None:
 
 def test_the_line_that_raised_is_named() -> None:
     assert "return x @ torch.ones(3)" in DOUBLE.judge(raises).text
+
+
+def test_a_hunt_tells_a_test_that_is_too_strict() -> None:
+    """Rounding is the usual reason, so the size of the difference is shown, and a tolerance named."""
+
+    def third(x: Tensor) -> Tensor:
+        return x * (1 / 3)
+
+    def strict(implementation) -> None:
+        x = torch.arange(100.0)
+        torch.testing.assert_close(implementation(x), x / 3, rtol=0, atol=0)
+
+    hunt = BugHunt("00.hunt", third, double, "another factor", {})
+    verdict = hunt.judge(strict)
+    assert verdict.lines[1] == "Your test rejects the right implementation."
+    assert "Greatest absolute difference: " in verdict.lines[2]
+    assert verdict.lines[3] == STRICT
+    assert STRICT not in hunt.judge(lambda implementation: 1 / 0).lines
+
+    def wrong(implementation) -> None:
+        x = torch.arange(100.0)
+        torch.testing.assert_close(implementation(x), x)
+
+    assert STRICT not in hunt.judge(wrong).lines
 
 
 def test_an_unknown_key_lists_the_known_ones() -> None:
