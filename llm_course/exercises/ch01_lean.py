@@ -87,8 +87,8 @@ def memory(function: Callable[..., Tensor]) -> str | None:
     channels = peak_entries(function, *args, dtypes=WIDE) // rows
     if channels > hidden // 2:
         return (
-            f"of {hidden} channels it holds {channels} in float32 at the same time, piece beside "
-            "piece: together a copy of x. Round each piece before the next."
+            f"for a vector of {hidden} channels it holds {channels} float32 numbers at the same time: "
+            "in pieces, a copy of x. Round each piece before the next one is widened."
         )
     return None
 

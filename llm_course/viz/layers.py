@@ -82,7 +82,8 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
     norms, hidden = values.shape
     box = (-0.5, hidden - 0.5, norms / 2, 0)  # a row is half a layer high
     image = top.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-3, vmax=3, extent=box)
-    top.set(ylabel="layer", title="|weight| / median of its row")
+    top.set_ylabel("layer")
+    top.set_title("|weight| / median of its row", pad=26)  # above the names of the channels
     bar = fig.colorbar(image, ax=top, ticks=[-3, -2, -1, 0, 1, 2, 3])
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
 
@@ -97,8 +98,9 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
     for channel in marked:
         bottom.scatter(channel, average[channel], s=24, color=ORANGE)
         bottom.annotate(
-            f"  {channel}", (channel, average[channel]), fontsize=9, va="center", ha="left"
-        )
+            str(channel), (channel, average[channel]), xytext=(6, 0), textcoords="offset points",
+            fontsize=9, va="center", bbox={"color": "white", "pad": 1},
+        )  # fmt: skip
     bottom.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
     bottom.set(yscale="log", xlabel="channel", ylabel="geom. mean", ylim=(0.05, 2))
     bottom.set_yticks([0.1, 1], ["1/10", "1"])
@@ -153,5 +155,5 @@ def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> F
     right.set(xscale="log", ylim=(0, 1.02))
     right.set(xlabel="neurons, loudest first", ylabel="share of the sum of squares")
     right.set_title("how few neurons hold 90 % (grey line)")
-    right.legend(loc="upper left")
+    right.legend(loc="lower right")
     return fig
