@@ -53,7 +53,9 @@ def test_clock_hands_point_at_the_angle(rotary):
             assert hand.get_color() == (ORANGE if i == 31 else BLUE)
             (tint,) = (patch for patch in axes[row, col].patches if isinstance(patch, Wedge))
             swept = np.degrees(p * float(rotary.inv_freq[i]))
-            assert tint.theta2 == pytest.approx(min(swept, 360), abs=1e-3)
+            assert tint.theta2 == pytest.approx(swept % 360, abs=1e-3)
+            counts = [text.get_text() for text in axes[row, col].texts]
+            assert [c for c in counts if c.isdigit()] == [f"{swept // 360:.0f}"] * int(swept >= 360)
 
 
 def test_heatmap_shows_pairs_downwards_and_positions_to_the_right(rotary):
@@ -65,27 +67,28 @@ def test_heatmap_shows_pairs_downwards_and_positions_to_the_right(rotary):
     assert np.allclose(images[1], sin[0].T)
 
 
-def test_score_matrix_draws_the_diagonals_it_names():
+def test_score_matrix_draws_the_diagonals_it_names_and_marks_them():
     scores = torch.arange(100.0).reshape(10, 10)
-    fig = figures.score_matrix(scores, offset=3)
-    lines = {line.get_label(): line.get_ydata() for line in fig.axes[1].lines}
-    assert lines["q is 3 after k"].tolist() == [scores[p + 3, p].item() for p in range(7)]
-    assert lines["k stays at 0"].tolist() == scores[:, 0].tolist()
+    left, right = figures.score_matrix(scores, offsets=(1, 3)).axes[:2]
+    lines = {line.get_label(): line for line in right.lines}
+    assert lines["offset 3: both move"].get_ydata().tolist() == [
+        scores[p, p - 3].item() for p in range(3, 10)
+    ]
+    assert lines["offset 3: both move"].get_xdata().tolist() == list(range(3, 10))
+    assert lines["k stays at 0"].get_ydata().tolist() == scores[:, 0].tolist()
+    for mark, line in zip(left.lines, right.lines, strict=True):
+        assert mark.get_color() == line.get_color()
+        columns, rows = mark.get_xdata().astype(int), mark.get_ydata().astype(int)
+        assert scores[rows, columns].tolist() == line.get_ydata().tolist()
 
 
-def test_contributions_add_up_to_the_score_above_them():
-    parts = torch.randn(32, 5, generator=torch.Generator().manual_seed(0))
-    top, low = figures.pair_contributions(torch.arange(5), parts).axes[:2]
-    assert np.allclose(top.lines[0].get_ydata(), parts.sum(0))
-    assert np.allclose(low.images[0].get_array(), parts)
-
-
-def test_contributions_beyond_the_limit_only_change_the_colours():
-    parts = torch.tensor([[1.0, 2.0], [-12.0, -12.0]])
-    top, low = figures.pair_contributions(torch.arange(2), parts, limit=7.0).axes[:2]
-    assert low.images[0].get_clim() == (-7, 7)
-    assert np.allclose(low.images[0].get_array(), parts)
-    assert top.lines[0].get_ydata().tolist() == [-11, -10]
+def test_contributions_add_up_to_the_score_beside_them():
+    parts = {"pair 0": torch.tensor([1.0, 2.0]), "all others": torch.tensor([-12.0, -12.5])}
+    left, right = figures.pair_contributions(torch.arange(2), parts).axes
+    assert left.lines[0].get_ydata().tolist() == [-11, -10.5]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in right.lines}
+    assert drawn["pair 0"] == [1, 2]
+    assert drawn["all others"] == [-12, -12.5]
 
 
 def test_mean_score_draws_the_curve_it_was_given():

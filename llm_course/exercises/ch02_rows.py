@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -75,10 +75,29 @@ def inverse_columns(weight: Tensor, bias: Tensor, num_heads: int, num_kv_heads: 
     return weight[:, order], bias[order]
 
 
+def sized(dim_of: Callable[[Tensor, int, int], int]) -> Callable[..., Pair]:
+    """The version that takes dim_of(weight, H, Hkv) for the channels of a head."""
+
+    def version(weight: Tensor, bias: Tensor, num_heads: int, num_kv_heads: int) -> Pair:
+        dim = dim_of(weight, num_heads, num_kv_heads)
+        rows = torch.arange(len(bias))
+        q, k = rows[: num_heads * dim], rows[num_heads * dim : (num_heads + num_kv_heads) * dim]
+        order = [rows.view(-1, dim // 2, 2).transpose(1, 2).flatten() for rows in (q, k)]
+        order = torch.cat((*order, rows[(num_heads + num_kv_heads) * dim :]))
+        return weight[order], bias[order]
+
+    return version
+
+
 def inverse_cases() -> Iterator[Case]:
-    """Entries number the rows; the second matrix is square, so that columns can be taken for rows."""
-    yield case(torch.arange(12.0)[:, None], torch.arange(12.0), 1, 1)
-    for hidden, dim, heads, kv_heads in ((32, 8, 2, 1), (5, 6, 3, 3), (7, 16, 8, 2)):
+    """Entries number the rows; the second matrix is square, so that columns can be taken for rows.
+
+    In the last one D = 6 can be taken for 4 (rows / 3H), for 8 (rows / (H + Hkv)) and for 2
+    (hidden / H). In heads of 4 channels the way back and the way forth would be one.
+    """
+    yield case(torch.arange(18.0)[:, None], torch.arange(18.0), 1, 1)
+    sizes = ((32, 8, 2, 1), (5, 6, 3, 3), (7, 16, 8, 2), (8, 6, 4, 2))
+    for hidden, dim, heads, kv_heads in sizes:
         rows = (heads + 2 * kv_heads) * dim
         weight = torch.arange(float(rows))[:, None] + torch.arange(hidden) / 100
         yield case(weight, torch.arange(float(rows)), heads, kv_heads)
@@ -95,6 +114,15 @@ INVERSE = Exercise(
         "that reorders q alone": inverse_q_only,
         "that reorders v as well": inverse_v_too,
         "that leaves the bias as it is": inverse_no_bias,
+        "with D = rows / (3 H): k and v have fewer heads than q": sized(
+            lambda weight, heads, kv_heads: len(weight) // (3 * heads)
+        ),
+        "with D = rows / (H + Hkv): the rows of v count too": sized(
+            lambda weight, heads, kv_heads: len(weight) // (heads + kv_heads)
+        ),
+        "with D = hidden / H: a head need not be that wide": sized(
+            lambda weight, heads, kv_heads: weight.shape[1] // heads
+        ),
         "that reorders the columns of the matrix: a channel of q is a row": inverse_columns,
     },
     rtol=1e-6,

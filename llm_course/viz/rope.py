@@ -76,8 +76,11 @@ def wavelengths(inv_freq: Any, context: int) -> Figure:
 def turn_lengths(turns: dict[str, Any], context: int) -> Figure:
     """Positions per full turn of each pair, a line a way of scaling: label -> [pairs]."""
     fig, ax = subplots(height=3.4)
-    for (label, turn), marker in zip(turns.items(), "osD", strict=False):
-        ax.plot(numpy(turn), marker=marker, markersize=4, linewidth=1, label=label)
+    # Later lines lie on earlier ones in places, so the markers are open and become smaller.
+    for (label, turn), size in zip(turns.items(), (9, 6, 3), strict=False):
+        ax.plot(
+            numpy(turn), marker="o", markersize=size, fillstyle="none", linewidth=1, label=label
+        )
     ax.axhline(context, color="black", linestyle="--", linewidth=1)
     ax.text(0, context * 1.15, f"context: {context:,} positions", va="bottom", fontsize=9)
     ax.set(yscale="log", xlabel="pair i", ylabel="positions per turn")
@@ -99,7 +102,7 @@ def cos_sin_heatmap(cos: Any, sin: Any) -> Figure:
 def clocks(inv_freq: Any, pairs: Sequence[int], positions: Sequence[int], context: int) -> Figure:
     """One row of dials per position, one column per pair; the hand starts at 3 o'clock.
 
-    A tint shows the angle swept since position 0 (the whole dial after the first full turn).
+    The number in a dial's corner counts its full turns so far; a tint shows the turn it is in.
     Orange dials are the pairs that never complete a turn within the context.
     """
     inv_freq = numpy(inv_freq)
@@ -109,8 +112,11 @@ def clocks(inv_freq: Any, pairs: Sequence[int], positions: Sequence[int], contex
         for ax, i in zip(row, pairs, strict=True):
             angle = float(p * inv_freq[i])
             color = ORANGE if 2 * np.pi / inv_freq[i] > context else BLUE
-            sweep = min(np.degrees(angle), 360.0)
+            turns, rest = divmod(angle, 2 * np.pi)
+            sweep = np.degrees(rest)
             ax.add_patch(Wedge((0, 0), 1, 0, sweep, color=color, alpha=0.25, linewidth=0))
+            if turns:
+                ax.text(1.0, -1.0, f"{turns:,.0f}", fontsize=8, ha="center", va="center")
             ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GREY))
             ax.plot([0, 0.9 * np.cos(angle)], [0, 0.9 * np.sin(angle)], color=color, linewidth=2.2)
             ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", xticks=[], yticks=[])
@@ -144,26 +150,28 @@ def drift(positions: Any, exact: Any, rounded: Any, labels: Sequence[str]) -> Fi
     return fig
 
 
-def score_matrix(scores: Any, offset: int) -> Figure:
-    """Left: score of one q (at the row's position) with one k (at the column's). Right: one diagonal.
+def score_matrix(scores: Any, offsets: Sequence[int]) -> Figure:
+    """Left: score of one q (at the row's position) with one k (at the column's), `scores` [P, P].
 
-    `scores` [P, P]; the right panel follows `scores[p + offset, p]`.
+    Right: its diagonals `scores[p, p - offset]` and its first column. The left panel marks them.
     """
     scores = numpy(scores)
+    size = len(scores)
     fig, (left, right) = subplots(1, 2, height=3.6)
     image = left.imshow(scores, cmap=SEQUENTIAL)
     left.set(xlabel="position of k", ylabel="position of q", title="score of the same q and k")
     fig.colorbar(image, ax=left, shrink=0.85, label="score q·k / √D")
-    for step, color in ((offset, ORANGE), (0, BLUE)):
-        line = np.diagonal(scores, -step)
-        right.plot(np.arange(len(line)), line, color=color, label=f"q is {step} after k")
-    right.plot(
-        np.arange(len(scores)), scores[:, 0], color=GREY, linestyle=":", label="k stays at 0"
-    )
-    right.set(xlabel="position of k (dotted: of q)", ylabel="score q·k / √D")
-    right.set(title="along the diagonals")
+    for offset, color in zip(offsets, (RED, "black", ORANGE), strict=False):
+        q_places = np.arange(offset, size)
+        left.plot(q_places - offset, q_places, color=color, linewidth=1.5)
+        line = np.diagonal(scores, -offset)
+        right.plot(q_places, line, color=color, label=f"offset {offset}: both move")
+    style = {"color": GREY, "linestyle": ":", "linewidth": 1.8}
+    left.plot(np.zeros(size), np.arange(size), **style)
+    right.plot(np.arange(size), scores[:, 0], **style, label="k stays at 0")
+    right.set(xlabel="position of q", ylabel="score q·k / √D", title="along the marked lines")
     low, high = scores.min(), scores.max()
-    right.set(ylim=(low - 0.05 * (high - low), high + 0.35 * (high - low)))  # room for the legend
+    right.set(ylim=(low - 0.05 * (high - low), high + 0.45 * (high - low)))  # room for the legend
     right.legend(loc="upper right")
     return fig
 
@@ -191,23 +199,20 @@ def mean_score(offsets: Any, mean: Any) -> Figure:
     return fig
 
 
-def pair_contributions(offsets: Any, parts: Any, limit: float | None = None) -> Figure:
-    """Top: the score by offset. Below: what each pair adds to it, `parts` [pairs, offsets].
-
-    The colours span -limit to limit, by default the largest part; what lies beyond is clipped.
-    """
-    offsets, parts = numpy(offsets), numpy(parts)
-    fig, (top, low) = subplots(2, 1, height=5.0, sharex=True, height_ratios=(1, 2))
-    top.plot(offsets, parts.sum(0), color=BLUE, marker="o", markersize=4)
-    top.set(ylabel="score q·k / √D", title="the score: the sum over the pairs")
-    largest = np.abs(parts).max()
-    limit = largest if limit is None else limit
-    edges = (offsets[0] - 0.5, offsets[-1] + 0.5, len(parts) - 0.5, -0.5)
-    image = low.imshow(parts, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", extent=edges)
-    low.set(ylabel="pair i", xlabel="offset: position of q − position of k")
-    low.set(title="what each pair adds")
-    extend = "both" if largest > limit else "neither"
-    fig.colorbar(image, ax=low, pad=0.01, extend=extend, label="part of the score")
+def pair_contributions(offsets: Any, parts: Mapping[str, Any]) -> Figure:
+    """Left: the score by offset. Right: what groups of pairs add to it, label -> [offsets]."""
+    offsets = numpy(offsets)
+    lines = {label: numpy(part) for label, part in parts.items()}
+    fig, (left, right) = subplots(1, 2, height=3.6, sharey=True)
+    left.plot(offsets, sum(lines.values()), color="black", marker="o", markersize=4)
+    left.set(ylabel="score q·k / √D", title="the score: the sum over the pairs")
+    for (label, part), color in zip(lines.items(), (BLUE, GREEN, RED, GREY), strict=False):
+        right.plot(offsets, part, color=color, marker="o", markersize=4, label=label)
+    right.set(title="what they add")
+    for ax in (left, right):
+        ax.axhline(0, color=GREY, linewidth=0.6)
+        ax.set(xlabel="offset: position of q − position of k", xticks=offsets[::2])
+    right.legend(loc="lower right")
     return fig
 
 
