@@ -46,6 +46,8 @@ def test_filter_bars_show_kept_removed_and_before() -> None:
     outlines = [bar.get_width() for bar in ax.patches if to_hex(bar.get_edgecolor()) == "#000000"]
     assert outlines[-4:] == pytest.approx([0.4, 0.3, 0.2, 0.05])
     assert ax.get_title(loc="left") == "k = 2\ntokens left: 2"
+    assert ax.get_yticklabels()[-1].get_text() == "all others"
+    assert [text.get_text() for text in ax.texts] == ["5% → 0%"]
 
 
 def test_temperature_curves_hold_the_given_values() -> None:
@@ -77,12 +79,22 @@ def test_draws_against_exact() -> None:
 
 def test_batch_grid_writes_pads_and_tokens() -> None:
     fig = viz.batch_grid([["$", "a"], [" ", " c"]], [["pad", "prompt"], ["generated", "end"]])
-    assert [text.get_text() for text in fig.axes[0].texts] == ["pad", "a", "␣", " c"]
+    assert [text.get_text() for text in fig.axes[0].texts] == ["pad", "a", "(blank)", "c"]
     assert fig.axes[0].get_xlabel() == "column"
-    assert [text.get_rotation() for text in fig.axes[0].texts] == [90, 90, 0, 90]
     faces = [to_hex(bar.get_facecolor()) for bar in fig.axes[0].patches]
     kinds = ("pad", "prompt", "generated", "end")
     assert faces == [to_hex(viz.KINDS[kind][0]) for kind in kinds]
+
+
+def test_batch_grid_goes_on_in_a_second_panel() -> None:
+    labels = [["a", "$b", "<|im_end|>", "d_e", "f"]]
+    fig = viz.batch_grid(labels, [["prompt"] * 5], columns=3)
+    texts = [[text.get_text() for text in ax.texts] for ax in fig.axes]
+    assert texts == [["a", r"\$b", "<|im_\nend|>"], ["d_e", "f"]]
+    columns = [[label.get_text() for label in ax.get_xticklabels()] for ax in fig.axes]
+    assert columns == [["0", "1", "2"], ["3", "4"]]
+    assert fig.axes[0].get_xlim() == (-0.5, 2.5)
+    assert fig.axes[1].get_xlim() == (2.5, 5.5)
 
 
 def test_lines_start_at_zero() -> None:

@@ -261,9 +261,9 @@ def generate(
     with `pad_token_id` (by default the first EOS) until all rows have ended. Prompts of different
     lengths are padded on the left, with `attention_mask` [B, S], 1 = real token. Draws come from
     `generator`, else from a new one seeded with `gen_config.seed`; torch's global one is untouched.
-    `logger` gets each step and the stop reason at DEBUG. A `kv_cache` is made
-    if `gen_config.use_cache` asks for it and none is given; without one each step recomputes the
-    whole sequence.
+    `logger` gets each step and the stop reason at DEBUG. A `kv_cache` is made if
+    `gen_config.use_cache` asks for it and none is given; without one each step recomputes the whole
+    sequence.
 
     Raises ValueError for an empty prompt, ids outside the vocabulary, padding on the right, an
     engine_config that names another device than the model's, or a model_config not the model's.

@@ -53,6 +53,16 @@ def frequency_last(logits: Tensor, generated: Tensor, alpha: float) -> Tensor:
     return frequency(logits, generated[..., -1:], alpha)
 
 
+def frequency_short(logits: Tensor, generated: Tensor, alpha: float) -> Tensor:
+    """`bincount` without `minlength` ends at the largest id of the row."""
+    counts = torch.stack([row.bincount() for row in generated])
+    return logits - alpha * counts
+
+
+def frequency_whole(logits: Tensor, generated: Tensor, alpha: float) -> Tensor:
+    return frequency(logits, generated, int(alpha))
+
+
 def frequency_cases() -> Iterator[Case]:
     yield case(torch.tensor([[2.0, 1.0, 0.0, -1.0]]), torch.tensor([[0, 3, 3]]), 0.5)
     yield case(normal(2, 6), torch.tensor([[1, 1, 1, 4, 0], [2, 5, 2, 5, 5]]), 0.7)
@@ -74,6 +84,10 @@ FREQUENCY = Exercise(
         "that adds instead of subtracting": frequency_reward,
         "that divides the count by the number of generated tokens": frequency_share,
         "that counts the last token only": frequency_last,
+        "that calls bincount without minlength: its result ends at the row's largest id": (
+            frequency_short
+        ),
+        "whose alpha is cut to a whole number; a tensor of int64 cannot hold 0.5": frequency_whole,
     },
 )
 
@@ -112,6 +126,16 @@ def gumbel_shared(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
     return gumbel(logits, temperature, u[:1])
 
 
+def gumbel_own(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
+    return gumbel(logits, temperature, torch.rand(u.shape))
+
+
+def gumbel_cumulated(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
+    """The other way to draw: where the running sum of the probabilities passes one number a row."""
+    mass = (logits / temperature).softmax(-1).cumsum(-1)
+    return best((mass > u[:, :1]).int())
+
+
 def gumbel_cases() -> Iterator[Case]:
     """Among many rows each wrong version draws some other tokens."""
     yield case(torch.tensor([[1.0, 0.0, 0.0]]), 1.0, torch.tensor([[0.5, 0.1, 0.9]]))
@@ -136,6 +160,10 @@ GUMBEL = Exercise(
         ),
         "that adds the noise to probabilities, not to logits": gumbel_probs,
         "whose rows all get the noise of the first": gumbel_shared,
+        "that draws random numbers of its own and does not use u": gumbel_own,
+        "that looks where a running sum of probabilities passes u, which is another way to draw": (
+            gumbel_cumulated
+        ),
     },
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from heapq import nlargest
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,6 +126,66 @@ def last_score(
     return beams
 
 
+def set_aside(slots: bool) -> Callable[..., Beams]:
+    """Ended beams wait in a list of their own, where nothing pushes them out, until the end.
+
+    With `slots` each of them leaves one place less for those that go on.
+    """
+
+    def search(
+        next_log_probs: LogProbs, prompt: list[int], width: int, steps: int, eos: int
+    ) -> Beams:
+        going: Beams = [(list(prompt), 0.0)]
+        done: Beams = []
+        for _ in range(steps):
+            candidates = [new for beam in going for new in extended(beam, next_log_probs)]
+            best = nlargest(width - slots * len(done), candidates, key=score)
+            done += [beam for beam in best if ended(beam, prompt, eos)]
+            going = [beam for beam in best if not ended(beam, prompt, eos)]
+        return nlargest(width, done + going, key=score)
+
+    return search
+
+
+def best_end(
+    next_log_probs: LogProbs, prompt: list[int], width: int, steps: int, eos: int
+) -> Beams:
+    """Everything stops when the best beam has ended."""
+    for n in range(1, steps + 1):
+        beams = beam_search(next_log_probs, prompt, width, n, eos)
+        if ended(beams[0], prompt, eos):
+            return beams
+    return beams
+
+
+def per_token(
+    next_log_probs: LogProbs, prompt: list[int], width: int, steps: int, eos: int
+) -> Beams:
+    """Ranks by the score divided by the number of new tokens."""
+    beams: Beams = [(list(prompt), 0.0)]
+    for _ in range(steps):
+        candidates: Beams = []
+        for beam in beams:
+            candidates += [beam] if ended(beam, prompt, eos) else extended(beam, next_log_probs)
+        beams = nlargest(width, candidates, key=lambda beam: beam[1] / (len(beam[0]) - len(prompt)))
+    return beams
+
+
+def worst_first(*args: Any) -> Beams:
+    return beam_search(*args)[::-1]
+
+
+def without_prompt(
+    next_log_probs: LogProbs, prompt: list[int], width: int, steps: int, eos: int
+) -> Beams:
+    beams = beam_search(next_log_probs, prompt, width, steps, eos)
+    return [(ids[len(prompt) :], total) for ids, total in beams]
+
+
+def only_best(*args: Any) -> Beams:
+    return beam_search(*args)[:1]
+
+
 # --- models: a table, and random numbers that depend on all ids
 
 TREE = {  # by the new ids so far; the exercise prints this table
@@ -132,24 +193,48 @@ TREE = {  # by the new ids so far; the exercise prints this table
     (0,): [0.5, 0.3, 0.2],
     (1,): [0.04, 0.06, 0.9],
 }
+EARLY = {  # the text that ends at once is among the best two after one step, and not after two
+    (): [0.7, 0.02, 0.28],
+    (0,): [0.5, 0.45, 0.05],
+    (0, 0): [0.4, 0.25, 0.35],
+    (0, 1): [0.5, 0.3, 0.2],
+    (1,): [0.2, 0.1, 0.7],
+}
 
 
-def tree(ids: list[int]) -> Tensor:
-    return torch.tensor(TREE[tuple(ids[1:])]).log()
+def from_table(rows: dict[tuple[int, ...], list[float]]) -> LogProbs:
+    """The model of such a table. Its prompt has one id."""
+
+    def table(ids: list[int]) -> Tensor:
+        new = tuple(ids[1:])
+        if new not in rows:
+            raise ValueError(f"the table has no line after {list(new)}: has this text ended?")
+        return torch.tensor(rows[new]).log()
+
+    return table
+
+
+def printed(rows: dict[tuple[int, ...], list[float]]) -> str:
+    lines = [f"{list(new)}: {', '.join(map(str, probs))}" for new, probs in rows.items()]
+    return "probabilities after the new ids " + "; after ".join(lines)
 
 
 def scattered(vocabulary: int) -> LogProbs:
-    def next_log_probs(ids: list[int]) -> Tensor:
+    def random_model(ids: list[int]) -> Tensor:
         seed = sum((i + 1) * 31**place for place, i in enumerate(ids)) % 2**31
         numbers = torch.randn(vocabulary, generator=torch.Generator().manual_seed(seed))
         return (1.5 * numbers).log_softmax(-1)
 
-    return next_log_probs
+    return random_model
 
 
 def beam_cases() -> Iterator[Case]:
+    """No two candidates are equally probable."""
+    tree, early = from_table(TREE), from_table(EARLY)
     yield case(tree, [0], 1, 2, 2, name="width 1 is greedy")
     yield case(tree, [0], 2, 2, 2, name="the less probable first token is better in the end")
+    yield case(early, [0], 2, 2, 2, name=printed(EARLY))
+    yield case(early, [0], 2, 3, 2, name="the same table, one step more")
     yield case(scattered(6), [3, 1], 3, 5, 0)
     yield case(scattered(5), [2, 0], 4, 4, 0, name="the prompt ends in eos")
     yield case(scattered(3), [1], 8, 3, 2, name="fewer tokens than beams")
@@ -183,6 +268,17 @@ BEAM = Exercise(
         "that extends a text after its end": past_the_end,
         "that takes eos in the prompt for an end": end_in_prompt,
         "that loses the texts that have ended": ended_lost,
+        "that sets texts aside when they end; better ones must be able to push them out": set_aside(
+            slots=False
+        ),
+        "whose ended texts keep their place for good; better ones must be able to push them out": (
+            set_aside(slots=True)
+        ),
+        "that stops when the best text has ended": best_end,
+        "that ranks by the score divided by the length": per_token,
+        "with the worst beam first": worst_first,
+        "without the prompt in the ids": without_prompt,
+        "that returns the best beam only": only_best,
         "that stops when the first text has ended": first_end,
         "that adds probabilities; the score is a sum of their logarithms": probabilities_added,
         "that starts with `width` copies of the prompt, which stay equal": copies,

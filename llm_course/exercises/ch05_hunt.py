@@ -95,7 +95,7 @@ HUNT = BugHunt(
     "05.hunt",
     right=right,
     planted=mass_of_all,
-    kind="each setting is right as long as the others are off",
+    kind="what the second of two filters makes of what the first has left",
     others={
         "the token that crosses top_p dropped": crossing_dropped,
         "the temperature applied after the filters": temperature_last,

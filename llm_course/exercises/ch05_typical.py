@@ -58,6 +58,23 @@ def not_put_back(logits: Tensor, mass: float) -> Tensor:
     return logits.masked_fill(~keep, NEVER)
 
 
+def put_back_twice(logits: Tensor, mass: float) -> Tensor:
+    """`gather` sorts what is sorted already; only `scatter` brings it back."""
+    probs = logits.double().softmax(-1)
+    order = distance(probs).argsort(dim=-1)
+    sorted_probs = probs.gather(-1, order)
+    keep = (sorted_probs.cumsum(-1) - sorted_probs < mass).gather(-1, order)
+    return logits.masked_fill(~keep, NEVER)
+
+
+def none_kept(logits: Tensor, mass: float) -> Tensor:
+    """Drops where the sum has reached `mass`, the crossing token and maybe the first included."""
+    probs = logits.double().softmax(-1)
+    order = distance(probs).argsort(dim=-1)
+    drop = probs.gather(-1, order).cumsum(-1) >= mass
+    return logits.masked_fill(drop.scatter(-1, order, drop), NEVER)
+
+
 def as_log_probs(logits: Tensor, mass: float) -> Tensor:
     return typical(logits.log_softmax(-1), mass)
 
@@ -72,6 +89,14 @@ def bits(probs: Tensor) -> Tensor:
 
 def entropy_of_all(probs: Tensor) -> Tensor:
     return (-probs.log() - entropy(probs).mean()).abs()
+
+
+def entropy_summed(probs: Tensor) -> Tensor:
+    return (-probs.log() - entropy(probs).sum()).abs()
+
+
+def nan_summed(probs: Tensor) -> Tensor:
+    return (-probs.log() + (probs * probs.log()).sum()).abs()
 
 
 def typical_cases() -> Iterator[Case]:
@@ -97,10 +122,16 @@ TYPICAL = Exercise(
             by_key(torch.neg)
         ),
         "that drops the token with which the mass is reached": without_the_crossing,
+        "that drops the token with which the mass is reached, and keeps none where that is the first": (
+            none_kept
+        ),
         "with H in bits; -log p is a natural logarithm": by_key(bits),
-        "with one H for all rows": by_key(entropy_of_all),
+        "with one H for all rows, the mean of theirs": by_key(entropy_of_all),
+        "with one H for all rows, the sum of theirs; it needs dim=-1": by_key(entropy_summed),
         "whose H is NaN when a probability is 0": by_key(nan_entropy),
         "that takes a place in sorted order for a token id": not_put_back,
+        "with one H, summed over all rows, and NaN when a probability is 0": by_key(nan_summed),
+        "that puts its decision back with gather(-1, order); that is scatter's work": put_back_twice,
         "that keeps log-probabilities instead of the logits": as_log_probs,
         "that starts with the tokens farthest from H": by_key(lambda probs: -distance(probs)),
     },

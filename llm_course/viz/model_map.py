@@ -26,10 +26,11 @@ PARTS = {
 WIDTH, HEIGHT = 2.6, 0.72
 
 
-def model_map(lit: Collection[str], done: Collection[str] = ()) -> Figure:
+def model_map(lit: Collection[str], done: Collection[str] = (), *, loop: bool = False) -> Figure:
     """The path from token ids to text; `lit` parts are orange, `done` ones (earlier chapters) blue.
 
-    Raises ValueError for a name that is not in PARTS.
+    With `loop` an orange arrow leads from the sampling loop back to the token ids. Raises ValueError
+    for a name that is not in PARTS.
     """
     if unknown := sorted((set(lit) | set(done)) - set(PARTS)):
         raise ValueError(f"unknown parts {unknown}; the map has {list(PARTS)}")
@@ -38,7 +39,9 @@ def model_map(lit: Collection[str], done: Collection[str] = ()) -> Figure:
     for name, (label, x, y) in PARTS.items():
         _draw_part(ax, label, x, y, ORANGE if name in lit else BLUE if name in done else None)
     ax.text(0.0, -1.15, "token ids", ha="center", va="center", fontsize=10)
-    ax.set(xlim=(-3.2, 4.6), ylim=(-1.5, 7.7), aspect="equal")
+    if loop:
+        _draw_loop(ax)
+    ax.set(xlim=(-3.2, 5.6 if loop else 4.6), ylim=(-1.5, 7.7), aspect="equal")
     ax.axis("off")
     return fig
 
@@ -63,6 +66,16 @@ def _draw_part(ax: Axes, label: str, x: float, y: float, color: str | None) -> N
         fontsize=9,
         color="white" if color == BLUE else "black",
     )
+
+
+def _draw_loop(ax: Axes) -> None:
+    """The way back: the chosen token is appended to the token ids."""
+    (x, top), (right, bottom) = PARTS["generate"][1:], (5.0, -1.15)
+    ax.plot([x + WIDTH / 2, right, right], [top, top, bottom], color=ORANGE, linewidth=1.6)
+    arrow = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", (0.75, bottom), (right, bottom), arrowprops=arrow)
+    look = {"ha": "center", "va": "center", "fontsize": 9, "color": GREY}
+    ax.text(right + 0.3, (top + bottom) / 2, "the chosen token is appended", rotation=90, **look)
 
 
 def _draw_frame(ax: Axes) -> None:

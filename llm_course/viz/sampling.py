@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,12 +57,13 @@ def filter_bars(
 
     before [V]: the probabilities at temperature 1, drawn as outlines; after: title -> probabilities
     [V]. Tokens that a filter removed (probability 0) are grey, kept ones blue at their new height.
-    Above each panel stands how many tokens of the whole vocabulary are left.
+    Above each panel stands how many tokens of the whole vocabulary are left, below the bars what all
+    the tokens hold that are not drawn, before and after.
     """
     order = before.argsort(descending=True)[:top].tolist()
     width = 9.5 if len(after) > 1 else 6.4
     fig, axes = subplots(
-        1, len(after), width=width, height=0.215 * top + 1.1, sharey=True, squeeze=False
+        1, len(after), width=width, height=0.215 * top + 1.3, sharey=True, squeeze=False
     )
     old, rows = numpy(before[order]), np.arange(top)
     longest = max(float(p.max()) for p in (before, *after.values()))
@@ -72,7 +74,11 @@ def filter_bars(
         ax.barh(rows, old, facecolor="none", edgecolor="black", linewidth=0.7)
         ax.set(title=f"{title}\ntokens left: {int((probs > 0).sum()):,}", xlabel="probability")
         ax.set_xlim(0, 1.08 * longest)
+        others = f"{_share_beside(before, order)} → {_share_beside(probs, order)}"
+        ax.text(0.04 * longest, top, others, va="center", fontsize=9)
     _token_axis(axes[0, 0], tokens(order))
+    axes[0, 0].set_yticks(range(top + 1), [*map(_quoted, tokens(order)), "all others"])
+    axes[0, 0].set_ylim(top + 0.6, -0.6)
     handles = [
         Patch(facecolor=BLUE, label="kept, at its new probability"),
         Patch(facecolor=PALE, edgecolor="black", linewidth=0.7, label="removed"),
@@ -82,6 +88,11 @@ def filter_bars(
     return fig
 
 
+def _share_beside(probs: Tensor, drawn: list[int]) -> str:
+    """What all tokens hold but those drawn, in percent."""
+    return f"{max(0.0, 1 - float(probs[drawn].double().sum())):.0%}"
+
+
 def temperature_curves(
     temperatures: Tensor, probs: Tensor, entropy: Tensor, ceiling: float, labels: Sequence[str]
 ) -> Figure:
@@ -89,7 +100,7 @@ def temperature_curves(
 
     Temperatures and probabilities stand on log axes; below `LEAST` a probability is not shown.
     temperatures [N], probs [N, M] for the M labels, entropy [N] in nats; ceiling: the entropy of a
-    uniform choice from the vocabulary.
+    uniform choice from the vocabulary. Dotted lines mark T = 1 and T = 2.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.3)
     for values, label, color in zip(numpy(probs).T, labels, CYCLE, strict=False):
@@ -102,9 +113,10 @@ def temperature_curves(
     right.text(0.06, ceiling - 0.2, "all tokens equally likely", va="top", color=GREY)
     right.set(ylabel="entropy (nats)", title="the whole distribution")
     for ax in (left, right):
-        ax.axvline(1.0, color=GREY, linewidth=0.8, linestyle=":")
+        for marked in (1.0, 2.0):
+            ax.axvline(marked, color=GREY, linewidth=0.8, linestyle=":")
         ax.set(xscale="log", xlabel="temperature T")
-        ax.set_xticks([0.05, 0.1, 0.3, 1, 3, 10], ["0.05", "0.1", "0.3", "1", "3", "10"])
+        ax.set_xticks([0.05, 0.1, 0.3, 1, 2, 5, 10], ["0.05", "0.1", "0.3", "1", "2", "5", "10"])
         ax.minorticks_off()
     return fig
 
@@ -156,31 +168,42 @@ def draws_against_exact(exact: Tensor, counts: Tensor, labels: Sequence[str]) ->
     return fig
 
 
-def batch_grid(labels: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]]) -> Figure:
+def batch_grid(
+    labels: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]], columns: int = 16
+) -> Figure:
     """A batch as a table: one row a prompt, one cell a column, coloured by what stands there.
 
-    labels and kinds: [B][S]; a kind is "pad", "prompt", "generated" or "end". Tokens are
-    written upwards; one of blanks only is drawn as ␣.
+    labels and kinds: [B][S]; a kind is "pad", "prompt", "generated" or "end". The table goes on in a
+    panel below after so many `columns`. A token of blanks only is written (blank).
     """
-    fig, ax = subplots(width=9.5, height=0.85 * len(labels) + 1.0)
-    for y, (words, row) in enumerate(zip(labels, kinds, strict=True)):
-        for x, (word, kind) in enumerate(zip(words, row, strict=True)):
-            face, text = KINDS[kind]
-            ax.barh(y, 0.94, left=x - 0.47, height=0.92, color=face)
-            angle, size = (0, 13) if word == " " else (90, 8)  # ␣ is read upright, and is small
-            word = word.replace(" ", "␣") if word.isspace() else word.replace("$", r"\$")
-            word = "pad" if kind == "pad" else word
-            look = {"ha": "center", "va": "center", "color": text}
-            ax.text(x, y, word, fontsize=size, rotation=angle, **look)
-    ax.set(xlim=(-0.5, len(labels[0]) - 0.5), ylim=(len(labels) - 0.5, -0.5), xlabel="column")
-    ax.set_xticks(range(len(labels[0])))
-    ax.set_yticks(range(len(labels)), [f"row {i}" for i in range(len(labels))])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    rows, length = len(labels), len(labels[0])
+    panels = -(-length // columns)
+    height = panels * (0.42 * rows + 0.55) + 0.4
+    fig, axes = subplots(panels, 1, width=9.5, height=height, squeeze=False)
+    for panel, ax in enumerate(axes[:, 0]):
+        start, end = panel * columns, min((panel + 1) * columns, length)
+        for y, x in product(range(rows), range(start, end)):
+            face, color = KINDS[kinds[y][x]]
+            ax.barh(y, 0.94, left=x - 0.47, height=0.9, color=face)
+            text = "pad" if kinds[y][x] == "pad" else _cell_text(labels[y][x])
+            ax.text(x, y, text, fontsize=8.5, color=color, ha="center", va="center")
+        ax.set(xlim=(start - 0.5, start + columns - 0.5), ylim=(rows - 0.5, -0.5))
+        ax.set_xticks(range(start, end))
+        ax.set_yticks(range(rows), [f"row {i}" for i in range(rows)])
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    axes[-1, 0].set_xlabel("column")
     used = {kind for row in kinds for kind in row}
     handles = [Patch(facecolor=KINDS[kind][0], label=kind) for kind in KINDS if kind in used]
     fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return fig
+
+
+def _cell_text(label: str) -> str:
+    """A token as it fits into a narrow cell: a special one, like <|im_end|>, on two lines."""
+    if label.isspace():
+        return "(blank)"
+    return label.strip(" ").replace("$", r"\$").replace("_", "_\n" if "<|" in label else "_")
 
 
 def _token_axis(ax: Axes, labels: Sequence[str]) -> None:

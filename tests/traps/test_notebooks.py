@@ -64,5 +64,8 @@ def test_the_map_lights_the_parts_it_is_told() -> None:
     drawn = {name: box.get_facecolor() for name, box in zip(PARTS, boxes, strict=True)}
     assert [name for name in PARTS if drawn[name] == to_rgba(ORANGE)] == ["attention"]
     assert [name for name in PARTS if drawn[name] == to_rgba(BLUE)] == ["rope", "mlp"]
+    texts = [text.get_text() for text in axes.texts]
+    looped = [text.get_text() for text in model_map(["generate"], loop=True).axes[0].texts]
+    assert [text for text in looped if text not in texts] == ["the chosen token is appended"]
     with pytest.raises(ValueError, match="no_such"):
         model_map(["no_such"])
