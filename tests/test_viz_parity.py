@@ -79,10 +79,11 @@ def drawn(fig):
 def test_the_dashboard_draws_the_logarithm_of_the_errors():
     right, wrong = some_errors(embed_tokens=0.0), some_errors(**{"layers.1.self_attn.k_proj": 0.01})
     wrong["lm_head"] = float("inf")
-    fig = parity.dashboard({"right": right, "wrong": wrong})
+    fig = parity.dashboard({"right": right, "wrong": wrong}, recorded=["right"])
     first, second = drawn(fig)
     assert (first[0] == -8).all()  # the floor
     assert (first[1:] == -7).all()
+    assert (second[1] == -8).all()  # measured just now: rounding is not shown
     assert second[2, 2] == -2
     assert (second[-1] == 0).all()  # the top
     assert [ax.get_title(loc="left") for ax in fig.axes[:2]] == ["right", "wrong"]
@@ -90,6 +91,19 @@ def test_the_dashboard_draws_the_logarithm_of_the_errors():
     assert labels == ["norm 1", "q", "k", "v", "attention", "norm 2", "MLP", "layer"]
     rows = [t.get_text() for t in fig.axes[0].get_yticklabels()]
     assert rows == ["embedding", "layer 0", "", "final norm", "logits"]
+
+
+def test_recorded_errors_are_relative_and_the_worst_of_the_prompts():
+    labels = ["input_layernorm", "q_proj", "k_proj", "v_proj", "self_attn"]
+    labels += ["post_attention_layernorm", "mlp", "layer"]
+
+    def prompt(off):
+        layers = {label: [[off, 2.0], [0.0, 1.0]] for label in labels}
+        return {"embedding": [0.0, 1.0], "layers": layers, "norm": [1.0, 4.0], "logits": [off, 8.0]}
+
+    found = parity.recorded_errors([prompt(0.5), prompt(1.0)])
+    assert list(found) == NAMES
+    assert [found[name] for name in NAMES] == [0.0] + [0.5] * 8 + [0.0] * 8 + [0.25, 0.125]
 
 
 def test_the_colour_changes_at_the_threshold():

@@ -1,12 +1,13 @@
-"""The parity dashboard of notebook 04: how far each part of a model is from recorded values.
+"""The parity dashboard of notebook 04: how far each part of a model is from the reference.
 
-The record is the "sample" of tests/data/parity_by_layer.json: for each part of the network some entries
-of its output, and for each position the largest magnitude there.
+The record is tests/data/parity_by_layer.json. Its "prompts" hold the largest error of every part, taken
+over the whole output. Its "sample" holds, for each part, some entries of the reference's output, and for
+each position the largest magnitude there: with it any model can be compared, without the reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,24 @@ def errors(recorded: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str,
     return found
 
 
+def recorded_errors(prompts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The errors that were recorded, relative to the largest entry of the part: the worst prompt's."""
+    worst: dict[str, float] = {}
+    for prompt in prompts:
+        parts = {"embed_tokens": prompt["embedding"]}
+        for n in range(len(prompt["layers"]["layer"])):
+            pairs = zip(COLUMNS, prompt["layers"].values(), strict=True)
+            parts |= {_name(n, part): values[n] for part, values in pairs}
+        parts |= {"norm": prompt["norm"], "lm_head": prompt["logits"]}
+        for name, (off, largest) in parts.items():
+            worst[name] = max(worst.get(name, 0.0), off / largest)
+    return worst
+
+
+def _name(layer: int, part: str) -> str:
+    return f"layers.{layer}.{part}".rstrip(".")
+
+
 def first_off(found: Mapping[str, float], threshold: float = THRESHOLD) -> str | None:
     """The first part, in the order of the computation, whose error is above the threshold."""
     return next((name for name, error in found.items() if error > threshold), None)
@@ -57,7 +76,7 @@ def grid(found: Mapping[str, float]) -> np.ndarray:
     The first row is the embedding, the last two are the final norm and the logits.
     """
     layers = (len(found) - 3) // len(COLUMNS)
-    names = [[f"layers.{n}.{part}".rstrip(".") for part in COLUMNS] for n in range(layers)]
+    names = [[_name(n, part) for part in COLUMNS] for n in range(layers)]
     ends = [[name] * len(COLUMNS) for name in ("embed_tokens", "norm", "lm_head")]
     return np.array([[found[name] for name in row] for row in [ends[0], *names, *ends[1:]]])
 
@@ -73,11 +92,16 @@ def _scale(threshold: float) -> tuple[LinearSegmentedColormap, Normalize]:
 
 
 def dashboard(
-    models: Mapping[str, Mapping[str, float]], threshold: float = THRESHOLD, width: float = 9.0
+    models: Mapping[str, Mapping[str, float]],
+    threshold: float = THRESHOLD,
+    width: float = 9.0,
+    recorded: Collection[str] = (),
 ) -> Figure:
     """One panel a model, title -> errors: a row for each layer, a column for each part of it.
 
-    Read the rows from top to bottom, and each from left to right: that is the computation.
+    Read the rows from top to bottom, and each from left to right: that is the computation. Rounding is
+    another on every processor, so errors within the threshold are drawn alike, except in the panels
+    `recorded`, whose numbers stand in a file.
     """
     fig, axes = subplots(
         1,
@@ -91,6 +115,8 @@ def dashboard(
     colors, norm = _scale(threshold)
     for ax, (title, found) in zip(axes[0], models.items(), strict=True):
         values = grid(found)
+        if title not in recorded:
+            values = np.where(values > threshold, values, FLOOR)
         logs = np.log10(np.clip(values, FLOOR, TOP))
         image = ax.imshow(logs, cmap=colors, norm=norm, aspect="auto")
         rows, cols = values.shape
