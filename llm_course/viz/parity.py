@@ -116,7 +116,7 @@ def dashboard(
     for ax, (title, found) in zip(axes[0], models.items(), strict=True):
         values = grid(found)
         if title not in recorded:
-            values = np.where(values > threshold, values, FLOOR)
+            values = np.where(values > threshold, values, threshold / 2)
         logs = np.log10(np.clip(values, FLOOR, TOP))
         image = ax.imshow(logs, cmap=colors, norm=norm, aspect="auto")
         rows, cols = values.shape
