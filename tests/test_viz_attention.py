@@ -47,7 +47,8 @@ def test_mask_stages_draws_the_same_map_three_times() -> None:
     np.testing.assert_allclose(first, scores)
     assert np.array_equal(np.isnan(second), ~allowed.numpy())  # removed scores show the grey behind
     np.testing.assert_allclose(second[allowed], first[allowed])
-    np.testing.assert_allclose(third.sum(axis=1), 1, rtol=1e-6)
+    assert np.array_equal(np.isnan(third), ~allowed.numpy())
+    np.testing.assert_allclose(np.nansum(third, axis=1), 1, rtol=1e-6)
     limits = {ax.images[0].get_clim() for ax in fig.axes[:2]}
     assert len(limits) == 1  # one colour scale: the eye may compare the two
     assert labels(fig.axes[0].xaxis) == ["The", "cat", "⏎", "␣"]
@@ -56,8 +57,16 @@ def test_mask_stages_draws_the_same_map_three_times() -> None:
 def test_attention_map_writes_the_larger_weights_into_their_squares() -> None:
     fig = viz.attention_map(torch.tensor([[1.0, 0.0], [0.93, 0.07]]), TOKENS[:2], "a head")
     written = {text.get_position(): text.get_text() for text in fig.axes[0].texts}
-    assert written == {(0, 0): "1.0", (0, 1): ".9"}
+    assert written == {(0, 0): "1.00", (0, 1): ".93"}
     assert labels(fig.axes[0].yaxis) == ["The", "cat"]
+
+
+def test_grey_is_the_future_and_a_leak_into_it_shows() -> None:
+    maps = torch.tensor([[0.9, 0.1, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    grey = np.isnan(drawn(viz.attention_map(maps, TOKENS[:3]).axes[0]))
+    assert grey.tolist() == [[False, False, True], [False, False, True], [False, False, False]]
+    last_two = np.isnan(drawn(viz.attention_map(maps[1:], TOKENS[:3]).axes[0]))
+    assert last_two.tolist() == [[False, False, True], [False, False, False]]
 
 
 def test_one_new_query_is_labelled_with_the_last_token() -> None:
@@ -70,7 +79,7 @@ def test_head_grid_has_a_row_for_each_kv_head() -> None:
     fig = viz.head_grid(maps, TOKENS, num_kv_heads=2)
     axes = fig.axes[:6]
     for head, ax in enumerate(axes):
-        np.testing.assert_allclose(drawn(ax), maps[head])
+        np.testing.assert_allclose(np.nan_to_num(drawn(ax)), maps[head])
         assert ax.get_title(loc="left") == f"query head {head}"
     assert [axes[0].get_ylabel(), axes[3].get_ylabel()] == ["K/V head 0", "K/V head 1"]
     assert axes[0].get_subplotspec().rowspan.start == 0
@@ -92,26 +101,34 @@ def test_cache_growth_and_scale_study_draw_what_they_are_given() -> None:
     (weights_level,) = ax.collections
     np.testing.assert_allclose(weights_level.get_segments()[0], [[0, 0.54], [8192, 0.54]])
     assert "weights of the model: 0.54 GB" in [text.get_text() for text in ax.texts]
-    left, right = viz.scale_study([4, 16], [2.1, 3.9], {"a": [0.3, 0.6], "b": [0.2, 0.2]}).axes
+    curves = {"a": [0.3, 0.6], "b": [0.2, 0.2]}
+    slopes = {"a": [0.8, 0.5], "b": [0.9, 0.9]}
+    left, middle, right = viz.scale_study([4, 16], [2.1, 3.9], curves, slopes).axes
     assert list(left.lines[0].get_ydata()) == [2, 4]
     assert list(left.lines[1].get_ydata()) == [2.1, 3.9]
-    assert [list(line.get_ydata()) for line in right.lines] == [[0.3, 0.6], [0.2, 0.2]]
+    assert [list(line.get_ydata()) for line in middle.lines] == [[0.3, 0.6], [0.2, 0.2]]
+    assert [list(line.get_ydata()) for line in right.lines] == [[0.8, 0.5], [0.9, 0.9]]
 
 
 def test_sink_by_layer_shows_every_head_and_the_mean() -> None:
     sink = torch.tensor([[0.2, 0.4], [0.6, 1.0]])
-    top, bottom = viz.sink_by_layer(sink, 0.3, torch.tensor([1.5, 0.2])).axes
+    top, bottom = viz.sink_by_layer(sink, sink / 2, 0.3, torch.tensor([1.5, 0.2])).axes
     np.testing.assert_allclose(
         top.collections[0].get_offsets(), [[0, 0.2], [0, 0.4], [1, 0.6], [1, 1.0]], rtol=1e-6
     )
     np.testing.assert_allclose(top.lines[0].get_ydata(), [0.3, 0.8], rtol=1e-6)
-    assert set(top.lines[1].get_ydata()) == {0.3}
+    np.testing.assert_allclose(top.lines[1].get_ydata(), [0.15, 0.4], rtol=1e-6)
+    assert set(top.lines[2].get_ydata()) == {0.3}
     np.testing.assert_allclose([bar.get_height() for bar in bottom.patches], [1.5, 0.2], rtol=1e-6)
 
 
-def test_sink_by_layer_numbers_the_first_and_the_last_layer() -> None:
-    _, bottom = viz.sink_by_layer(torch.rand(30, 9), 0.3, torch.rand(30)).axes
+def test_sink_by_layer_numbers_the_first_the_last_and_the_marked_layers() -> None:
+    every = torch.rand(30, 9)
+    _, bottom = viz.sink_by_layer(every, every, 0.3, torch.rand(30)).axes
     assert labels(bottom.xaxis) == ["0", "5", "10", "15", "20", "25", "29"]
+    top, bottom = viz.sink_by_layer(every, every, 0.3, torch.rand(30), marked=(11, 20)).axes
+    assert labels(bottom.xaxis) == ["0", "5", "10", "11", "15", "20", "25", "29"]
+    assert [patch.get_x() for patch in top.patches] == [10.5, 19.5]
 
 
 def test_alignments_numbers_the_queries_as_the_last_positions() -> None:
@@ -145,13 +162,14 @@ def test_the_explorer_shows_the_map_of_its_sliders(
     with torch.inference_mode(), capture_attention(model) as maps:
         model(ids)
     ax = explorer.figure().axes[0]
-    np.testing.assert_allclose(drawn(ax), maps[1][0, 3], rtol=1e-5)
+    np.testing.assert_allclose(np.nan_to_num(drawn(ax)), maps[1][0, 3], rtol=1e-5)
     assert ax.get_title(loc="left") == "layer 1, query head 3 (K/V head 1)"
     before = bytes(explorer.image.value)
     assert before.startswith(b"\x89PNG")
     explorer.layer.value = 2
     explorer.head.value = 0
-    np.testing.assert_allclose(drawn(explorer.figure().axes[0]), maps[2][0, 0], rtol=1e-5)
+    shown = np.nan_to_num(drawn(explorer.figure().axes[0]))
+    np.testing.assert_allclose(shown, maps[2][0, 0], rtol=1e-5)
     assert bytes(explorer.image.value) != before
     assert not any("attend" in vars(m) for m in model.modules() if isinstance(m, SelfAttention))
     assert capsys.readouterr() == ("", "")  # nothing leaks into the cell

@@ -126,7 +126,7 @@ def capture_attention(
 
     Yields a dict that fills as the model runs: layer index -> weights [B, H, Q, K] of the latest
     pass. `layers` limits the recording. The output of the model does not change: the fused kernel
-    still computes it, and the maps are computed beside it. Outside the block nothing is slower.
+    still computes it, and the maps are computed beside it. After the block the layers are as they were.
     """
     maps: dict[int, Tensor] = {}
 

@@ -14,7 +14,6 @@ from matplotlib.patches import FancyBboxPatch
 from llm_course.viz.style import (
     BLUE,
     CYCLE,
-    DIVERGING,
     GREEN,
     GREY,
     ORANGE,
@@ -24,7 +23,7 @@ from llm_course.viz.style import (
     subplots,
 )
 
-MASKED = "#D9D9D9"  # grey, in neither colour map: a score that the mask removed
+MASKED = "#D9D9D9"  # grey, in no colour map: what the mask removed
 
 
 def visible(token: str) -> str:
@@ -46,19 +45,29 @@ def _heat(ax: Axes, values: Any, tokens: Sequence[str], **options: Any) -> AxesI
     return image
 
 
+def _weights(ax: Axes, weights: Any, tokens: Sequence[str]) -> AxesImage:
+    """A map of weights [Q, K]. Grey is a key that comes after its query and has a weight of 0."""
+    weights = numpy(weights)
+    queries, keys = weights.shape
+    removed = np.triu(weights == 0, k=1 + keys - queries)
+    shown = np.where(removed, -np.inf, weights)
+    return _heat(ax, shown, tokens, cmap=SEQUENTIAL, vmin=0, vmax=1)
+
+
 def mask_stages(scores: Any, masked: Any, weights: Any, tokens: Sequence[str]) -> Figure:
     """The same map three times, each [S, S]: scores, scores after the mask, weights after softmax.
 
-    The two maps of scores share one signed colour scale; a removed score (minus infinity) is grey.
+    The two maps of scores share one scale, lowest to highest: only differences matter to a softmax.
+    What the mask removed is grey.
     """
-    scores, masked, weights = numpy(scores), numpy(masked), numpy(weights)
-    limit = float(np.abs(scores[np.isfinite(scores)]).max())
-    signed = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit}
+    scores, masked = numpy(scores), numpy(masked)
+    finite = scores[np.isfinite(scores)]
+    scale = {"cmap": SEQUENTIAL, "vmin": finite.min(), "vmax": finite.max()}
     fig, axes = subplots(1, 3, width=9.6, height=4.0, sharey=True)
-    _heat(axes[0], scores, tokens, **signed)
-    image = _heat(axes[1], masked, tokens, **signed)
+    _heat(axes[0], scores, tokens, **scale)
+    image = _heat(axes[1], masked, tokens, **scale)
     fig.colorbar(image, ax=axes[:2], location="bottom", shrink=0.5, label="score, q·k / √D")
-    image = _heat(axes[2], weights, tokens, cmap=SEQUENTIAL, vmin=0, vmax=1)
+    image = _weights(axes[2], weights, tokens)
     fig.colorbar(image, ax=axes[2], location="bottom", shrink=0.9, label="weight")
     for ax, title in zip(axes, ("1  scores", "2  after the mask", "3  after softmax"), strict=True):
         ax.set_title(title)
@@ -72,11 +81,11 @@ def attention_map(weights: Any, tokens: Sequence[str], title: str = "") -> Figur
     weights = numpy(weights)
     size = 2.2 + 0.34 * weights.shape[1]
     fig, ax = subplots(width=size + 0.9, height=size)
-    image = _heat(ax, weights, tokens, cmap=SEQUENTIAL, vmin=0, vmax=1)
+    image = _weights(ax, weights, tokens)
     fig.colorbar(image, ax=ax, shrink=0.8, label="weight")
-    for i, j in np.argwhere(weights >= 0.095):
+    for i, j in np.argwhere(weights >= 0.1):
         color = "black" if weights[i, j] > 0.6 else "white"
-        text = f"{weights[i, j]:.1f}".lstrip("0")
+        text = f"{weights[i, j]:.2f}".lstrip("0")
         ax.text(j, i, text, ha="center", va="center", fontsize=7.5, color=color)
     ax.set_title(title)
     ax.set(xlabel="key: the token that is read", ylabel="query: the token that reads")
@@ -92,7 +101,7 @@ def head_grid(weights: Any, tokens: Sequence[str], num_kv_heads: int, title: str
         num_kv_heads, group, height=height, width=9.0, sharex=True, sharey=True, squeeze=False
     )
     for head, ax in enumerate(axes.flat):
-        image = _heat(ax, weights[head], tokens, cmap=SEQUENTIAL, vmin=0, vmax=1)
+        image = _weights(ax, weights[head], tokens)
         ax.set_title(f"query head {head}", fontsize=10)
         ax.tick_params(labelsize=8)
     for row, ax in enumerate(axes[:, 0]):
@@ -130,7 +139,7 @@ def _box(ax: Axes, x: float, y: float, label: str, width: float, color: str) -> 
 
 
 def cache_growth(tokens: Any, gigabytes: Mapping[str, Any], weights_gb: float) -> Figure:
-    """Memory of keys and values against the length of the text, one line for each `gigabytes` entry.
+    """Size of the KV cache against the length of the text, one line for each `gigabytes` entry.
 
     A dashed level shows `weights_gb`, what all weights of the model take.
     """
@@ -143,53 +152,71 @@ def cache_growth(tokens: Any, gigabytes: Mapping[str, Any], weights_gb: float) -
     label = f"weights of the model: {weights_gb:.2f} GB"
     ax.text(tokens[-1] * 1.01, weights_gb, label, color=GREY, **ends)
     ax.set(
-        xlabel="tokens of context", ylabel="GB, float32", xlim=(0, tokens[-1] * 1.3), ylim=(0, None)
+        xlabel="tokens of context",
+        ylabel="KV cache, GB",
+        xlim=(0, tokens[-1] * 1.3),
+        ylim=(0, None),
     )
     ax.set_xticks(list(range(0, int(tokens[-1]) + 1, 2048)))
     return fig
 
 
-def scale_study(dims: Sequence[int], spread: Any, largest: Mapping[str, Any]) -> Figure:
-    """Left: the standard deviation of q·k by head width. Right: the largest softmax weight."""
-    fig, (left, right) = subplots(1, 2, height=3.2)
+def scale_study(
+    dims: Sequence[int], spread: Any, largest: Mapping[str, Any], slopes: Mapping[str, Any]
+) -> Figure:
+    """By head width: the standard deviation of q·k, the largest softmax weight, the sum of slopes."""
+    fig, (left, middle, right) = subplots(1, 3, width=9.6, height=3.2)
     left.plot(dims, np.sqrt(dims), color=GREY, linestyle="--", label="√D")
     left.plot(dims, spread, "o", color=BLUE, label="measured")
     left.set(xscale="log", yscale="log", title="standard deviation of q·k")
     left.set_yticks(np.sqrt(dims), [f"{np.sqrt(d):g}" for d in dims])
-    for (name, values), color in zip(largest.items(), (RED, BLUE), strict=True):
-        right.plot(dims, values, "o-", color=color, label=name)
-    right.set(xscale="log", ylim=(0, 1.05), title="largest of the softmax weights (mean)")
-    for ax in (left, right):
+    titles = "largest weight (mean)", "sum of the slopes (mean)"
+    for ax, curves, title in zip((middle, right), (largest, slopes), titles, strict=True):
+        for (name, values), color in zip(curves.items(), (RED, BLUE), strict=True):
+            ax.plot(dims, values, "o-", color=color, label=name)
+        ax.set(xscale="log", ylim=(0, 1.05), title=title)
+    for ax in (left, middle, right):
         ax.set_xticks(dims, [str(d) for d in dims])
         ax.minorticks_off()
         ax.set_xlabel("head width D")
-        ax.legend()
+    left.legend()
+    middle.legend(loc="center right")
     return fig
 
 
-def sink_by_layer(sink: Any, even: float, value_ratio: Any) -> Figure:
+def sink_by_layer(
+    sink: Any, share: Any, even: float, value_ratio: Any, marked: Sequence[int] = ()
+) -> Figure:
     """The first token, layer by layer. Above: the weight it draws, `sink` [L, H], one dot a head.
 
-    `even` is what it would draw if every query spread its weight evenly. Below: the length of its
-    value vector against the mean of the other tokens', `value_ratio` [L].
+    `share` [L, H] is its share of the lengths that are added up. `even` is the weight that it would
+    draw if every query spread its weight evenly. Below: the length of its value vector against the
+    mean of the other tokens', `value_ratio` [L]. The layers `marked` stand on grey.
     """
-    sink, value_ratio = numpy(sink), numpy(value_ratio)
+    sink, share, value_ratio = numpy(sink), numpy(share), numpy(value_ratio)
     layers = np.arange(len(sink))
     fig, (top, bottom) = subplots(
         2, 1, height=5.0, sharex=True, gridspec_kw={"height_ratios": [1.5, 1]}
     )
     dots = {"s": 14, "color": GREY, "alpha": 0.6, "linewidths": 0}
-    top.scatter(np.repeat(layers, sink.shape[1]), sink.ravel(), label="one head", **dots)
-    top.plot(layers, sink.mean(axis=1), color=ORANGE, linewidth=2, label="mean of the layer")
-    top.axhline(even, color=BLUE, linestyle="--", linewidth=1.2, label="if spread evenly")
-    top.set(ylim=(0, 1.02), ylabel="weight on token 0")
+    top.scatter(np.repeat(layers, sink.shape[1]), sink.ravel(), label="weight, one head", **dots)
+    top.plot(
+        layers, sink.mean(axis=1), color=ORANGE, linewidth=2, label="weight, mean of the layer"
+    )
+    top.plot(layers, share.mean(axis=1), color=GREEN, linewidth=2, label="share of what is added")
+    top.axhline(even, color=BLUE, linestyle="--", linewidth=1.2, label="weight if spread evenly")
+    top.set(ylim=(0, 1.02), ylabel="token 0")
     bottom.bar(layers, value_ratio, color=ORANGE)
-    bottom.axhline(1, color=GREY, linestyle="--", linewidth=1.2)
-    bottom.set_xticks([*range(0, len(sink) - 1, 5), len(sink) - 1])
+    bottom.axhline(1, color=GREY, linestyle="--", linewidth=1.2, label="as long as the others'")
+    for ax in (top, bottom):
+        for layer in marked:
+            ax.axvspan(layer - 0.5, layer + 0.5, color=MASKED, alpha=0.6, zorder=0, linewidth=0)
+    bottom.set_xticks(sorted({*range(0, len(sink) - 1, 5), len(sink) - 1, *marked}))
     bottom.set(
         xlabel="layer", ylabel="length of v, token 0\n÷ other tokens", xlim=(-0.7, len(sink))
     )
-    top.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
+    bottom.legend(loc="upper right")
+    top.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, columnspacing=1.2)
     return fig
 
 
