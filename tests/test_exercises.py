@@ -23,6 +23,7 @@ from llm_course.authoring.exercise_cells import (
 )
 from llm_course.authoring.student import instructor_copy, student_copy, without_solutions
 from llm_course.exercises import BugHunt, Exercise, case, judge, registry
+from llm_course.exercises.compare import show
 from llm_course.exercises.records import FAILING, NOT_YET, SOLVED, STRICT
 from llm_course.exercises.run import execute, judge_cells
 from tests.notebook_tools import NOTEBOOKS
@@ -155,6 +156,21 @@ def test_the_verdict_says_what_is_wrong(answer, expected) -> None:
     assert verdict.status == FAILING
     assert expected in verdict.text
     assert "Traceback" not in verdict.text
+
+
+def test_no_ratio_is_given_where_all_of_the_result_is_0() -> None:
+    text = DOUBLE.judge(lambda x: 0 * x).text
+    assert "2 of 2 entries of your result are wrong" in text
+    assert "times the expected" not in text
+
+
+def test_cases_of_many_tensors_are_shown_line_by_line_without_empty_dimensions() -> None:
+    deep = torch.tensor([1.0, 2.0]).view(1, 1, 2, 1)
+    assert show(deep) == "[1, 2], [1, 1, 2, 1] float32"
+    flat = torch.tensor([[0.5]])
+    pair = "([[0.5]], [1, 1] float32; [1, 2], [1, 1, 2, 1] float32)"
+    assert show([(flat, deep)]) == f"[{pair}]"
+    assert show([(flat, deep), (flat, deep)]) == f"[\n    {pair}\n    {pair}]"
 
 
 def test_a_right_answer_and_one_that_is_not_done() -> None:

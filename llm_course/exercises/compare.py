@@ -27,11 +27,14 @@ def show(value: Any) -> str:
     """`value` in a few characters: small tensors by their entries, large ones by their shape."""
     if isinstance(value, Tensor):
         kind = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-        return f"{show(value.tolist())}, {kind}" if value.numel() <= SMALL else f"tensor {kind}"
+        entries = value.squeeze() if value.ndim > 2 else value  # the shape stands beside them
+        return f"{show(entries.tolist())}, {kind}" if value.numel() <= SMALL else f"tensor {kind}"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         parts = [show(item) for item in value[:SMALL]] + ["…"] * (len(value) > SMALL)
+        if len(parts) > 1 and all(map(_holds_tensors, value)):
+            return "[" + "".join(f"\n    {part}" for part in parts) + "]"  # a line for each
         left, right = "()" if isinstance(value, tuple) else "[]"
         separator = "; " if any(isinstance(item, Tensor) for item in value) else ", "
         return left + separator.join(parts) + right
@@ -41,6 +44,10 @@ def show(value: Any) -> str:
         return getattr(value, "__name__", type(value).__name__)
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value)
 
 
 def kind_of(value: Any) -> str:
@@ -128,7 +135,7 @@ def _symptom(got: Tensor, expected: Tensor) -> str:
     counted = expected.abs() > 1e-3 * expected.abs().max()
     ratio = (got / expected)[counted]
     same = len(ratio) > 1 and torch.isclose(ratio, ratio[0], rtol=1e-3, atol=0).all()
-    if same and abs(ratio[0].item() - 1) > 1e-3:
+    if same and got.any() and abs(ratio[0].item() - 1) > 1e-3:
         return f" All entries are {show(ratio[0].item() + 0.0)} times the expected ones."
     return ""
 
