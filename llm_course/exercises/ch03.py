@@ -87,6 +87,17 @@ def window_early_sinks(num_queries: int, num_keys: int, window: int, sinks: int)
     return mask
 
 
+def window_wide_sinks(num_queries: int, num_keys: int, window: int, sinks: int) -> Tensor:
+    """One sink too many, and one where there should be none."""
+    return window_mask(num_queries, num_keys, window, sinks + 1)
+
+
+def window_chunk_sinks(num_queries: int, num_keys: int, window: int, sinks: int) -> Tensor:
+    number = torch.arange(num_keys) - (num_keys - num_queries)  # among the last Q keys
+    before = distances(num_queries, num_keys)
+    return (before >= 0) & ((before < window) | ((number >= 0) & (number < sinks)))
+
+
 def window_future(num_queries: int, num_keys: int, window: int, sinks: int) -> Tensor:
     return (distances(num_queries, num_keys) < window) | (torch.arange(num_keys) < sinks)
 
@@ -125,6 +136,13 @@ WINDOW = Exercise(
         "whose window reaches as far into the future as into the past": window_both_sides,
         "without sinks": lambda num_queries, num_keys, window, sinks: window_mask(
             num_queries, num_keys, window, 0
+        ),
+        "with one sink too many: the first `sinks` keys are 0 to sinks - 1": window_wide_sinks,
+        "that counts the sinks among the last Q keys, not from the start of the text": (
+            window_chunk_sinks
+        ),
+        "whose window grows by the number of sinks": lambda num_queries, num_keys, window, sinks: (
+            window_mask(num_queries, num_keys, window + sinks, sinks)
         ),
         "that takes the sinks out of the window": lambda num_queries, num_keys, window, sinks: (
             window_mask(num_queries, num_keys, window - sinks, sinks)

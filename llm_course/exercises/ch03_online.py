@@ -16,9 +16,28 @@ Blocks = Iterable[tuple[Tensor, Tensor]]
 Merge = Callable[[Blocks], Tensor]
 
 
+class Once:
+    """An iterator that says so when it is asked for a second pass."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks, self.used_up = iter(blocks), False
+
+    def __iter__(self) -> Once:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        if self.used_up:
+            raise RuntimeError("the blocks are used up: an iterator gives each of them once")
+        try:
+            return next(self.blocks)
+        except StopIteration:
+            self.used_up = True
+            raise
+
+
 def once(function: Merge, blocks: Blocks) -> Tensor:
     """The blocks one after the other: there is no second pass."""
-    return function(iter(blocks))
+    return function(Once(blocks))
 
 
 def online(blocks: Blocks) -> Tensor:
@@ -31,19 +50,21 @@ def online(blocks: Blocks) -> Tensor:
 def merger(
     shrink_sum: bool = True,
     shrink_mean: bool = True,
-    start: float = LOWEST,
+    start: float | None = LOWEST,
     last_largest: bool = False,
     shared_largest: bool = False,
     zero_rows: bool = True,
     divide: bool = True,
     upside_down: bool = False,
 ) -> Merge:
-    """The merging loop, or one with a mistake."""
+    """The merging loop, or one with a mistake. `start` None begins with the first block's largest."""
 
     def merge(blocks: Blocks) -> Tensor:
-        largest, total, mixed = torch.tensor(start), torch.tensor(0.0), torch.tensor(0.0)
+        total, mixed, largest = torch.tensor(0.0), torch.tensor(0.0), None
         for scores, values in blocks:
             here = scores.amax() if shared_largest else scores.amax(dim=-1, keepdim=True)
+            if largest is None:
+                largest = here.clamp(min=LOWEST) if start is None else torch.tensor(start)
             new = here.clamp(min=start) if last_largest else torch.maximum(largest, here)
             shrink = (new - largest if upside_down else largest - new).exp()
             e = (scores - new).exp()
@@ -57,12 +78,28 @@ def merger(
     return merge
 
 
-def online_naive(blocks: Blocks) -> Tensor:
-    total, mixed = torch.tensor(0.0), torch.tensor(0.0)
+def first_largest(blocks: Blocks) -> Tensor:
+    """Everything is compared with the largest score of the first block."""
+    total, mixed, largest = torch.tensor(0.0), torch.tensor(0.0), None
     for scores, values in blocks:
-        total = total + scores.exp().sum(dim=-1, keepdim=True)
-        mixed = mixed + scores.exp() @ values
+        if largest is None:
+            largest = scores.amax(dim=-1, keepdim=True).clamp(min=LOWEST)
+        e = (scores - largest).exp()
+        total, mixed = total + e.sum(dim=-1, keepdim=True), mixed + e @ values
     return mixed / total.masked_fill(total == 0, 1.0)
+
+
+def naive(guarded: bool) -> Merge:
+    """No score is subtracted."""
+
+    def merge(blocks: Blocks) -> Tensor:
+        total, mixed = torch.tensor(0.0), torch.tensor(0.0)
+        for scores, values in blocks:
+            total = total + scores.exp().sum(dim=-1, keepdim=True)
+            mixed = mixed + scores.exp() @ values
+        return mixed / (total.masked_fill(total == 0, 1.0) if guarded else total)
+
+    return merge
 
 
 def each_alone(blocks: Blocks) -> Tensor:
@@ -73,7 +110,8 @@ def each_alone(blocks: Blocks) -> Tensor:
 def online_cases() -> Iterator[Case]:
     def cut(scores: Tensor, *sizes: int) -> Case:
         values = normal(scores.shape[1], 2, seed=1)
-        return case(list(zip(scores.split(sizes, dim=1), values.split(sizes), strict=True)))
+        parts = zip(scores.split(sizes, dim=1), values.split(sizes), strict=True)
+        return case([(s.clone(), v.clone()) for s, v in parts])
 
     first = torch.tensor([[0.0]]), torch.tensor([[1.0]])
     second = torch.tensor([[torch.log(torch.tensor(3.0))]]), torch.tensor([[5.0]])
@@ -87,6 +125,8 @@ def online_cases() -> Iterator[Case]:
         cut(normal(2, 4) - torch.tensor([[0.0], [300.0]]), 2, 2).args,
         "all scores of one query far below the other's",
     )
+    yield Case(cut(normal(1, 4) - 300, 2, 2).args, "all scores near -300")
+    yield Case(cut(torch.full((2, 4), -3e9), 2, 2).args, "all scores -3e9")
     yield Case(cut(torch.tensor([[0.0, NEVER]]), 1, 1).args, "no key in the last block")
     yield Case(cut(torch.tensor([[NEVER, 0.0]]), 1, 1).args, "no key in the first block")
     empty = torch.tensor([[0.0, 0.0], [NEVER, NEVER]])
@@ -108,7 +148,7 @@ def online_memory(function: Merge) -> str | None:
             seen.extend(map(weakref.ref, block))
             yield block
 
-    most = largest_tensor(function, arriving())
+    most = largest_tensor(function, Once(arriving()))
     if kept > 2:
         return f"of 32 blocks it still holds {kept // 2} old ones when it asks for the next."
     if most >= 4 * 16 * 32:
@@ -138,7 +178,30 @@ ONLINE = Exercise(
             shrink_sum=False, shrink_mean=False
         ),
         "that scales by e^(new - old), which is upside down": merger(upside_down=True),
-        "that subtracts no largest score: the exponentials overflow": online_naive,
+        "that scales by e^(new - old), which is upside down, and starts at -inf": merger(
+            upside_down=True, start=NEVER
+        ),
+        "that scales by e^(new - old) from the second block on, which is upside down": merger(
+            upside_down=True, start=None
+        ),
+        "that scales by e^(new - old), which is upside down, and starts at 0": merger(
+            upside_down=True, start=0.0
+        ),
+        "that subtracts no largest score: the exponentials overflow": naive(guarded=True),
+        "that subtracts no largest score: the exponentials overflow, or all become 0": naive(
+            guarded=False
+        ),
+        "that keeps the largest score of the first block: a later one may be larger": first_largest,
+        "that starts with 0 as the largest score: where all are far below, all become 0": merger(
+            start=0.0
+        ),
+        "that starts with 0 as the largest score, and divides 0 by 0 where all are far below": (
+            merger(start=0.0, zero_rows=False)
+        ),
+        "that starts with -1e9 as the largest score: scores may be lower": merger(start=-1e9),
+        "that starts with -1e9 as the largest score, and divides 0 by 0 below it": merger(
+            start=-1e9, zero_rows=False
+        ),
         "that subtracts the largest score of the block, where that so far belongs": merger(
             last_largest=True
         ),

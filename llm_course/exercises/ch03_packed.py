@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from llm_course.exercises.ch03_steps import LOWEST, causal, normal, scores_of, weighted
 from llm_course.exercises.records import Case, Exercise, case
+
+Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def packed(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
@@ -53,6 +55,40 @@ def packed_first_row(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tens
     return weighted(scores_of(q, k), both(documents[:1]), v).nan_to_num(0.0)
 
 
+def packed_first_row_alone(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+    q, k, v = filled(documents[:1], q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=both(documents[:1]))
+
+
+def packed_first_row_equal(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+    """As in the solution, padding may read padding: here that of another row."""
+    q, k, v = filled(documents, q, k, v)
+    same = documents[:1, None, :, None] == documents[:1, None, None, :]
+    mask = same & causal(q.shape[2], q.shape[2])
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def packed_some_emptied(names: str) -> Attention:
+    """Only the tensors named are emptied; a mask for SDPA does not shield it from the others."""
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+        emptied = filled(documents, q, k, v)
+        chosen = [e if n in names else t for n, e, t in zip("qkv", emptied, (q, k, v), strict=True)]
+        return F.scaled_dot_product_attention(*chosen, attn_mask=both(documents))
+
+    return attention
+
+
+def packed_only_nan(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+    q, k, v = (t.nan_to_num() for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=both(documents))
+
+
+def packed_zero_nan(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+    q, k, v = (t.nan_to_num(0.0, 0.0, 0.0) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=both(documents))
+
+
 def packed_empty_nan(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
     q, k, v = filled(documents, q, k, v)
     return weighted(scores_of(q, k), both(documents), v)
@@ -91,22 +127,35 @@ def packed_late(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
 
 def packed_cases() -> Iterator[Case]:
     """In the first two cases all scores are 0, so that the weights are equal."""
-    zero = torch.zeros(1, 1, 3, 1)
-    values = torch.tensor([1.0, 3.0, 5.0]).view(1, 1, 3, 1)
-    yield case(zero, zero.clone(), values, torch.tensor([[1, 1, 2]]))
-    yield case(zero, zero.clone(), values, torch.tensor([[0, 1, 1]]), name="padding in front")
-    documents = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 5, 5, 5, 5, 3, 3]])
 
-    def qkv() -> list[Tensor]:
-        return [normal(2, 3, 7, 4, seed=seed) for seed in range(3)]
+    def equal() -> list[Tensor]:
+        values = torch.tensor([1.0, 3.0, 5.0]).view(1, 1, 3, 1)
+        return [torch.zeros_like(values), torch.zeros_like(values), values]
 
-    yield case(*qkv(), documents)
+    def qkv(documents: Tensor, *in_padding: float) -> list[Tensor]:
+        """Random numbers; in the padding the given ones, in turn."""
+        made = [normal(2, 3, 7, 4, seed=seed) for seed in range(3)]
+        if in_padding:
+            for t in made:
+                t = t.transpose(1, 2)  # [B, S, H, D]
+                holes = t[documents == 0]  # [n, H, D]
+                t[documents == 0] = torch.tensor(in_padding).repeat(4)[:4].expand_as(holes)
+        return made
+
+    def two_rows() -> Tensor:
+        return torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 5, 5, 5, 5, 3, 3]])
+
+    yield case(*equal(), torch.tensor([[1, 1, 2]]))
+    yield case(*equal(), torch.tensor([[0, 1, 1]]), name="padding in front")
+    yield case(*qkv(two_rows()), two_rows())
     empty = torch.tensor([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 2, 3, 3]])
-    yield case(*qkv(), empty, name="a row of padding alone")
-    holed = qkv()
-    for t in holed:
-        t.transpose(1, 2)[documents == 0] = torch.nan  # [B, S, H, D]
-    yield case(*holed, documents, name="padding that holds NaN")
+    yield case(*qkv(empty), empty, name="a row of padding alone")
+    for name, numbers in (
+        ("NaN", (torch.nan,)),
+        ("infinities", (torch.inf, -torch.inf)),
+        ("numbers up to the end of float32", (3e38, -1e38)),
+    ):
+        yield case(*qkv(two_rows(), *numbers), two_rows(), name=f"padding that holds {name}")
 
 
 PACKED = Exercise(
@@ -117,8 +166,19 @@ PACKED = Exercise(
         "in which a token reads the documents before its own": packed_reads_on,
         "in which a token reads the later tokens of its document": packed_both_ways,
         "that uses the documents of the first row in all rows": packed_first_row,
+        "that uses the documents, and the padding, of the first row in all rows": (
+            packed_first_row_alone
+        ),
+        "that compares the documents of the first row, for all rows": packed_first_row_equal,
         "whose rows without a key are a softmax over -inf alone": packed_empty_nan,
         "whose weights of 0 meet NaN in the padding: 0 * NaN is NaN": packed_plain,
+        "that empties v alone: the mask adds -inf to the scores, and NaN - inf is NaN": (
+            packed_some_emptied("v")
+        ),
+        "that empties k and v, not q: the rows of padding become NaN": packed_some_emptied("kv"),
+        "that empties q and k, not v: 0 * NaN is NaN": packed_some_emptied("qk"),
+        "that replaces NaN, and lets infinities in the padding pass as huge numbers": packed_only_nan,
+        "that replaces what is not finite, where all of the padding belongs emptied": packed_zero_nan,
         "that turns NaN into 0 at the end, and real tokens with it": packed_hidden_nan,
         "whose rows without a key are the mean of all values": packed_uniform,
         "that adds two masks of large negative numbers: a row without a key still reads": (
