@@ -176,9 +176,10 @@ class BugHunt:
         if Outcome(error=error).is_stub:
             return Verdict(self.key, NOT_YET, (f"{self.key}: not done yet.",))
         passed = [name for name, bug in self.others.items() if self._run(test, bug)[1] is None]
-        count = f"{len(self.others) - len(passed)} of {len(self.others)}"
-        rest = [f"It exposes {count} other bugs." + (" These pass:" if passed else "")]
-        rest += [f"  {name}" for name in passed]
+        exposed = len(self.others) - len(passed)
+        rest = [f"It exposes {exposed} of {len(self.others)} other bugs."]
+        if exposed and passed:  # to a test that exposes nothing, the names would give all away
+            rest = [f"{rest[0]} These pass:", *(f"  {name}" for name in passed)]
         if error is not None:
             reason = described_error(error, test)
             lines = ["Your test rejects the right implementation.", f"It raised {reason}"]
