@@ -39,10 +39,12 @@ def test_new_rows_frames_the_last_row_and_hides_the_future() -> None:
 
 
 def test_memory_draws_each_cache_and_its_weights() -> None:
-    (ax,) = viz.memory([1, 10], {"a": [1, 2], "b": [3, 4]}, {"a": 5.0, "b": 6.0}).axes
-    drawn = [list(line.get_ydata()) for line in ax.lines[:4]]
-    assert drawn == [[1, 2], [5, 5], [3, 4], [6, 6]]
-    assert ax.lines[0].get_color() == ax.lines[1].get_color() != ax.lines[2].get_color()
+    (ax,) = viz.memory([1, 10], {"a": [1, 10], "b": [3, 30]}, {"a": 5.0, "b": 6.0}).axes
+    drawn = [list(line.get_ydata()) for line in ax.lines[:6]]
+    assert drawn == [[1, 10], [5, 5], [5], [3, 30], [6, 6], [6]]
+    assert [ax.lines[i].get_xdata()[0] for i in (2, 5)] == [5, 2]  # the cache outweighs the model
+    colors = [line.get_color() for line in ax.lines[:6]]
+    assert colors[:3] == colors[:1] * 3 != colors[3:] == colors[3:4] * 3
 
 
 def test_the_roof_is_the_lower_of_two_limits() -> None:
@@ -76,6 +78,10 @@ def test_timeline_marks_each_token() -> None:
 def test_error_growth_draws_rounding_at_the_floor() -> None:
     (ax,) = viz.error_growth([1, 2], {"right": [1e-7, 1e-2]}).axes
     assert list(ax.lines[0].get_ydata()) == [1e-5, 1e-2]
+    assert [text.get_text() for text in ax.figure.legends[0].texts] == [
+        "right",
+        "rounding: below 1e-05, drawn at the edge",
+    ]
 
 
 def test_the_bar_stands_beside_the_weights() -> None:

@@ -95,7 +95,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., in], weight [out, in] -> [..., out]: `F.linear` without a bias, by a faster kernel.
 
     For float32 on the CPU PyTorch calls its BLAS library. Where the build has oneDNN, that library
-    computes the same product in less time, at most sizes, and with the weight as it lies.
+    computes the same product; whether in less time depends on the machine and on the sizes.
     """
     if _HAS_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu":
         return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
@@ -188,8 +188,8 @@ class PreparedAttention(SelfAttention):
         """q [B, H, Q, D], k and v [B, Hkv, K, D] -> [B, H, Q, D]."""
         if q.shape[2] != 1:
             return super().attend(q, k, v, mask)
-        # One query sees every key, so the heads of a group can stand as the queries of their K/V
-        # head: no key is read twice, and nothing needs a causal mask.
+        # One query sees every key but pads, so the heads of a group can stand as the queries of
+        # their K/V head: no key is read twice, and no causal mask is needed.
         grouped = q.reshape(len(q), self.num_kv_heads, -1, self.head_dim)  # [B, Hkv, H/Hkv, D]
         return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).reshape(q.shape)
 

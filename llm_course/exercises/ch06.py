@@ -41,6 +41,10 @@ def last_token_too(config: ModelConfig, prompt: int, new: int, dtype: torch.dtyp
     return cache_bytes(config, prompt + new, dtype=dtype)
 
 
+def two_too_few(config: ModelConfig, prompt: int, new: int, dtype: torch.dtype) -> int:
+    return cache_bytes(config, prompt + new - 2, dtype=dtype)
+
+
 def prompt_alone(config: ModelConfig, prompt: int, new: int, dtype: torch.dtype) -> int:
     return cache_bytes(config, prompt, dtype=dtype)
 
@@ -110,6 +114,9 @@ FIT = Exercise(
     cases=fit_cases,
     wrong={
         "with a place for the last new token, which is never fed": rows_by(last_token_too),
+        "with a place too few: of the new tokens only the last one is not fed": (
+            rows_by(two_too_few)
+        ),
         "with room for the prompt alone": rows_by(prompt_alone),
         "that counts 4 bytes a number, whatever the dtype": rows_by(float32_always),
         "that counts the query heads; the cache holds the K/V heads": rows_by(query_heads),

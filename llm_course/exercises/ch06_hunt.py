@@ -13,7 +13,7 @@ from llm_course.exercises.ch06_models import tiny_config
 from llm_course.exercises.records import BugHunt
 
 
-class RightCache(KVCache):
+class Course(KVCache):
     """The course's own, with the arguments of the suspect."""
 
     def __init__(self, config: ModelConfig, batch_size: int, capacity: int) -> None:
@@ -55,6 +55,8 @@ class ByLayer:
         self.length += n
 
     def truncate(self, length: int) -> None:
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length = {length}: the cache holds {self.length} tokens")
         self.length = length
         for layer in self.layers:
             layer.filled = length
@@ -63,11 +65,20 @@ class ByLayer:
         self.truncate(0)
 
 
+class Mended(ByLayer):
+    """The planted one without its bug: each layer begins behind the one `length`."""
+
+    def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.layers[layer_idx].filled = self.length
+        return super().update(layer_idx, k, v)
+
+
 class TruncatesTheLengthAlone(ByLayer):
     def truncate(self, length: int) -> None:
-        if length == 0:
-            super().truncate(0)
-        self.length = length
+        filled = self.layers[0].filled
+        super().truncate(length)
+        for layer in self.layers if length else ():
+            layer.filled = filled
 
 
 class FrontLayer(OneLayer):
@@ -79,7 +90,7 @@ class GrowsInFront(ByLayer):
     one_layer = FrontLayer
 
 
-class OncePerLayer(RightCache):
+class OncePerLayer(Course):
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         found = super().update(layer_idx, k, v)
         self.length += k.shape[2]
@@ -89,7 +100,7 @@ class OncePerLayer(RightCache):
         pass
 
 
-class WrapsAround(RightCache):
+class WrapsAround(Course):
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         storage, end = self.layers[layer_idx], self.length + k.shape[2]
         places = torch.arange(self.length, end) % storage.shape[3]
@@ -97,12 +108,12 @@ class WrapsAround(RightCache):
         return storage[0, :, :, :end], storage[1, :, :, :end]
 
 
-class NotReset(RightCache):
+class NotReset(Course):
     def reset(self) -> None:
         pass
 
 
-class OneTooEarly(RightCache):
+class OneTooEarly(Course):
     """From the second pass on, the last token that was there is written over."""
 
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,19 +164,38 @@ def lengths_only(implementation: Implementation) -> None:
     assert cache.length == 1
 
 
-def expects_zeros(implementation: Implementation) -> None:
-    """What a truncated token leaves behind is nobody's business."""
-    cache = implementation(tiny_config(), 1, 4)
-    fed(cache, 3)
-    cache.truncate(1)
-    assert not cache.layers[0][0, :, :, 1:].any()
+def nothing(implementation: Implementation) -> None:
+    """Looks at nothing."""
+
+
+def refuses_a_longer_truncation(implementation: Implementation) -> None:
+    """The planted one refuses it, too."""
+    try:
+        implementation(tiny_config(), 1, 4).truncate(3)
+    except ValueError:
+        return
+    raise AssertionError
+
+
+def refuses_another_dtype(implementation: Implementation) -> None:
+    """Neither the planted one nor the right one looks at it."""
+    try:
+        implementation(tiny_config(), 1, 4).update(0, marked(0, 2).half(), marked(0, 2).half())
+    except ValueError:
+        return
+    raise AssertionError
+
+
+def expects_tensors(implementation: Implementation) -> None:
+    """How a cache is made inside is nobody's business."""
+    assert isinstance(implementation(tiny_config(), 1, 4).layers[0], Tensor)
 
 
 HUNT = BugHunt(
     "06.hunt",
-    right=RightCache,
+    right=Mended,
     planted=ByLayer,
-    kind="it is right as long as every pass comes to its end",
+    kind="one that does not show as long as nothing goes wrong",
     others={
         "the length advanced once for each layer": OncePerLayer,
         "new room in front of what is held, not behind it": GrowsInFront,
@@ -179,6 +209,9 @@ HUNT = BugHunt(
     wrong={
         "Your test accepts the planted bug": whole_passes,
         "Your test accepts the planted bug.": lengths_only,
-        "Your test rejects the right implementation": expects_zeros,
+        "It passes a bug of this kind": nothing,
+        "It exposes 0 of 6 other bugs": refuses_a_longer_truncation,
+        "Your test rejects the right implementation": expects_tensors,
+        "Your test rejects the right implementation.": refuses_another_dtype,
     },
 )

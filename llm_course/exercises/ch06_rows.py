@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
 
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06_models import contents, held, random_ids, tiny_model
@@ -18,20 +22,43 @@ def seen(
     function: TakeRows, model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
 ) -> Any:
     """What is in the new cache, and in the old one after a write to the new one."""
-    new = function(model, cache, rows, room)
+    before = cache.layers[:1]
+    with patch("llm_course.engine.kv_cache._reserve", zeros):
+        new = function(model, cache, rows, room)
     if not isinstance(new, KVCache):
         return new
     facts: dict[str, Any] = {
         "The number of rows": new.batch_size,
+        "The memory of the new cache": memory(new, before[0]),
         "The length": new.length,
         "The capacity": new.capacity,
         "The stored keys and values [L, 2, B, Hkv, length, D]": contents(new),
     }
-    for storage in new.layers:
-        storage.zero_()
+    if facts["The memory of the new cache"] == OWN:
+        for storage in new.layers:
+            storage.zero_()
     facts["The number of rows of the old cache, afterwards,"] = cache.batch_size
     facts["The old cache after a write to the new one"] = contents(cache)
     return Observed("a KVCache", facts)
+
+
+OWN = "its own, a place for each row"
+
+
+def zeros(shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    """In place of uninitialised memory: places that nobody fills look alike in each run."""
+    with torch.inference_mode(False):
+        return torch.zeros(shape, device=device, dtype=dtype)
+
+
+def memory(new: KVCache, old: Tensor) -> str:
+    """Whose memory the first layer of `new` is; `old` is that of the old cache."""
+    storage = new.layers[0]
+    if storage.untyped_storage().data_ptr() == old.untyped_storage().data_ptr():
+        return "that of the old cache: a view, not a copy"
+    if storage.shape[1] > 1 and storage.stride(1) == 0:
+        return "one place for all rows: an expanded view, not copies"
+    return OWN
 
 
 def copied(
@@ -39,8 +66,6 @@ def copied(
 ) -> KVCache:
     """A cache of `capacity` with the rows, in the first `layers` layers, whose length is still 0."""
     new = make_cache(model, len(rows), capacity)
-    for storage in new.layers:
-        storage.zero_()
     for storage, old in zip(new.layers[:layers], cache.layers, strict=False):
         count = min(cache.length, capacity)
         storage[:, :, :, :count] = old[:, rows, :, :count]
@@ -116,6 +141,39 @@ def in_place(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
     return cache
 
 
+def in_place_by_index(
+    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
+) -> KVCache:
+    """Without room."""
+    cache.layers = [old[:, rows] for old in cache.layers]
+    return cache
+
+
+def keys_alone(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = make_cache(model, len(rows), cache.length + room)
+    for storage, old in zip(new.layers, cache.layers, strict=True):
+        storage[0, :, :, : cache.length] = old[0, rows, :, : cache.length]
+    new.advance(cache.length)
+    return new
+
+
+def first_dimension(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    """Picks keys or values, not rows."""
+    new = make_cache(model, len(rows), cache.length + room)
+    for storage, old in zip(new.layers, cache.layers, strict=True):
+        storage[:, :, :, : cache.length] = old[rows, :, :, : cache.length]
+    new.advance(cache.length)
+    return new
+
+
+def views(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = make_cache(model, len(rows), cache.length + room)
+    new.layers = [old[:, rows[0] : rows[0] + 1] for old in cache.layers]
+    new.layers = [old.expand(-1, len(rows), -1, -1, -1) for old in new.layers]
+    new.advance(cache.length)
+    return new
+
+
 def default_dtype(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
     new = KVCache(model.config, len(rows), cache.length + room)
     for storage, old in zip(new.layers, cache.layers, strict=True):
@@ -158,6 +216,13 @@ ROWS = Exercise(
         "that copies row 0 into every row": first_row,
         "that copies the rows in their old order": in_order,
         "that changes the old cache instead of making a new one": in_place,
+        "that picks the rows within the old cache, without a new one and without room": (
+            in_place_by_index
+        ),
+        "that copies the keys and leaves the values": keys_alone,
+        "that picks along dimension 0, keys and values; the rows are dimension 1 of "
+        "[2, B, Hkv, capacity, D]": first_dimension,
+        "whose rows are views of the old cache's memory": views,
         "that stores float32, whatever the model's dtype": default_dtype,
         "that fills the first layer only": first_layer,
     },

@@ -93,6 +93,57 @@ def all_that_match(
     return [*kept, own[len(kept)]]
 
 
+def counted(model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]) -> list[int]:
+    """As many tokens of the model's own as guesses match anywhere."""
+    past = cache.length
+    own = own_choices(model, cache, token, guesses)
+    right = sum(guess == choice for guess, choice in zip(guesses, own, strict=False))
+    cache.truncate(past + 1 + right)
+    return own[: right + 1]
+
+
+def guesses_counted(
+    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
+) -> list[int]:
+    """The first guesses, as many as match anywhere."""
+    own = counted(model, cache, token, guesses)
+    return [*guesses[: len(own) - 1], own[-1]]
+
+
+def all_own(model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]) -> list[int]:
+    """All that the model says; the cache is right."""
+    past = cache.length
+    own = own_choices(model, cache, token, guesses)
+    cache.truncate(past + 1 + matches(guesses, own))
+    return own
+
+
+def all_own_kept(
+    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
+) -> list[int]:
+    return own_choices(model, cache, token, guesses)
+
+
+def back_to_past(
+    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
+) -> list[int]:
+    past = cache.length
+    own = own_choices(model, cache, token, guesses)
+    cache.truncate(past)
+    return own[: matches(guesses, own) + 1]
+
+
+def one_place_more(
+    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
+) -> list[int]:
+    """One token too many, where the cache has one."""
+    past = cache.length
+    own = own_choices(model, cache, token, guesses)
+    right = matches(guesses, own)
+    cache.truncate(min(past + 2 + right, cache.length))
+    return own[: right + 1]
+
+
 def guesses_alone(
     model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
 ) -> list[int]:
@@ -128,6 +179,12 @@ def token_included(
     model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
 ) -> list[int]:
     return [token, *verify(model, cache, token, guesses)]
+
+
+def token_in_place_of_own(
+    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
+) -> list[int]:
+    return [token, *verify(model, cache, token, guesses)[:-1]]
 
 
 @torch.inference_mode()
@@ -206,11 +263,22 @@ VERIFY = Exercise(
         "that takes right guesses after a wrong one; they follow a text that is not there": (
             all_that_match
         ),
+        "that counts all guesses that match; only those before the first wrong one are right": (
+            counted
+        ),
+        "that counts all guesses that match, and returns so many from the start": guesses_counted,
+        "that returns all the model's choices, also those after the first wrong guess": all_own,
+        "that returns all the model's choices and leaves all guesses in the cache": all_own_kept,
+        "that empties the cache of `token` and of the right guesses too": back_to_past,
+        "whose cache keeps one token too many, where there is one": one_place_more,
         "without the model's own token at the end": guesses_alone,
         "without the model's own token when all guesses are right": own_on_mismatch,
         "that returns the wrong guess in place of the model's own token": wrong_guess_kept,
         "that takes all guesses or none": all_or_nothing,
         "that returns `token` again": token_included,
+        "that returns `token` and the right guesses; the model's own token is missing": (
+            token_in_place_of_own
+        ),
         "that feeds the model's own token too; that is the next call's affair": own_fed,
         "that does not hand the cache to the model": from_an_empty_cache,
     },

@@ -97,15 +97,29 @@ def place_in_cache(t: int, length: int) -> int:
     return length
 
 
-@torch.inference_mode()
-def fed_anew(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
+def one_behind(t: int, length: int) -> int:
+    """The forgotten tokens are counted one too few."""
+    return t if t == length else t - 1
+
+
+def one_ahead(t: int, length: int) -> int:
+    return t if t == length else t + 1
+
+
+def fed_anew(with_positions: bool) -> Windowed:
     """No cache: what is in sight goes through the model at every step."""
-    logits = []
-    for t in range(ids.shape[1]):
-        places = torch.arange(t + 1)
-        places = places[(places < first) | (places > t - last)]
-        logits.append(model(ids[:, places], position_ids=places[None])[0, -1])
-    return torch.stack(logits)
+
+    @torch.inference_mode()
+    def windowed(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
+        logits = []
+        for t in range(ids.shape[1]):
+            places = torch.arange(t + 1)
+            places = places[(places < first) | (places > t - last)]
+            where = places[None] if with_positions else None
+            logits.append(model(ids[:, places], position_ids=where)[0, -1])
+        return torch.stack(logits)
+
+    return windowed
 
 
 def window_cases() -> Iterator[Case]:
@@ -116,15 +130,24 @@ def window_cases() -> Iterator[Case]:
 
 
 def keys_read(function: Windowed) -> str | None:
-    """Counts queries and keys of the passes."""
+    """Counts queries and keys of the passes, and the places of the cache."""
     model, shapes, attend = tiny_model(), [], SelfAttention.attend
+    reserved, update = [0], KVCache.update
 
     def counting(layer: SelfAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         if layer.layer_idx == 0:
             shapes.append((q.shape[2], k.shape[2]))
         return attend(layer, q, k, v, mask)
 
-    with patch.object(SelfAttention, "attend", counting):
+    def watching(cache: KVCache, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        found = update(cache, layer_idx, k, v)
+        reserved.append(cache.layers[layer_idx].shape[3])
+        return found
+
+    with (
+        patch.object(SelfAttention, "attend", counting),
+        patch.object(KVCache, "update", watching),
+    ):
         function(model, random_ids(1, 12), 2, 3)
     if (most := max((keys for _, keys in shapes), default=0)) > 5:
         return (
@@ -133,6 +156,11 @@ def keys_read(function: Windowed) -> str | None:
         )
     if (fed := sum(queries for queries, _ in shapes)) > 12:
         return f"{fed} positions go through the model for 12 tokens; each has to go once."
+    if max(reserved) > 5:
+        return (
+            f"with first = 2 and last = 3 the cache reserves {max(reserved)} places; 5 are enough. "
+            "`make_cache` takes a capacity."
+        )
     return None
 
 
@@ -167,8 +195,16 @@ WINDOW = Exercise(
         "that forgets nothing: each token sees all before it": lambda model, ids, first, last: (
             banded(model, ids, 0, ids.shape[1])
         ),
+        "whose positions fall one behind as soon as a token is forgotten": stepwise(
+            drop_oldest, one_behind
+        ),
+        "whose positions run one ahead as soon as a token is forgotten": stepwise(
+            drop_oldest, one_ahead
+        ),
         "that feeds the window anew at each step, so that its tokens forget what they had seen "
-        "themselves": fed_anew,
+        "themselves": fed_anew(True),
+        "that feeds the window anew at each step, without positions: its tokens forget what they "
+        "had seen, and stand at other places than in the text": fed_anew(False),
     },
     rtol=1e-3,
     atol=1e-3,

@@ -52,12 +52,15 @@ def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
 def memory(contexts: Any, caches: Mapping[str, Any], weights: Mapping[str, float]) -> Figure:
     """Gigabytes of a cache against the context length; the weights of each model as a dotted line.
 
-    caches: model -> GB at each context. weights: model -> GB.
+    caches: model -> GB at each context, in proportion to it. weights: model -> GB. A point marks
+    the context at which the two are equal.
     """
     fig, ax = subplots(width=8.0, height=4.2)
     for (name, values), color in zip(caches.items(), CYCLE, strict=False):
         ax.plot(contexts, numpy(values), color=color, label=name)
         ax.axhline(weights[name], color=color, linestyle=":", linewidth=1.3)
+        equal = float(weights[name] / numpy(values)[-1] * numpy(contexts)[-1])
+        ax.plot(equal, weights[name], "o", color=color)
     ax.set(xscale="log", yscale="log", xlabel="tokens in the cache", ylabel="GB")
     ax.set_xlim(contexts[0], contexts[-1])
     ax.plot([], [], color=GREY, linestyle=":", label="the weights")
@@ -182,8 +185,9 @@ def error_growth(
     fig, ax = subplots(width=8.0, height=3.4)
     for (label, values), color in zip(curves.items(), (GREEN, RED, ORANGE), strict=False):
         ax.plot(steps, np.maximum(numpy(values), floor), "o-", color=color, ms=4, label=label)
-    ax.axhspan(floor / 2, floor, color=GREY, alpha=0.25, label="rounding")
+    band = f"rounding: below {floor:.0e}, drawn at the edge"
+    ax.axhspan(floor / 2, floor, color=GREY, alpha=0.25, label=band)
     ax.set(yscale="log", xlabel="new token", ylabel="largest difference / largest logit")
     ax.set_ylim(floor / 2, 3)
-    ax.legend(loc="center right")
+    fig.legend(loc="outside lower center", ncols=len(curves) + 1)
     return fig
