@@ -158,6 +158,13 @@ def test_the_verdict_says_what_is_wrong(answer, expected) -> None:
     assert "Traceback" not in verdict.text
 
 
+def test_an_entry_that_is_none_is_no_missing_return() -> None:
+    pair = replace(DOUBLE, reference=lambda x: (x, 2 * x))
+    text = pair.judge(lambda x: (x, None)).text
+    assert "Your result[1] is None; expected a tensor of shape [2]." in text
+    assert "Is a `return` missing?" not in text
+
+
 def test_no_ratio_is_given_where_all_of_the_result_is_0() -> None:
     text = DOUBLE.judge(lambda x: 0 * x).text
     assert "2 of 2 entries of your result are wrong" in text

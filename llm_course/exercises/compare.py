@@ -84,7 +84,8 @@ def difference(
         return _tensors(*wide, rtol, atol, name)
     elif type(got) is type(expected):
         return None if got == expected else f"{name} is {show(got)}; expected {show(expected)}."
-    return_missing = " Is a `return` missing?" if got is None else ""
+    whole = name == "Your result"  # not an entry of it
+    return_missing = " Is a `return` missing?" if got is None and whole else ""
     return f"{name} is {kind_of(got)}; expected {kind_of(expected)}.{return_missing}"
 
 
