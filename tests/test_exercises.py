@@ -26,6 +26,7 @@ from llm_course.exercises import BugHunt, Exercise, case, judge, registry
 from llm_course.exercises.compare import show
 from llm_course.exercises.records import FAILING, NOT_YET, SOLVED, STRICT
 from llm_course.exercises.run import execute, judge_cells
+from llm_course.models.transformer import DecoderOnlyModel
 from tests.notebook_tools import NOTEBOOKS
 
 SECTIONS: dict[str, Section] = {
@@ -163,6 +164,43 @@ def test_an_entry_that_is_none_is_no_missing_return() -> None:
     text = pair.judge(lambda x: (x, None)).text
     assert "Your result[1] is None; expected a tensor of shape [2]." in text
     assert "Is a `return` missing?" not in text
+
+
+def untie(model: DecoderOnlyModel) -> None:
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone(), requires_grad=False)
+
+
+@pytest.mark.parametrize("key", ["04.tied", "04.prune"])
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda model: model.requires_grad_(True), "has requires_grad = True; it had False"),
+        (lambda model: model.requires_grad_(False), "has requires_grad = False; it had True"),
+        (lambda model: model.train(), "the model is in training mode"),
+        (lambda model: model.eval(), "the model is in eval mode"),
+        (untie, "`lm_head.weight` is another parameter"),
+        (
+            lambda model: setattr(model, "layers", torch.nn.ModuleList(model.layers)),
+            "`model.layers` is another object",
+        ),
+        (
+            lambda model: model.norm.register_forward_hook(lambda *given: 2 * given[2]),
+            "the model gives other logits",
+        ),
+    ],
+)
+def test_an_answer_that_leaves_the_model_changed_hears_how(key, change, complaint) -> None:
+    exercise = registry("04")[key]
+
+    def answer(model: DecoderOnlyModel, *given: object) -> object:
+        result = exercise.reference(model, *given)
+        change(model)
+        return result
+
+    verdict = exercise.judge(answer)
+    assert verdict.status == FAILING
+    assert "The result is right, but afterwards" in verdict.text
+    assert complaint in verdict.text
 
 
 def test_no_ratio_is_given_where_all_of_the_result_is_0() -> None:

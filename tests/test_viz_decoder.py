@@ -82,6 +82,16 @@ def test_masks_draws_the_three_masks():
         np.testing.assert_array_equal(array, mask.numpy())
 
 
+def test_masks_shades_the_columns_of_padding_and_in_the_last_panel_its_rows():
+    causal = torch.ones(5, 5).tril().bool()
+    real = torch.tensor([0, 0, 1, 1, 1]).bool().expand(5, 5)
+    fig = viz.masks(real, causal, real & causal)
+    assert [len(ax.images) for ax in fig.axes] == [2, 1, 2]
+    grey = [np.asarray(np.ma.filled(ax.images[1].get_array(), False)) for ax in fig.axes[::2]]
+    np.testing.assert_array_equal(grey[0], ~real.numpy())
+    np.testing.assert_array_equal(grey[1], (~real | ~real.T).numpy())
+
+
 def test_influence_hides_zeros_and_writes_the_rest():
     change = torch.tensor([[9.0, 4.0, 2.0], [0.0, 20.0, 1.0], [1e-5, 0.0, 7.0]])
     ax = viz.influence(change, TOKENS).axes[0]
@@ -93,16 +103,16 @@ def test_influence_hides_zeros_and_writes_the_rest():
 def test_parameter_bars_are_shares_that_fill_the_bar():
     parts = {
         "embedding": 60_000_000,
-        "attention": 10_000_000,
-        "MLP": 29_000_000,
+        "attention": 5_500_000,
+        "MLP": 33_500_000,
         "norms": 1_000_000,
     }
     ax = viz.parameter_bars({"a model": parts}).axes[0]
     drawn = [bar for bar in ax.patches if bar.get_width() > 0]
-    assert [bar.get_width() for bar in drawn] == pytest.approx([0.6, 0.1, 0.29, 0.01])
+    assert [bar.get_width() for bar in drawn] == pytest.approx([0.6, 0.055, 0.335, 0.01])
     assert drawn[-1].get_x() + drawn[-1].get_width() == pytest.approx(1.0)
     assert to_hex(drawn[0].get_facecolor()) == viz.PART_COLORS["embedding"].lower()
-    assert [t.get_text() for t in ax.texts] == ["60.0 M\n60%", "10.0 M\n10%", "29.0 M\n29%"]
+    assert [t.get_text() for t in ax.texts] == ["60.0 M\n60%", "5.5 M\n6%", "33.5 M\n34%"]
 
 
 def test_lens_curves_draws_ranks_and_probabilities():
@@ -118,6 +128,8 @@ def test_lens_curves_dashes_the_controls():
     curves = {name: [3, 1] for name in "abcde"}
     left = viz.lens_curves(curves, curves).axes[0]
     assert [line.get_linestyle() for line in left.lines] == ["-", "-", "-", "--", "--"]
+    hollow = [line.get_markerfacecolor() == "white" for line in left.lines]
+    assert hollow == [False, False, False, True, True]
 
 
 def test_word_race_starts_at_the_embedding_and_ends_at_the_sum_of_all_parts():
@@ -136,3 +148,6 @@ def test_lens_grid_shows_a_label_in_each_cell_with_the_last_layer_on_top():
     assert ax.images[0].origin == "lower"
     assert [t.get_text() for t in ax.texts] == ["x", "␣y", "“,” comma", "The", "␣cat", "“.” dot"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["embedding", "layer 0"]
+    tick = ax.xaxis.get_major_ticks()[0]
+    assert tick.label1.get_visible()
+    assert tick.label2.get_visible()  # above as well as below

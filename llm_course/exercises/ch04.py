@@ -9,7 +9,7 @@ import torch
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch04_hunt import HUNT
 from llm_course.exercises.ch04_load import LOAD
-from llm_course.exercises.ch04_models import small_config, small_model
+from llm_course.exercises.ch04_models import sizes, small_config, small_model
 from llm_course.exercises.ch04_prune import PRUNE
 from llm_course.exercises.ch04_tied import TIED
 from llm_course.exercises.records import Case, Exercise, case
@@ -53,6 +53,11 @@ def bytes_by_value(model: DecoderOnlyModel) -> int:
     return bytes_by_name(model) - torch.equal(head, table) * head.nbytes
 
 
+def bytes_less_the_table(model: DecoderOnlyModel) -> int:
+    tied = model.config.tie_word_embeddings
+    return bytes_by_parameter(model) - tied * model.embed_tokens.weight.nbytes
+
+
 def loaded_model() -> DecoderOnlyModel:
     """Two parameters on one memory, as after `load_state_dict(…, assign=True)`."""
     model = small_model(tie_word_embeddings=True)
@@ -73,8 +78,9 @@ def mixed_model() -> DecoderOnlyModel:
 
 
 def bytes_cases() -> Iterator[Case]:
-    yield case(small_model(tie_word_embeddings=True, num_layers=1), name="tied")
-    yield case(small_model(), name="not tied")
+    one = small_model(tie_word_embeddings=True, num_layers=1)
+    yield case(one, name=f"tied, float32, {sizes(one)}")
+    yield case(small_model(), name="not tied, L = 2, else the same")
     yield case(copied_model(), name="not tied, the head a copy of the embedding")
     yield case(loaded_model(), name="tied, loaded with assign=True")
     yield case(loaded_model().half(), name="the same, after model.half()")
@@ -93,6 +99,8 @@ BYTES = Exercise(
         "that counts numbers; each takes `element_size()` bytes": numbers_only,
         "that believes the config: it says what was meant, not what is in memory": bytes_by_config,
         "that takes equal numbers for the same memory": bytes_by_value,
+        "that takes the table off whenever the config says tied; `parameters()` lists a parameter "
+        "with two names only once": bytes_less_the_table,
     },
 )
 
@@ -106,6 +114,7 @@ def work(
     *,
     pairs: Callable[[int], int] = lambda s: s * (s + 1) // 2,
     pair_heads: int | None = None,
+    pair_width: int | None = None,
     pair_work: int = 4,
     kv_heads: int | None = None,
     query_dim: int | None = None,
@@ -116,7 +125,7 @@ def work(
     head_positions = head_positions or (1 if last_only else length)
     query_dim = query_dim or c.num_heads * c.head_dim
     kv_dim = (kv_heads or c.num_kv_heads) * c.head_dim
-    pair = pair_work * (pair_heads or c.num_heads) * c.head_dim
+    pair = pair_work * (pair_width or (pair_heads or c.num_heads) * c.head_dim)
     return {
         "attention matrices": c.num_layers
         * (2 * length * (2 * query_dim + 2 * kv_dim) * c.hidden_dim),
@@ -199,6 +208,9 @@ FLOPS = Exercise(
             variant(pair_heads=lambda c: c.num_kv_heads)
         ),
         "that counts the pairs for one head": variant(pair_heads=1),
+        "whose pairs are as wide as the stream; the heads together have H · d channels": (
+            variant(pair_width=lambda c: c.hidden_dim)
+        ),
         "with the scores, but without the weighted sum of the values": variant(pair_work=2),
         "with as many key and value heads as query heads": variant(kv_heads=lambda c: c.num_heads),
         "that takes the matrices of q and o for square; they have H · d rows or columns": (

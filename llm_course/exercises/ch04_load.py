@@ -106,6 +106,13 @@ def one_head(q: Tensor, k: Tensor, v: Tensor, c: ModelConfig) -> tuple[Tensor, .
     return to_adjacent(q, 1), to_adjacent(k, 1), v
 
 
+def nothing_loaded(tensors: Tensors, config: ModelConfig, number: int) -> nn.Module:
+    """A load that is not strict, and no name that fits."""
+    layer = DecoderLayer(config, number)
+    layer.load_state_dict(tensors, strict=False)
+    return layer.requires_grad_(False)
+
+
 def norms_swapped(norms: Tensors) -> Tensors:
     return dict(zip(NORMS, reversed(norms.values()), strict=True))
 
@@ -118,6 +125,9 @@ def output_of(function: Callable[..., Any], tensors: Tensors, c: ModelConfig, n:
     """What the loaded layer makes of a fixed input."""
     try:
         layer = function(tensors, c, n)
+    except KeyError as error:
+        hint = "is the prefix cut off as far as its last dot?"
+        raise LookupError(f"no name {error} ({hint})").with_traceback(error.__traceback__) from None
     except RuntimeError as error:  # load_state_dict lists names on lines of their own
         error.args = (" ".join(str(error).split()),)
         raise
@@ -203,6 +213,10 @@ LOAD = Exercise(
         "whose norms are ones, as the constructor made them": variant(norms=norms_of_ones),
         'that takes "model.layers.11." for layer 1: the name goes on after the number': variant(
             prefix="model.layers.{}"
+        ),
+        "that takes the tensors of layer 0, whatever the number": variant(prefix="model.layers.0."),
+        "in which no tensor is loaded: with strict=False, names that do not fit are passed over": (
+            nothing_loaded
         ),
     },
     properties=(knows_its_number,),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from llm_course.exercises.ch04_models import (
     joined_loss,
+    leaves_the_model,
     next_token_loss,
     same_token_loss,
     small_model,
@@ -61,6 +62,10 @@ def joined(model: DecoderOnlyModel, kept: Iterable[int], ids: Tensor) -> float:
 
 def last_token(model: DecoderOnlyModel, kept: Iterable[int], ids: Tensor) -> float:
     return float(next_token_loss(logits_of(model, kept, ids)[:, -2:], ids[:, -2:]))
+
+
+def first_text(model: DecoderOnlyModel, kept: Iterable[int], ids: Tensor) -> float:
+    return loss_of(model, kept, ids[:1])
 
 
 def without_norm(model: DecoderOnlyModel, kept: Iterable[int], ids: Tensor) -> float:
@@ -125,14 +130,9 @@ def prune_cases() -> Iterator[Case]:
     yield case(small_model(3, num_layers=5), token_ids(2, 8, seed=1), 3, name="two texts")
 
 
-def leaves_the_model(function: Callable[..., Dropped]) -> str | None:
-    """Hooks and forward methods put in its place do not show in the weights."""
-    model, ids = small_model(num_layers=3), token_ids(1, 6)
-    before = model(ids)
-    function(model, ids, 1)
-    if torch.equal(model(ids), before):
-        return None
-    return "afterwards the model gives other logits. Is a hook left?"
+def leaves_it(function: Callable[..., Dropped]) -> str | None:
+    """Flags, modules and hooks do not show in the weights."""
+    return leaves_the_model(torch.no_grad()(function), 1)
 
 
 PRUNE = Exercise(
@@ -153,6 +153,7 @@ PRUNE = Exercise(
         "that measures the last token alone": greedy(last_token),
         "without the final norm in front of the head": greedy(without_norm),
         "that returns how much the loss rises, not the loss": rise,
+        "that measures the first text of the batch alone": greedy(first_text),
     },
-    properties=(leaves_the_model,),
+    properties=(leaves_it,),
 )

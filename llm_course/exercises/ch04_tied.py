@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from llm_course.exercises.ch04_models import (
     joined_loss,
+    leaves_the_model,
     next_token_loss,
     same_token_loss,
     small_model,
@@ -82,6 +83,11 @@ def written_once(model: DecoderOnlyModel, ids: Tensor) -> Pair:
     return table, split(model, ids)[1]
 
 
+def cut_off(model: DecoderOnlyModel, ids: Tensor) -> tuple[None, Tensor]:
+    """The stream is detached on its way, so nothing reaches the table."""
+    return None, split(model, ids)[1]
+
+
 def tied_cases() -> Iterator[Case]:
     model = small_model(num_layers=1, tie_word_embeddings=True, vocab_size=6).requires_grad_()
     yield case(model, torch.tensor([[1, 4, 2]]), name="one layer, V = 6")
@@ -89,15 +95,6 @@ def tied_cases() -> Iterator[Case]:
     yield case(model, torch.tensor([[3, 7, 3, 3, 9, 7], [5, 3, 20, 0, 7, 5]]), name="two texts")
     frozen = small_model(seed=1, tie_word_embeddings=True)
     yield case(frozen, token_ids(2, 9), name="parameters that are frozen")
-
-
-def no_gradients_left(function: Callable[..., Pair]) -> str | None:
-    model = small_model(tie_word_embeddings=True).requires_grad_()
-    function(model, token_ids(1, 4))
-    left = [name for name, p in model.named_parameters() if p.grad is not None]
-    if not left:
-        return None
-    return f"it leaves a gradient in {left[0]}; `torch.autograd.grad` leaves none."
 
 
 TIED = Exercise(
@@ -127,6 +124,10 @@ TIED = Exercise(
             lambda model, ids: gradients(model, ids, final_norm=False)
         ),
         "in which a token that occurs twice pulls once": written_once,
+        "that takes the first text of the batch alone": (
+            lambda model, ids: gradients(model, ids[:1])
+        ),
+        "in which no gradient reaches the table: a `detach` (or `no_grad`) cuts the stream": cut_off,
     },
-    properties=(no_gradients_left,),
+    properties=(leaves_the_model,),
 )

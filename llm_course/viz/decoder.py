@@ -110,7 +110,10 @@ def channel_writes(added: object, channel: int) -> Figure:
 
 
 def masks(real: object, causal: object, both: object) -> Figure:
-    """Three boolean masks [Q, K] side by side; blue: may attend."""
+    """Three boolean masks [Q, K] side by side; blue: may attend, grey: padding.
+
+    Columns that are False throughout in `real` are padding, and so are the rows of the same tokens.
+    """
     fig, axes = subplots(1, 3, width=8.0, height=3.0)
     titles = ("key is a real token", "and key is not later", "= may attend")
     for ax, mask, title in zip(axes, (real, causal, both), titles, strict=True):
@@ -122,6 +125,10 @@ def masks(real: object, causal: object, both: object) -> Figure:
         ax.tick_params(which="minor", length=0)
         ax.set(xticks=range(0, mask.shape[1], 4), yticks=range(0, mask.shape[0], 4), title=title)
         ax.set(xlabel="key column")
+    real = numpy(real).astype(bool)
+    padding = ~real.any(axis=0)  # [K]
+    for ax, grey in ((axes[0], padding & ~real), (axes[2], padding | padding[-len(real) :, None])):
+        ax.imshow(np.ma.masked_where(~grey, grey), cmap=ListedColormap(["#D9D9D9"]))
     axes[0].set_ylabel("query row")
     return fig
 
@@ -155,10 +162,13 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
         for part, count in models[name].items():
             share = count / total
             ax.barh(row, share, left=left, color=PART_COLORS[part], height=0.62, edgecolor="white")
-            if share > 0.06:
+            if share > 0.05:
                 text = f"{count / 1e6:.1f} M\n{share:.0%}"
-                color = "white" if part in ("embedding", "MLP") else "black"
-                ax.text(left + share / 2, row, text, ha="center", va="center", color=color)
+                look = {
+                    "color": "white" if part in ("embedding", "MLP") else "black",
+                    "fontsize": 9,
+                }
+                ax.text(left + share / 2, row, text, ha="center", va="center", **look)
             left += share
     for part, color in PART_COLORS.items():
         ax.barh(0, 0, color=color, label=part)
@@ -172,12 +182,13 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
 def lens_curves(ranks: Mapping[str, object], probs: Mapping[str, object]) -> Figure:
     """Rank (1 is first) and probability of a token after each layer, one line for each name.
 
-    The lines after the third are dashed: controls.
+    The lines after the third are dashed, with hollow markers: controls.
     """
     fig, axes = subplots(1, 2, width=9.0, height=3.2 + 0.2 * len(ranks))
     styles = ("o-", "s-", "^-", "d--", "v--", "x--")
     for n, name in enumerate(ranks):
         look = {"color": CYCLE[n], "markersize": 3.5, "linewidth": 1.3, "label": name}
+        look |= {"markerfacecolor": "white" if n > 2 else CYCLE[n]}
         x = np.arange(-1, len(numpy(ranks[name])) - 1)
         axes[0].plot(x, numpy(ranks[name]), styles[n], **look)
         axes[1].plot(x, numpy(probs[name]), styles[n], **look)
@@ -217,12 +228,13 @@ def lens_grid(top: Sequence[Sequence[str]], probs: object, tokens: Sequence[str]
     """
     probs = numpy(probs)
     rows, cols = probs.shape
-    fig, ax = subplots(width=min(9.0, 2.0 + 1.25 * cols), height=1.0 + 0.25 * rows)
+    fig, ax = subplots(width=min(9.0, 2.0 + 1.25 * cols), height=1.3 + 0.19 * rows)
     image = ax.imshow(probs, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto", origin="lower")
     for row in range(rows):
         for col in range(cols):
             _cell_text(ax, col, row, label(top[row][col], 11), probs[row, col])
     ax.set_xticks(range(cols), [label(token) for token in tokens])
+    ax.tick_params(axis="x", top=True, labeltop=True)
     ax.set_yticks(range(rows), ["embedding", *(f"layer {n}" for n in range(rows - 1))], fontsize=8)
     ax.set(xlabel="after this token", title="The next token, if the network stopped here")
     fig.colorbar(image, ax=ax, label="probability of the token shown", shrink=0.6)
@@ -231,4 +243,4 @@ def lens_grid(top: Sequence[Sequence[str]], probs: object, tokens: Sequence[str]
 
 def _cell_text(ax: Axes, x: int, y: int, text: str, probability: float) -> None:
     color = "white" if probability < 0.6 else "black"
-    ax.text(x, y, text, ha="center", va="center", fontsize=9, color=color)
+    ax.text(x, y, text, ha="center", va="center", fontsize=8, color=color)
