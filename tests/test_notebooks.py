@@ -41,7 +41,7 @@ UNCOMPARED: set[tuple[str, str]] = {
     ("06_kv_cache", "fig = viz.roofline("),
     ("06_kv_cache", "stacked = ["),
     ("06_kv_cache", "warm, token = make_cache(model), torch.tensor([[1]])"),
-    ("06_kv_cache", "prompt = STORY.repeat(1, 10)[:, :256]  # [1, 256]"),
+    ("06_kv_cache", "prompt = STORY.repeat(1, 9)  # [1, 243]"),
     ("06_kv_cache", "long_text = STORY.repeat(1, 40)"),
 }
 
