@@ -255,6 +255,38 @@ def test_a_hunt_tells_a_test_that_is_too_strict() -> None:
     assert STRICT not in hunt.judge(wrong).lines
 
 
+@pytest.mark.parametrize(
+    ("is_double", "is_flat", "status", "named"),
+    [
+        (False, False, FAILING, False),
+        (False, True, FAILING, True),
+        (True, False, SOLVED, True),
+        (True, True, SOLVED, True),
+    ],
+)
+def test_a_hunt_lists_what_passes_unless_the_test_exposes_nothing(
+    is_double, is_flat, status, named
+) -> None:
+    """A test that exposes nothing at all would learn from the names what to look for."""
+    hunt = BugHunt(
+        "00.hunt",
+        right=double,
+        planted=lambda x: 3 * x,
+        kind="another factor",
+        others={"the sum": lambda x: (2 * x).sum(), "the negative": lambda x: -2 * x},
+    )
+
+    def test(implementation) -> None:
+        result = implementation(torch.ones(2))
+        assert result.shape == (2,) or not is_flat
+        assert result.abs().max() < 3 or not is_double or result.ndim == 0
+
+    verdict = hunt.judge(test)
+    assert verdict.status == status
+    assert f"It exposes {int(is_flat)} of 2 other bugs." in verdict.text
+    assert ("  the negative" in verdict.lines) == named
+
+
 def test_an_unknown_key_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no exercise '01.norm'.*01.fold"):
         judge("01.norm", double)

@@ -178,13 +178,14 @@ class BugHunt:
         passed = [name for name, bug in self.others.items() if self._run(test, bug)[1] is None]
         exposed = len(self.others) - len(passed)
         rest = [f"It exposes {exposed} of {len(self.others)} other bugs."]
-        if exposed and passed:  # to a test that exposes nothing, the names would give all away
+        caught = self._run(test, self.planted)[1] is not None
+        if passed and (exposed or caught):  # to others, the names would give all away
             rest = [f"{rest[0]} These pass:", *(f"  {name}" for name in passed)]
         if error is not None:
             reason = described_error(error, test)
             lines = ["Your test rejects the right implementation.", f"It raised {reason}"]
             return self._failing(*lines, *[STRICT] * may_be_rounding(error))
-        if self._run(test, self.planted)[1] is None:
+        if not caught:
             lines = [f"It passes a bug of this kind: {self.kind}."]
             if value is not None:
                 lines = [f"It returned {show(value)}. A test must `assert`.", *lines]
