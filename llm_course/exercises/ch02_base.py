@@ -33,6 +33,12 @@ def base_without_pi(theta: float, head_dim: int, context: int, factor: float) ->
     return theta if i is None else theta * factor ** (head_dim / (2 * i))
 
 
+def base_long_turns(theta: float, head_dim: int, context: int, factor: float) -> float:
+    """It asks for a full turn within the long context."""
+    i = first_slow(theta, head_dim, round(factor * context))
+    return theta if i is None else theta * factor ** (head_dim / (2 * i))
+
+
 def base_always(theta: float, head_dim: int, context: int, factor: float) -> float:
     i = first_slow(theta, head_dim, context) or head_dim // 2 - 1
     return theta * factor ** (head_dim / (2 * i))
@@ -52,6 +58,10 @@ NTK = Exercise(
     reference=right,
     cases=base_cases,
     wrong={
+        "with theta s^(D/(D-2)), the paper's formula: it fits the slowest pair only, and raises "
+        "theta even where that completes a turn": lambda theta, head_dim, context, factor: (
+            theta * factor ** (head_dim / (head_dim - 2))
+        ),
         "that multiplies theta by the factor": raised(lambda dim, i: 1.0),
         "that looks at the slowest pair alone: those before it that complete no turn meet new "
         "angles too": raised(lambda dim, i: dim / (dim - 2)),
@@ -63,6 +73,11 @@ NTK = Exercise(
             raised(lambda dim, i: dim / (2 * (i - 1)))
         ),
         "in which pair 1 decides, though it completes a turn": raised(lambda dim, i: dim / 2),
+        "in which pair 1 always decides: the first pair that completes no turn does, if there is "
+        "one": lambda theta, head_dim, context, factor: theta * factor ** (head_dim / 2),
+        "that asks for a full turn within s L: what has met every angle was trained on, up to L": (
+            base_long_turns
+        ),
         "that counts pairs from 1": raised(lambda dim, i: dim / (2 * (i + 1))),
         "in which pair i has the exponent i / D: it is 2i / D": raised(lambda dim, i: dim / i),
         "with // for /: the exponent is seldom a whole number": raised(
