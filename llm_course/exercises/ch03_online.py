@@ -89,6 +89,30 @@ def first_largest(blocks: Blocks) -> Tensor:
     return mixed / total.masked_fill(total == 0, 1.0)
 
 
+def logarithm(alone: bool, guarded: bool) -> Merge:
+    """Carries the logarithm of the sum, which is lost beside -3e9 in float32.
+
+    With `alone`, each block has its own softmax before it is merged.
+    """
+
+    def merge(blocks: Blocks) -> Tensor:
+        mean, total = torch.tensor(0.0), torch.tensor(NEVER)
+        for scores, values in blocks:
+            here = scores.logsumexp(dim=-1, keepdim=True)
+            new = torch.logaddexp(total, here)
+            base = new.clamp(min=LOWEST) if guarded else new
+            if alone:
+                own = scores.softmax(-1)
+                own = (own.nan_to_num(0.0) if guarded else own) @ values
+                added = (here - base).exp() * own
+            else:
+                added = (scores - base).exp() @ values
+            mean, total = (total - base).exp() * mean + added, new
+        return mean
+
+    return merge
+
+
 def naive(guarded: bool) -> Merge:
     """No score is subtracted."""
 
@@ -202,6 +226,15 @@ ONLINE = Exercise(
         "that starts with -1e9 as the largest score, and divides 0 by 0 below it": merger(
             start=-1e9, zero_rows=False
         ),
+        "that carries max and sum as one logarithm: -3e9 + ln 2 is -3e9 in float32, and the sum is "
+        "lost": logarithm(alone=False, guarded=True),
+        "that carries max and sum as one logarithm (-3e9 + ln 2 is -3e9 in float32), and makes NaN "
+        "of -inf - (-inf)": logarithm(alone=False, guarded=False),
+        "that merges softmaxes by logarithms of their sums: -3e9 + ln 2 is -3e9 in float32": (
+            logarithm(alone=True, guarded=True)
+        ),
+        "that merges softmaxes by logarithms of their sums (-3e9 + ln 2 is -3e9 in float32), and "
+        "makes NaN of -inf - (-inf)": logarithm(alone=True, guarded=False),
         "that subtracts the largest score of the block, where that so far belongs": merger(
             last_largest=True
         ),

@@ -79,6 +79,20 @@ def packed_some_emptied(names: str) -> Attention:
     return attention
 
 
+def packed_times_zero(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+    q, k, v = (t * (documents != 0)[:, None, :, None] for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=both(documents))
+
+
+def packed_covered(attend: Attention) -> Attention:
+    """Nothing is emptied before; the output of the padding is."""
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+        return filled(documents, attend(q, k, v, documents))[0]
+
+    return attention
+
+
 def packed_only_nan(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
     q, k, v = (t.nan_to_num() for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=both(documents))
@@ -99,7 +113,15 @@ def packed_plain(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
 
 
 def packed_hidden_nan(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
-    return weighted(scores_of(q, k), both(documents), v).nan_to_num(0.0)
+    return packed_by_hand(q, k, v, documents).nan_to_num(0.0)
+
+
+def packed_fused_hidden_nan(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+    return packed_plain(q, k, v, documents).nan_to_num(0.0)
+
+
+def packed_by_hand(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
+    return weighted(scores_of(q, k), both(documents), v)
 
 
 def packed_uniform(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
@@ -132,11 +154,11 @@ def packed_cases() -> Iterator[Case]:
         values = torch.tensor([1.0, 3.0, 5.0]).view(1, 1, 3, 1)
         return [torch.zeros_like(values), torch.zeros_like(values), values]
 
-    def qkv(documents: Tensor, *in_padding: float) -> list[Tensor]:
-        """Random numbers; in the padding the given ones, in turn."""
+    def qkv(documents: Tensor, *in_padding: float, of: int = 3) -> list[Tensor]:
+        """Random numbers; in the padding of the first `of` tensors the given ones, in turn."""
         made = [normal(2, 3, 7, 4, seed=seed) for seed in range(3)]
         if in_padding:
-            for t in made:
+            for t in made[:of]:
                 t = t.transpose(1, 2)  # [B, S, H, D]
                 holes = t[documents == 0]  # [n, H, D]
                 t[documents == 0] = torch.tensor(in_padding).repeat(4)[:4].expand_as(holes)
@@ -156,6 +178,7 @@ def packed_cases() -> Iterator[Case]:
         ("numbers up to the end of float32", (3e38, -1e38)),
     ):
         yield case(*qkv(two_rows(), *numbers), two_rows(), name=f"padding that holds {name}")
+    yield case(*qkv(two_rows(), torch.nan, of=2), two_rows(), name="NaN in q and k alone")
 
 
 PACKED = Exercise(
@@ -170,6 +193,13 @@ PACKED = Exercise(
             packed_first_row_alone
         ),
         "that compares the documents of the first row, for all rows": packed_first_row_equal,
+        "that multiplies the padding by 0: 0 * NaN is NaN, in q, k and v alike": packed_times_zero,
+        "that covers up the output of the padding; NaN is in the real tokens by then": (
+            packed_covered(packed_plain)
+        ),
+        "that covers up the output of the padding; from v, NaN is in the real tokens by then": (
+            packed_covered(packed_by_hand)
+        ),
         "whose rows without a key are a softmax over -inf alone": packed_empty_nan,
         "whose weights of 0 meet NaN in the padding: 0 * NaN is NaN": packed_plain,
         "that empties v alone: the mask adds -inf to the scores, and NaN - inf is NaN": (
@@ -180,6 +210,9 @@ PACKED = Exercise(
         "that replaces NaN, and lets infinities in the padding pass as huge numbers": packed_only_nan,
         "that replaces what is not finite, where all of the padding belongs emptied": packed_zero_nan,
         "that turns NaN into 0 at the end, and real tokens with it": packed_hidden_nan,
+        "that turns NaN into 0 after the fused function, and real tokens with it": (
+            packed_fused_hidden_nan
+        ),
         "whose rows without a key are the mean of all values": packed_uniform,
         "that adds two masks of large negative numbers: a row without a key still reads": (
             packed_added
