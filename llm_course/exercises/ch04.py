@@ -53,6 +53,10 @@ def bytes_by_value(model: DecoderOnlyModel) -> int:
     return bytes_by_name(model) - torch.equal(head, table) * head.nbytes
 
 
+def bytes_to_train(model: DecoderOnlyModel) -> int:
+    return sum(p.nbytes for p in model.parameters() if p.requires_grad)
+
+
 def bytes_less_the_table(model: DecoderOnlyModel) -> int:
     tied = model.config.tie_word_embeddings
     return bytes_by_parameter(model) - tied * model.embed_tokens.weight.nbytes
@@ -94,6 +98,7 @@ BYTES = Exercise(
     wrong={
         "that counts by parameter: two parameters may stand on one memory": bytes_by_parameter,
         "that counts by name: `state_dict` lists a tied matrix under both names": bytes_by_name,
+        "that counts what has `requires_grad`: frozen parameters take memory too": bytes_to_train,
         "with 4 bytes for each number, whatever its dtype": bytes_of_float32,
         "that takes the dtype of the first parameter for all": bytes_of_the_first,
         "that counts numbers; each takes `element_size()` bytes": numbers_only,

@@ -83,6 +83,11 @@ def written_once(model: DecoderOnlyModel, ids: Tensor) -> Pair:
     return table, split(model, ids)[1]
 
 
+def texts_added(model: DecoderOnlyModel, ids: Tensor) -> Pair:
+    table, head = zip(*(split(model, text[None]) for text in ids), strict=True)
+    return sum(table), sum(head)
+
+
 def cut_off(model: DecoderOnlyModel, ids: Tensor) -> tuple[None, Tensor]:
     """The stream is detached on its way, so nothing reaches the table."""
     return None, split(model, ids)[1]
@@ -117,6 +122,8 @@ TIED = Exercise(
         "whose loss is the sum over all tokens, not their mean": (
             lambda model, ids: gradients(model, ids, loss=summed)
         ),
+        "that adds up the gradients of the texts, each from its own mean; the loss is one mean over "
+        "all texts": texts_added,
         "whose loss has the last token alone": (
             lambda model, ids: gradients(model, ids, loss=only_last)
         ),
