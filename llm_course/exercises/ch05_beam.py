@@ -57,6 +57,14 @@ def each_its_best(
     return nlargest(width, beams, key=score)
 
 
+def one_child(
+    next_log_probs: LogProbs, prompt: list[int], width: int, steps: int, eos: int
+) -> Beams:
+    """The same by `topk`, which a vocabulary smaller than `width` does not have."""
+    next_log_probs(prompt).topk(width)
+    return each_its_best(next_log_probs, prompt, width, steps, eos)
+
+
 def past_the_end(
     next_log_probs: LogProbs, prompt: list[int], width: int, steps: int, eos: int
 ) -> Beams:
@@ -171,6 +179,11 @@ def per_token(
     return beams
 
 
+def per_token_within(*args: Any) -> Beams:
+    """The same, but at the end what is left is ranked by the score."""
+    return sorted(per_token(*args), key=score, reverse=True)
+
+
 def worst_first(*args: Any) -> Beams:
     return beam_search(*args)[::-1]
 
@@ -195,7 +208,7 @@ TREE = {  # by the new ids so far; the exercise prints this table
 }
 EARLY = {  # the text that ends at once is among the best two after one step, and not after two
     (): [0.7, 0.02, 0.28],
-    (0,): [0.5, 0.45, 0.05],
+    (0,): [0.44, 0.41, 0.15],
     (0, 0): [0.4, 0.25, 0.35],
     (0, 1): [0.5, 0.3, 0.2],
     (1,): [0.2, 0.1, 0.7],
@@ -233,8 +246,8 @@ def beam_cases() -> Iterator[Case]:
     tree, early = from_table(TREE), from_table(EARLY)
     yield case(tree, [0], 1, 2, 2, name="width 1 is greedy")
     yield case(tree, [0], 2, 2, 2, name="the less probable first token is better in the end")
-    yield case(early, [0], 2, 2, 2, name=printed(EARLY))
-    yield case(early, [0], 2, 3, 2, name="the same table, one step more")
+    for width, steps in ((2, 2), (3, 2), (2, 3)):  # the second: a short text is the third best
+        yield case(early, [0], width, steps, 2, name=printed(EARLY))
     yield case(scattered(6), [3, 1], 3, 5, 0)
     yield case(scattered(5), [2, 0], 4, 4, 0, name="the prompt ends in eos")
     yield case(scattered(3), [1], 8, 3, 2, name="fewer tokens than beams")
@@ -265,6 +278,9 @@ BEAM = Exercise(
     wrong={
         "with one beam, whatever the width": greedy,
         "whose beams do not compete: each keeps its own best continuation": each_its_best,
+        "with one child for each beam; all the best may come from one beam. `topk(k)` needs k <= V": (
+            one_child
+        ),
         "that extends a text after its end": past_the_end,
         "that takes eos in the prompt for an end": end_in_prompt,
         "that loses the texts that have ended": ended_lost,
@@ -276,6 +292,9 @@ BEAM = Exercise(
         ),
         "that stops when the best text has ended": best_end,
         "that ranks by the score divided by the length": per_token,
+        "that chooses by the score divided by the length, and ranks by the score at the end": (
+            per_token_within
+        ),
         "with the worst beam first": worst_first,
         "without the prompt in the ids": without_prompt,
         "that returns the best beam only": only_best,
