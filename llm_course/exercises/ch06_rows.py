@@ -31,6 +31,7 @@ def seen(
         "The number of rows": new.batch_size,
         "The memory of the new cache": memory(new, before[0]),
         "The length": new.length,
+        "The max_length": new.max_length,
         "The capacity": new.capacity,
         "The stored keys and values [L, 2, B, Hkv, length, D]": contents(new),
     }
@@ -100,6 +101,12 @@ def old_capacity(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room:
 def added_capacity(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
     new = copied(model, cache, rows, cache.capacity + room)
     new.advance(cache.length)
+    return new
+
+
+def limited(model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int) -> KVCache:
+    new = take_rows(model, cache, rows, room)
+    new.max_length = new.capacity
     return new
 
 
@@ -211,6 +218,7 @@ ROWS = Exercise(
         "with the capacity of the old cache": old_capacity,
         "that adds `room` to the capacity of the old cache; only its length counts": added_capacity,
         "that reserves `room` places in all; what is held needs places of its own": room_in_all,
+        "with a max_length: past `room` the new cache could not grow": limited,
         "that copies the unused places of the old cache too": unused_too,
         "that cuts the old storage to the new capacity; it may be too short for that": cut_off,
         "that copies row 0 into every row": first_row,
