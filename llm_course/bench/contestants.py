@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,16 @@ def their_stream(model: nn.Module, use_cache: bool) -> Stream:
     """
     from transformers import DynamicCache
 
+    # 5.24 renamed the parameter.
+    renamed = "cache" in inspect.signature(model.forward).parameters
+    cache_name = "cache" if renamed else "past_key_values"
+
     @torch.inference_mode()
     def stream(prompt: TokenIds, n: int) -> Iterator[TokenIds]:
         cache = DynamicCache(config=model.config) if use_cache else None
         ids = prompt
         for _ in range(n):
-            out = model(ids, past_key_values=cache, use_cache=use_cache, logits_to_keep=1)
+            out = model(ids, **{cache_name: cache}, use_cache=use_cache, logits_to_keep=1)
             token = out.logits[:, -1].argmax(dim=-1, keepdim=True)  # [B, 1]
             yield token
             ids = token if use_cache else torch.cat([ids, token], dim=-1)

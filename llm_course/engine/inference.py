@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import time
+from functools import lru_cache
+from statistics import median
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_course.engine.kv_cache import KVCache
 from llm_course.models.attention import SelfAttention
-from llm_course.models.layers import MLP, RMSNorm
-from llm_course.models.rope import apply_rotary
+from llm_course.models.layers import RMSNorm
 from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
 from llm_course.types import HiddenStates, Logits, TokenIds
 
@@ -18,12 +21,17 @@ __all__ = [
     "make_cache",
     "prefill",
     "decode",
-    "linear",
-    "FusedLinear",
-    "PreparedNorm",
-    "PreparedMLP",
-    "PreparedAttention",
+    "Blas",
+    "OneDnn",
+    "products_for",
+    "blas_wins",
+    "fused",
+    "rms_norm",
+    "rotate",
     "PreparedLayer",
+    "PreparedStack",
+    "PreparedNorm",
+    "PreparedHead",
     "PreparedModel",
     "prepare_for_inference",
 ]
@@ -91,98 +99,130 @@ def decode(
     return model(token, mask, kv_cache=cache, last_only=True)[:, -1]
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x [..., in], weight [out, in] -> [..., out]: `F.linear` without a bias, by a faster kernel.
+class Blas:
+    """The products of a layer by PyTorch's ordinary calls: any device, any dtype."""
 
-    For float32 on the CPU PyTorch calls its BLAS library. Where the build has oneDNN, that library
-    computes the same product; whether in less time depends on the machine and on the sizes.
+    @staticmethod
+    def linear(x: Tensor, weight: Tensor) -> Tensor:
+        """x [..., in], weight [out, in] -> [..., out]."""
+        return F.linear(x, weight)
+
+    @staticmethod
+    def add_linear(stream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """stream [..., out] + linear(x, weight)."""
+        return stream + F.linear(x, weight)
+
+    @staticmethod
+    def gated(x: Tensor, gate_up: Tensor) -> Tensor:
+        """SiLU(gate x) * (up x), the matrices stacked [2 * inner, in]: [..., in] -> [..., inner]."""
+        gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+
+class OneDnn:
+    """The same by the library oneDNN, for float32 on the CPU."""
+
+    available = torch.backends.mkldnn.is_available() and hasattr(
+        torch.ops.mkldnn, "_linear_pointwise"
+    )
+
+    @staticmethod
+    def linear(x: Tensor, weight: Tensor, then: str = "none") -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, None, then, [], "")
+
+    @staticmethod
+    def add_linear(stream: Tensor, x: Tensor, weight: Tensor, how: str = "add") -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise.binary(x, stream, weight, None, how)
+
+    @staticmethod
+    def gated(x: Tensor, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2)  # [inner, in] each
+        return OneDnn.add_linear(OneDnn.linear(x, gate, "swish"), x, up, "mul")
+
+
+def products_for(x: Tensor) -> type[Blas] | type[OneDnn]:
+    """The faster of the two for the rows of x [..., in]."""
+    if not OneDnn.available or x.dtype != torch.float32 or x.device.type != "cpu":
+        return Blas
+    one_row = x.numel() == x.shape[-1]
+    return Blas if one_row and blas_wins() else OneDnn
+
+
+@lru_cache
+def blas_wins() -> bool:
+    """True if BLAS multiplies a matrix with one vector faster on this machine. A race, run once."""
+    x, matrices = torch.ones(1, 576), torch.ones(24, 1536, 576)  # 85 MB, to be read from memory
+
+    def seconds(products: type[Blas] | type[OneDnn]) -> float:
+        start = time.perf_counter()
+        for matrix in matrices:
+            products.linear(x, matrix)
+        return time.perf_counter() - start
+
+    rounds = [(seconds(Blas), seconds(OneDnn)) for _ in range(4)]
+    return median(blas / onednn for blas, onednn in rounds[1:]) < 1  # the first round warms up
+
+
+def fused(*layers: nn.Linear) -> nn.Parameter:
+    """The weights of bias-free linear layers of one input, stacked: [sum of outs, in].
+
+    A single layer's weight is shared, several are copied.
     """
-    if _HAS_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu":
-        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return F.linear(x, weight)
+    weights = [layer.weight.detach() for layer in layers]
+    weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+    return nn.Parameter(weight, requires_grad=False)
 
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
-    torch.ops.mkldnn, "_linear_pointwise"
-)
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm, by PyTorch's own kernel where that computes the same: in float32."""
+    if x.dtype == torch.float32:
+        return torch.rms_norm(x, weight.shape, weight, eps)
+    wide = x.float()  # PyTorch's kernel scales before it rounds, Llama the other way round
+    return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
-class FusedLinear(nn.Module):
-    """Several bias-free linear layers of one input, as one matrix: x [..., in] -> [..., sum of outs].
-
-    The outputs lie side by side, in the order of the layers. A single layer's weight is shared,
-    several are copied.
-    """
-
-    def __init__(self, *layers: nn.Linear) -> None:
-        super().__init__()
-        weights = [layer.weight.detach() for layer in layers]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights)  # [sum of outs, in]
-        self.weight = nn.Parameter(weight, requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight)
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """RoPE: x [B, S, heads, D], turns [B, S, 1, D/2] = cos + i sin -> [B, S, heads, D]."""
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:3], -1, 2))  # [B, S, heads, D/2]
+    return torch.view_as_real(pairs * turns).view(x.shape).to(x.dtype)
 
 
-class PreparedNorm(RMSNorm):
-    """RMSNorm by PyTorch's own kernel where that computes the same: in float32."""
+class PreparedLayer(SelfAttention):
+    """A decoder layer in one function over four matrices, with a short way for one query a row."""
 
-    def __init__(self, norm: RMSNorm) -> None:
+    def __init__(self, layer: DecoderLayer) -> None:
         nn.Module.__init__(self)
-        self.weight = nn.Parameter(norm.weight.detach(), requires_grad=False)
-        self.eps = norm.eps
-
-    def forward(self, x: HiddenStates) -> HiddenStates:
-        if x.dtype != torch.float32:
-            # F.rms_norm scales before it rounds, Llama the other way round.
-            return super().forward(x)
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-
-
-class PreparedMLP(MLP):
-    """The SwiGLU layer with gate and up as one product."""
-
-    def __init__(self, mlp: MLP) -> None:
-        nn.Module.__init__(self)
-        self.gate_up_proj = FusedLinear(mlp.gate_proj, mlp.up_proj)
-        self.down_proj = FusedLinear(mlp.down_proj)
-
-    def forward(self, x: HiddenStates) -> HiddenStates:
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)  # [..., intermediate_dim] each
-        return self.down_proj(F.silu(gate) * up)  # [..., hidden_dim]
-
-
-class PreparedAttention(SelfAttention):
-    """Self-attention with q, k and v as one product, and a short way for one query a row."""
-
-    def __init__(self, attention: SelfAttention) -> None:
-        nn.Module.__init__(self)
+        attention, mlp = layer.self_attn, layer.mlp
         self.layer_idx, self.head_dim = attention.layer_idx, attention.head_dim
         self.num_kv_heads = attention.k_proj.out_features // attention.head_dim
-        self.qkv_proj = FusedLinear(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.o_proj = FusedLinear(attention.o_proj)
-        self.rotary = attention.rotary
+        self.eps = layer.input_layernorm.eps
+        self.norm_1 = nn.Parameter(layer.input_layernorm.weight.detach(), requires_grad=False)
+        self.qkv = fused(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.o = fused(attention.o_proj)
+        self.norm_2 = nn.Parameter(layer.post_attention_layernorm.weight.detach(), False)
+        self.gate_up, self.down = fused(mlp.gate_proj, mlp.up_proj), fused(mlp.down_proj)
 
     def forward(
         self,
-        hidden_states: HiddenStates,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        kv_cache: KVCache | None = None,
+        stream: HiddenStates,
+        mask: Tensor | None,
+        turns: Tensor,
+        kv_cache: KVCache | None,
+        products: type[Blas] | type[OneDnn],
     ) -> HiddenStates:
-        """As in SelfAttention."""
-        if position_ids is None:
-            past = kv_cache.length if kv_cache is not None else 0
-            position_ids = torch.arange(past, past + hidden_states.shape[1])[None]  # [1, S]
-        cos, sin = self.rotary.cos_sin(position_ids.to(hidden_states.device))  # [B, S, D/2] each
-        qkv = self._split_heads(self.qkv_proj(hidden_states))  # [B, H + 2 Hkv, S, D]
-        v = qkv[:, -self.num_kv_heads :]  # [B, Hkv, S, D]
-        qk = apply_rotary(qkv[:, : -self.num_kv_heads], cos, sin)  # [B, H + Hkv, S, D]
+        """stream [B, S, hidden] -> [B, S, hidden]. turns [B, S, 1, D/2]: cos + i sin."""
+        B, S, _ = stream.shape
+        normed = rms_norm(stream, self.norm_1, self.eps)
+        heads = products.linear(normed, self.qkv).view(B, S, -1, self.head_dim)  # H + 2 Hkv
+        qk, v = heads[:, :, : -self.num_kv_heads], heads[:, :, -self.num_kv_heads :]
+        qk, v = rotate(qk, turns).transpose(1, 2), v.transpose(1, 2)  # [B, H + Hkv or Hkv, S, D]
         q, k = qk[:, : -self.num_kv_heads], qk[:, -self.num_kv_heads :]
         if kv_cache is not None:
             k, v = kv_cache.update(self.layer_idx, k, v)  # [B, Hkv, K, D], K = past + S
-        out = self.attend(q, k, v, attention_mask)  # [B, H, S, D]
-        return self.o_proj(out.transpose(1, 2).flatten(2))  # [B, S, H*D] -> [B, S, hidden]
+        out = self.attend(q, k, v, mask).transpose(1, 2).reshape(B, S, -1)  # [B, S, H*D]
+        stream = products.add_linear(stream, out, self.o)
+        normed = rms_norm(stream, self.norm_2, self.eps)
+        return products.add_linear(stream, products.gated(normed, self.gate_up), self.down)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """q [B, H, Q, D], k and v [B, Hkv, K, D] -> [B, H, Q, D]."""
@@ -194,15 +234,50 @@ class PreparedAttention(SelfAttention):
         return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).reshape(q.shape)
 
 
-class PreparedLayer(DecoderLayer):
-    """A decoder layer of prepared parts. How they are joined is inherited."""
+class PreparedStack(nn.Module):
+    """All layers. To the model they are one, which does once what serves them all."""
 
-    def __init__(self, layer: DecoderLayer) -> None:
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(PreparedLayer(layer) for layer in layers)
+        self.rotary = layers[0].self_attn.rotary
+
+    def forward(
+        self,
+        hidden_states: HiddenStates,
+        mask: Tensor | None,
+        position_ids: Tensor,
+        kv_cache: KVCache | None,
+    ) -> HiddenStates:
+        """hidden_states [B, S, hidden] -> [B, S, hidden]."""
+        turns = torch.complex(*self.rotary.cos_sin(position_ids))[:, :, None]  # [B, S, 1, D/2]
+        products = products_for(hidden_states)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, turns, kv_cache, products)
+        return hidden_states
+
+
+class PreparedNorm(RMSNorm):
+    """The last norm."""
+
+    def __init__(self, norm: RMSNorm) -> None:
         nn.Module.__init__(self)
-        self.input_layernorm = PreparedNorm(layer.input_layernorm)
-        self.self_attn = PreparedAttention(layer.self_attn)
-        self.post_attention_layernorm = PreparedNorm(layer.post_attention_layernorm)
-        self.mlp = PreparedMLP(layer.mlp)
+        self.weight = nn.Parameter(norm.weight.detach(), requires_grad=False)
+        self.eps = norm.eps
+
+    def forward(self, x: HiddenStates) -> HiddenStates:
+        return rms_norm(x, self.weight, self.eps)
+
+
+class PreparedHead(nn.Module):
+    """The output head."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.weight = fused(head)
+
+    def forward(self, x: HiddenStates) -> Logits:
+        return products_for(x).linear(x, self.weight)
 
 
 class PreparedModel(DecoderOnlyModel):
@@ -211,11 +286,11 @@ class PreparedModel(DecoderOnlyModel):
     def __init__(self, model: DecoderOnlyModel) -> None:
         nn.Module.__init__(self)
         self.config = model.config
-        weight = model.embed_tokens.weight.detach()
-        self.embed_tokens = nn.Embedding.from_pretrained(weight, freeze=True)
-        self.layers = nn.ModuleList(PreparedLayer(layer) for layer in model.layers)
+        table = model.embed_tokens.weight.detach()
+        self.embed_tokens = nn.Embedding.from_pretrained(table, freeze=True)
+        self.layers = nn.ModuleList([PreparedStack(model.layers)])
         self.norm = PreparedNorm(model.norm)
-        self.lm_head = FusedLinear(model.lm_head)
+        self.lm_head = PreparedHead(model.lm_head)
 
 
 def prepare_for_inference(model: DecoderOnlyModel) -> PreparedModel:

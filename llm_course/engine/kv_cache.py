@@ -99,9 +99,10 @@ class KVCache:
         storage = self.layers[layer_idx]  # [2, B, Hkv, capacity, D]
         if end > storage.shape[3]:
             storage = self._grow(layer_idx, end)
-        storage[0, :, :, self.length : end] = k.detach()
-        storage[1, :, :, self.length : end] = v.detach()
-        return storage[0, :, :, :end], storage[1, :, :, :end]
+        keys, values = storage[:, :, :, :end].unbind()  # views [B, Hkv, end, D]
+        keys[:, :, self.length :] = k.detach()
+        values[:, :, self.length :] = v.detach()
+        return keys, values
 
     def advance(self, n: int) -> None:
         """Count n more tokens. The model calls this once a forward pass, after its last layer."""

@@ -11,14 +11,14 @@ STORAGE = mutants_of(
     "engine.kv_cache",
     (
         "advanced once per layer",
-        "return storage[0, :, :, :end], storage[1, :, :, :end]",
-        "self.length = end; return storage[0, :, :, :end], storage[1, :, :, :end]",
+        "return keys, values",
+        "self.length = end; return keys, values",
         SPLITS,
     ),
     (
         "written one place too early",
-        "storage[0, :, :, self.length : end] = k.detach()",
-        "storage[0, :, :, max(self.length - 1, 0) : end - bool(self.length)] = k.detach()",
+        "keys[:, :, self.length :] = k.detach()",
+        "keys[:, :, max(self.length - 1, 0) : end - bool(self.length)] = k.detach()",
         SPLITS,
     ),
     (
@@ -119,20 +119,20 @@ PHASES = mutants_of(
     (
         "prepared: keys stored before RoPE",
         "q, k = qk[:, : -self.num_kv_heads], qk[:, -self.num_kv_heads :]",
-        "q, k = qk[:, : -self.num_kv_heads], qkv[:, qk.shape[1] - v.shape[1] : qk.shape[1]]",
+        "n = self.num_kv_heads\n        q, k = qk[:, :-n], heads.transpose(1, 2)[:, -2 * n : -n]",
         f"{TRAPS}test_positions_go_on_where_the_cache_ends",
         SPLITS,
     ),
     (
         "prepared: k and v change places",
-        "FusedLinear(attention.q_proj, attention.k_proj, attention.v_proj)",
-        "FusedLinear(attention.q_proj, attention.v_proj, attention.k_proj)",
+        "fused(attention.q_proj, attention.k_proj, attention.v_proj)",
+        "fused(attention.q_proj, attention.v_proj, attention.k_proj)",
         SPLITS,
     ),
     (
         "prepared: gate and up change places",
-        "FusedLinear(mlp.gate_proj, mlp.up_proj)",
-        "FusedLinear(mlp.up_proj, mlp.gate_proj)",
+        "fused(mlp.gate_proj, mlp.up_proj)",
+        "fused(mlp.up_proj, mlp.gate_proj)",
         SPLITS,
     ),
     (
@@ -150,9 +150,22 @@ PHASES = mutants_of(
     ),
     (
         "prepared: scaled before rounding in bfloat16",
-        "x.dtype != torch.float32",
-        "False",
-        "test_inference.py::test_a_prepared_norm_keeps_llamas_order_in_bfloat16",
+        "    if x.dtype == torch.float32:\n        return torch.rms_norm",
+        "    if True:\n        return torch.rms_norm",
+        "test_inference.py::test_a_prepared_norm_is_the_norm_to_the_last_bit_in_bfloat16",
+    ),
+    (
+        "prepared: turned the other way",
+        "torch.view_as_real(pairs * turns)",
+        "torch.view_as_real(pairs * turns.conj())",
+        f"{TRAPS}test_positions_go_on_where_the_cache_ends",
+        "test_inference.py::test_rotation_by_complex_numbers_is_the_rotation",
+    ),
+    (
+        "prepared: the stream is not added",
+        "return stream + F.linear(x, weight)",
+        "return F.linear(x, weight)",
+        "test_inference.py::test_products_are_what_they_say",
     ),
     (
         "preparing copies what it could share",
