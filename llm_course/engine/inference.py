@@ -102,10 +102,7 @@ def decode(
 class Blas:
     """The products of a layer by PyTorch's ordinary calls: any device, any dtype."""
 
-    @staticmethod
-    def linear(x: Tensor, weight: Tensor) -> Tensor:
-        """x [..., in], weight [out, in] -> [..., out]."""
-        return F.linear(x, weight)
+    linear = staticmethod(F.linear)  # x [..., in], weight [out, in] -> [..., out]
 
     @staticmethod
     def add_linear(stream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
