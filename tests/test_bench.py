@@ -22,7 +22,9 @@ from llm_course.bench.contestants import (
     our_stream,
     ours,
     reference_model,
-    their_stream,
+    streamed,
+    their_generate,
+    their_loop,
     theirs,
     weight_bytes,
 )
@@ -30,6 +32,7 @@ from llm_course.bench.results import (
     CACHED,
     PREPARED,
     REFERENCE,
+    REFERENCE_LOOP,
     REFERENCE_UNCACHED,
     UNCACHED,
     CacheMemory,
@@ -268,6 +271,12 @@ def both(tiny_folder):
     return load_pretrained(folder)[0], reference_model(folder)
 
 
+def told(generate, prompt: torch.Tensor, n: int) -> torch.Tensor:
+    tokens: list[torch.Tensor] = []
+    generate(prompt, n, tokens.append)
+    return torch.cat(tokens, dim=-1)  # [B, n]
+
+
 def test_all_contestants_generate_the_same_tokens(both):
     model, reference = both
     contestants = [*ours(model), *theirs(reference)]
@@ -276,10 +285,11 @@ def test_all_contestants_generate_the_same_tokens(both):
         CACHED,
         PREPARED,
         REFERENCE,
+        REFERENCE_LOOP,
         REFERENCE_UNCACHED,
     ]
     prompt = random_ids(3, 7, vocab_size=40)
-    tokens = {c.name: torch.cat([*c.stream(prompt, 12)], dim=-1) for c in contestants}
+    tokens = {c.name: told(c.generate, prompt, 12) for c in contestants}
     assert tokens[CACHED].shape == (3, 12)
     for found in tokens.values():
         assert torch.equal(found, tokens[CACHED])
@@ -292,17 +302,21 @@ def test_with_a_cache_each_step_feeds_one_token_and_without_it_all(both):
     model, reference = both
     grows, single = [(2, 5), (2, 6), (2, 7)], [(2, 5), (2, 1), (2, 1)]
     for network, use_cache, make in (
-        (model, False, our_stream),
-        (model, True, our_stream),
-        (prepare_for_inference(model), True, our_stream),
-        (reference, True, their_stream),
-        (reference, False, their_stream),
+        (model, False, lambda model: streamed(our_stream(model, False))),
+        (model, True, lambda model: streamed(our_stream(model, True))),
+        (prepare_for_inference(model), True, lambda model: streamed(our_stream(model, True))),
+        (reference, True, lambda model: streamed(their_loop(model))),
+        (reference, True, lambda model: their_generate(model, True)),
+        (reference, False, lambda model: their_generate(model, False)),
     ):
         fed: list[tuple[int, ...]] = []
         hook = network.register_forward_pre_hook(
-            lambda _, args, fed=fed: fed.append(tuple(args[0].shape))
+            lambda _, args, given, fed=fed: fed.append(
+                tuple((args[0] if args else given["input_ids"]).shape)
+            ),
+            with_kwargs=True,
         )
-        assert len([*make(network, use_cache)(random_ids(2, 5, vocab_size=40), 3)]) == 3
+        assert told(make(network), random_ids(2, 5, vocab_size=40), 3).shape == (2, 3)
         hook.remove()
         assert fed == (single if use_cache else grows)
 
@@ -315,8 +329,9 @@ def test_transformers_computes_the_last_logits_only_and_without_gradients(both):
         seen.append((tuple(out.logits.shape), out.logits.requires_grad))
 
     reference.register_forward_hook(look)
-    list(their_stream(reference, True)(random_ids(2, 5, vocab_size=40), 2))
-    assert seen == [((2, 1, 40), False)] * 2
+    for generate in (their_generate(reference, True), streamed(their_loop(reference))):
+        told(generate, random_ids(2, 5, vocab_size=40), 2)
+    assert seen == [((2, 1, 40), False)] * 4
 
 
 def test_transformers_has_the_same_weights_and_pytorchs_attention(both):
@@ -378,7 +393,7 @@ def scripted(log: list[str]) -> list[Contestant]:
             for _ in range(n):
                 yield torch.ones(len(prompt), 1, dtype=torch.long)
 
-        return Contestant(name, True, stream)
+        return Contestant(name, True, streamed(stream))
 
     return [make(name) for name in "abc"]
 
@@ -414,7 +429,7 @@ def test_all_take_turns_within_a_round_and_the_first_round_does_not_count():
 
 
 def test_a_case_takes_random_ids_and_only_who_can_afford_it():
-    def somebody(prompt, n):
+    def somebody(prompt, n, tell):
         raise AssertionError
 
     contestants = [Contestant("fast", True, somebody), Contestant("slow", False, somebody)]
@@ -445,13 +460,13 @@ def test_a_run_on_a_tiny_model(tiny_folder, tmp_path: Path, capsys):
     text, data = capsys.readouterr().out, json.loads(file.read_text("utf-8"))
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert [(c["prompt"], c["batch"]) for c in data["cases"]] == [(5, 1), (5, 2)]
-    names = [UNCACHED, CACHED, PREPARED, REFERENCE, REFERENCE_UNCACHED]
+    names = [UNCACHED, CACHED, PREPARED, REFERENCE, REFERENCE_LOOP, REFERENCE_UNCACHED]
     for case in data["cases"]:
         assert list(case["timings"]) == list(case["summary"]) == names
         assert all(len(rounds) == 1 for rounds in case["timings"].values())
         assert all(row[0]["first"] > 0 < row[0]["later"] for row in case["timings"].values())
         assert case["new_tokens"] == dict.fromkeys(names, 4)
-    assert list(data["growth_ratio"]) == [CACHED, PREPARED, REFERENCE]
+    assert list(data["growth_ratio"]) == [CACHED, PREPARED, REFERENCE, REFERENCE_LOOP]
     assert [c["prompt"] for c in data["growth"]] == [6, 12]
     assert all(m["measured"] == m["formula"] > 0 for m in data["memory"])
     assert len(data["load"]) == 1

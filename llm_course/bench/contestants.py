@@ -1,4 +1,4 @@
-"""Who takes part: this engine in three forms, `transformers` in two, all behind one interface."""
+"""Who takes part: this engine in three forms, `transformers` in three, all behind one interface."""
 
 from __future__ import annotations
 
@@ -8,24 +8,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from llm_course.bench.results import CACHED, PREPARED, REFERENCE, REFERENCE_UNCACHED, UNCACHED
+from llm_course.bench.results import (
+    CACHED,
+    PREPARED,
+    REFERENCE,
+    REFERENCE_LOOP,
+    REFERENCE_UNCACHED,
+    UNCACHED,
+)
 from llm_course.config import GenerationConfig
 from llm_course.engine import generate_stream, prepare_for_inference
 from llm_course.models import DecoderOnlyModel
 from llm_course.types import TokenIds
 
 Stream = Callable[[TokenIds, int], Iterator[TokenIds]]
+Tell = Callable[[TokenIds], None]
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """`stream(prompt [B, S], n)` yields n greedy tokens [B, 1], each as soon as it is known."""
+    """`generate(prompt [B, S], n, tell)` calls `tell` with each of n greedy tokens [B, 1], at once."""
 
     name: str
     cached: bool
-    stream: Stream
+    generate: Callable[[TokenIds, int, Tell], None]
+
+
+def streamed(stream: Stream) -> Callable[[TokenIds, int, Tell], None]:
+    """`stream(prompt, n)`, which yields the tokens, as a contestant."""
+
+    def generate(prompt: TokenIds, n: int, tell: Tell) -> None:
+        for token in stream(prompt, n):
+            tell(token)
+
+    return generate
 
 
 def our_stream(model: DecoderOnlyModel, use_cache: bool) -> Stream:
@@ -38,10 +56,39 @@ def our_stream(model: DecoderOnlyModel, use_cache: bool) -> Stream:
     return stream
 
 
-def their_stream(model: nn.Module, use_cache: bool) -> Stream:
-    """`transformers` at its best: the loop of its `generate` without what that does around the model.
+def their_generate(model: nn.Module, use_cache: bool) -> Callable[[TokenIds, int, Tell], None]:
+    """What a user of `transformers` calls: `model.generate`, with a streamer that hears each token."""
+    from transformers.generation.streamers import BaseStreamer
 
-    Its DynamicCache, and logits for the last position only.
+    class Teller(BaseStreamer):
+        def __init__(self, tell: Tell) -> None:
+            self.tell, self.seen_prompt = tell, False
+
+        def put(self, value: Tensor) -> None:
+            if self.seen_prompt:
+                self.tell(value.reshape(-1, 1))  # [B] -> [B, 1]
+            self.seen_prompt = True
+
+        def end(self) -> None:
+            pass
+
+    def generate(prompt: TokenIds, n: int, tell: Tell) -> None:
+        model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=n,
+            do_sample=False,
+            use_cache=use_cache,
+            streamer=Teller(tell),
+        )
+
+    return generate
+
+
+def their_loop(model: nn.Module) -> Stream:
+    """The loop of `model.generate` without what that does around the model: the model at its best.
+
+    With its DynamicCache, and logits for the last position only.
     """
     from transformers import DynamicCache
 
@@ -51,42 +98,43 @@ def their_stream(model: nn.Module, use_cache: bool) -> Stream:
 
     @torch.inference_mode()
     def stream(prompt: TokenIds, n: int) -> Iterator[TokenIds]:
-        cache = DynamicCache(config=model.config) if use_cache else None
-        ids = prompt
+        cache, token = DynamicCache(config=model.config), prompt
         for _ in range(n):
-            out = model(ids, **{cache_name: cache}, use_cache=use_cache, logits_to_keep=1)
+            out = model(token, **{cache_name: cache}, use_cache=True, logits_to_keep=1)
             token = out.logits[:, -1].argmax(dim=-1, keepdim=True)  # [B, 1]
             yield token
-            ids = token if use_cache else torch.cat([ids, token], dim=-1)
 
     return stream
 
 
 def ours(model: DecoderOnlyModel) -> list[Contestant]:
     return [
-        Contestant(UNCACHED, False, our_stream(model, use_cache=False)),
-        Contestant(CACHED, True, our_stream(model, use_cache=True)),
-        Contestant(PREPARED, True, our_stream(prepare_for_inference(model), use_cache=True)),
+        Contestant(UNCACHED, False, streamed(our_stream(model, use_cache=False))),
+        Contestant(CACHED, True, streamed(our_stream(model, use_cache=True))),
+        Contestant(PREPARED, True, streamed(our_stream(prepare_for_inference(model), True))),
     ]
 
 
 def reference_model(folder: Path) -> nn.Module:
     """`transformers` on the weights of a Hugging Face folder, in float32, with PyTorch's attention.
 
-    Raises ImportError where it is not installed.
+    It never stops early. Raises ImportError where it is not installed.
     """
-    from transformers import AutoModelForCausalLM, logging
+    from transformers import AutoModelForCausalLM, GenerationConfig, logging
 
     logging.disable_progress_bar()
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
     ).eval()
+    model.generation_config = GenerationConfig(pad_token_id=0)  # no EOS
+    return model
 
 
 def theirs(model: nn.Module) -> list[Contestant]:
     return [
-        Contestant(REFERENCE, True, their_stream(model, use_cache=True)),
-        Contestant(REFERENCE_UNCACHED, False, their_stream(model, use_cache=False)),
+        Contestant(REFERENCE, True, their_generate(model, use_cache=True)),
+        Contestant(REFERENCE_LOOP, True, streamed(their_loop(model))),
+        Contestant(REFERENCE_UNCACHED, False, their_generate(model, use_cache=False)),
     ]
 
 

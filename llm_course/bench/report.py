@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llm_course.bench.results import (
     CACHED,
     REFERENCE,
+    REFERENCE_LOOP,
     UNCACHED,
     CaseResult,
     Results,
@@ -43,6 +44,9 @@ def legend(results: Results) -> str:
     """What the columns say."""
     lines = [f"Medians of {results.machine['rounds']} rounds, in which all take turns."]
     if results.machine["transformers"]:
+        lines.append(
+            f"{REFERENCE!r} is its generate(); {REFERENCE_LOOP!r} its model and cache alone."
+        )
         lines.append(f"x ref: times as fast as {REFERENCE!r}, the median of the rounds' ratios.")
     lines.append("x no cache: the same, as this engine without a cache.")
     lines.append("GB/s: weights read, one pass a step; of memory: as a share of what a sum over")
@@ -121,9 +125,9 @@ def figure(results: Results) -> Figure:
     """
     from matplotlib.ticker import LogLocator, NullLocator
 
-    from llm_course.viz.style import BLUE, GREEN, GREY, ORANGE, RED, subplots
+    from llm_course.viz.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, subplots
 
-    colors = dict(zip(contestants(results), (RED, BLUE, GREEN, GREY, ORANGE), strict=False))
+    colors = dict(zip(contestants(results), (RED, BLUE, GREEN, GREY, SKY, ORANGE), strict=False))
     base = REFERENCE if REFERENCE in colors else CACHED
     fig, axes = subplots(1, 3, width=11.0, height=1.6 + 0.55 * len(results.cases), sharey=True)
     for y, case in enumerate(results.cases):

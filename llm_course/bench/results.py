@@ -12,6 +12,7 @@ UNCACHED = "no cache"
 CACHED = "cache"
 PREPARED = "cache, prepared"
 REFERENCE = "transformers"
+REFERENCE_LOOP = "transformers, loop"
 REFERENCE_UNCACHED = "transformers, no cache"
 
 
