@@ -21,22 +21,18 @@ COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
 # --- 02.complex
 
 
-def turned_pairs(x: Tensor, factors: Tensor) -> Tensor:
-    """The pairs of x as complex numbers times factors: [B, H, S, D/2]."""
-    return torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous()) * factors
-
-
-def as_channels(numbers: Tensor, x: Tensor) -> Tensor:
-    return torch.view_as_real(numbers).flatten(-2).to(x.dtype)
+def times(x: Tensor, factors: Tensor) -> Tensor:
+    """The half-split pairs of x as complex numbers, times factors, as channels again."""
+    turned = torch.complex(*x.float().chunk(2, dim=-1)) * factors
+    return torch.cat((turned.real, turned.imag), dim=-1).to(x.dtype)
 
 
 def complex_swapped(x: Tensor, angles: Tensor) -> Tensor:
-    factors = torch.polar(angles, torch.ones_like(angles)).unsqueeze(1)
-    return as_channels(turned_pairs(x, factors), x)
+    return times(x, torch.polar(angles, torch.ones_like(angles)).unsqueeze(1))
 
 
 def complex_no_head_axis(x: Tensor, angles: Tensor) -> Tensor:
-    return as_channels(turned_pairs(x, torch.polar(torch.ones_like(angles), angles)), x)
+    return times(x, torch.polar(torch.ones_like(angles), angles))
 
 
 def complex_parts(x: Tensor, angles: Tensor) -> Tensor:
@@ -44,12 +40,12 @@ def complex_parts(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat((turned[..., 0::2], turned[..., 1::2]), dim=-1)
 
 
-def complex_half_split_in(x: Tensor, angles: Tensor) -> Tensor:
+def complex_neighbours_out(x: Tensor, angles: Tensor) -> Tensor:
     return rotate(torch.stack(x.chunk(2, dim=-1), dim=-1).flatten(-2), angles)
 
 
 def complex_rounded_angles(x: Tensor, angles: Tensor) -> Tensor:
-    return rotate(x, angles.to(x.dtype).float())
+    return rotate_half_split(x, angles.to(x.dtype).float())
 
 
 def complex_cases() -> Iterator[Case]:
@@ -68,18 +64,18 @@ def complex_used(function: Callable[..., Tensor]) -> str | None:
 
 COMPLEX_ROTATION = Exercise(
     "02.complex",
-    reference=rotate,
+    reference=rotate_half_split,
     cases=complex_cases,
     wrong={
-        "that turns the other way": lambda x, angles: rotate(x, -angles),
-        "that pairs channels (i, i + D/2); adjacent pairs are (2i, 2i + 1)": rotate_half_split,
+        "that turns the other way": lambda x, angles: rotate_half_split(x, -angles),
+        "that pairs channels (2i, 2i + 1); half-split pairs are (i, i + D/2)": rotate,
         "that takes channels (i, i + D/2) for pair i and puts them back as neighbours": (
-            complex_half_split_in
+            complex_neighbours_out
         ),
         "whose angles are rounded to the dtype of x": complex_rounded_angles,
         "that takes the angles as lengths: `torch.polar` takes the lengths first": complex_swapped,
         "without a head axis in the angles, so that B meets H": complex_no_head_axis,
-        "that puts all real parts first, then all imaginary ones": complex_parts,
+        "that takes neighbours for a pair and puts all real parts first": complex_parts,
     },
     rtol=1e-2,  # above the distance between neighbours in bfloat16
     properties=(complex_used,),
