@@ -18,12 +18,6 @@ from llm_course.widgets.attention import MAX_TOKENS, AttentionExplorer
 TOKENS = ["The", " cat", "\n", " "]
 
 
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
-
-
 def weights(heads: int = 1, size: int = 4) -> torch.Tensor:
     torch.manual_seed(0)
     scores = torch.randn(heads, size, size)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 import torch
 from matplotlib.colors import same_color
 
@@ -16,12 +13,6 @@ from llm_course.viz import cache as viz
 from llm_course.widgets import CacheMemory
 
 CONFIG = ModelConfig(100, 48, 96, 2, num_heads=6, num_kv_heads=2)
-
-
-@pytest.fixture(autouse=True)
-def close_figures() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def heights(ax: plt.Axes, color: str) -> list[float]:

@@ -1,6 +1,5 @@
 """The figures of notebook 04 draw the arrays they are given, and nothing else."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -9,12 +8,6 @@ from matplotlib.colors import to_hex
 from llm_course.viz import decoder as viz
 
 TOKENS = ["The", " cat", ","]
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def heights(ax):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from llm_course.viz import layers as viz
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
 
 
 def test_norm_weights_has_half_a_layer_a_row_and_names_the_marked_channels() -> None:

@@ -1,6 +1,5 @@
 """The parity dashboard draws the errors it is given, and the errors are those of the record."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -21,12 +20,6 @@ OUTPUTS = {
     "a": torch.tensor([[9.0, 9.0, 1.0], [50.0, 9.0, 9.0]]),
     "b": torch.tensor([[0.0, 9.0], [9.0, -1.0]]),
 }
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def some_errors(**changes):

@@ -4,7 +4,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -21,12 +20,6 @@ CONTEXT = 8192
 @pytest.fixture
 def rotary():
     return RotaryEmbedding(64, CONTEXT, 100_000.0)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def test_wavelength_bars_are_orange_exactly_where_no_turn_is_completed(rotary):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -18,12 +16,6 @@ KEPT = torch.tensor([0.0, 4 / 7, 3 / 7, 0.0, 0.0])
 
 def tokens(ids: list[int]) -> list[str]:
     return [f" t{i}" for i in ids]
-
-
-@pytest.fixture(autouse=True)
-def close_figures() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def widths(ax: plt.Axes, color: str) -> list[float]:
