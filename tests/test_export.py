@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from nbformat.v4 import new_code_cell
 
 from llm_course.authoring.export import Module, collect, export_all, unsaved_cells
 from llm_course.authoring.sources import ExportError
@@ -138,6 +139,20 @@ def test_a_broken_export_is_refused_and_the_old_module_kept(
         assert reason in problems[0] or (check and problems[0].startswith("stale"))
     assert module(repo).read_bytes() == before
     assert sorted(p.name for p in module(repo).parent.glob(".*")) == []
+
+
+def test_a_module_may_import_one_that_a_later_cell_exports(tmp_path: Path) -> None:
+    root = make_repo(tmp_path)
+    first = (
+        '#| export engine.first\n"""First."""\n\n'
+        "from llm_course.models.tiny import root\n\nsix = root(36)"
+    )
+    path = root / "notebooks" / "01_tiny.ipynb"
+    nb = read(path)
+    nb.cells.insert(0, new_code_cell(first))
+    write(path, nb)
+    assert export_all(root) == []
+    assert (root / "llm_course/engine/first.py").exists()
 
 
 def test_two_notebooks_may_not_export_one_module(repo: Path) -> None:

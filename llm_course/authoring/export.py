@@ -15,7 +15,9 @@ import argparse
 import ast
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from llm_course.authoring.location import ROOT, check_copy, verifying
@@ -97,6 +99,24 @@ def collect(folder: Path) -> dict[str, Module]:
     return modules
 
 
+def in_import_order(modules: Iterable[Module]) -> list[Module]:
+    """The modules, each after those it imports: a new one is tried beside what is written by then."""
+    named = {module.name: module for module in modules}
+    imports = {
+        name: [
+            other
+            for other in named
+            if other != name
+            and re.search(rf"^from llm_course\.{other} ", "\n".join(module.cells), re.M)
+        ]
+        for name, module in named.items()
+    }
+    try:
+        return [named[name] for name in TopologicalSorter(imports).static_order()]
+    except CycleError:
+        return list(named.values())  # the trial import says what is wrong with it
+
+
 def export_all(root: Path = ROOT, check: bool = False) -> list[str]:
     """Write the modules that changed, or only compare. Returns one line for each problem."""
     try:
@@ -104,7 +124,7 @@ def export_all(root: Path = ROOT, check: bool = False) -> list[str]:
     except ExportError as error:
         return [str(error)]
     problems = []
-    for module in modules.values():
+    for module in in_import_order(modules.values()):
         try:
             text = module.render(root)
             if module.is_current(root, text):
@@ -165,8 +185,9 @@ def export_notebook(name: str) -> None:
 
 def _export_saved(path: Path) -> None:
     cells = marked_cells(path)
-    for target in dict.fromkeys(target for target, _ in cells):
-        module = Module(target, path.stem, [source for t, source in cells if t == target])
+    targets = dict.fromkeys(target for target, _ in cells)
+    modules = [Module(t, path.stem, [s for target, s in cells if target == t]) for t in targets]
+    for module in in_import_order(modules):
         text = module.render(ROOT)
         if not module.is_current(ROOT, text):
             if verifying():
@@ -174,8 +195,10 @@ def _export_saved(path: Path) -> None:
             _refuse_second_home(module)
             install(text, ROOT, module.file)
             print(f"[export] {module.file} was written just now.")
-            if f"llm_course.{target}" in sys.modules:
-                print(f"[export] Restart the kernel: it still holds the old llm_course.{target}.")
+            if f"llm_course.{module.name}" in sys.modules:
+                print(
+                    f"[export] Restart the kernel: it still holds the old llm_course.{module.name}."
+                )
         count = "1 cell" if len(module.cells) == 1 else f"{len(module.cells)} cells"
         print(f"{module.file} matches this notebook ({count}).")
 
