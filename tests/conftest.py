@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from llm_course.checkpoints import ensure_gguf, load_pretrained
+from llm_course.engine import prepare_for_inference, products
+from llm_course.models import DecoderOnlyModel
 
 NAME = "smollm2-135m-instruct"
 
@@ -27,6 +29,20 @@ def _no_figure_stays_open() -> Iterator[None]:
 def smollm2():
     """(model, tokenizer) of the pinned model; downloads and converts it if that was never done."""
     return load_pretrained(NAME)
+
+
+@pytest.fixture(params=["as built", "prepared, BLAS", "prepared, oneDNN"])
+def prepare(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[DecoderOnlyModel], DecoderOnlyModel]:
+    """What makes the model under test of a model: each way that one token can go.
+
+    Which library multiplies a vector depends on the machine; here both have their turn.
+    """
+    if request.param == "as built":
+        return lambda model: model
+    monkeypatch.setattr(products, "blas_wins", lambda: request.param.endswith("BLAS"))
+    return prepare_for_inference
 
 
 @pytest.fixture(scope="session")

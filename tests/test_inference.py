@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -19,13 +20,15 @@ from llm_course.engine import (
     make_cache,
     prefill,
     prepare_for_inference,
+    products,
 )
 from llm_course.engine.conversation import shared_prefix
-from llm_course.engine.inference import Blas, OneDnn
+from llm_course.engine.inference import PreparedModel
+from llm_course.engine.products import Blas, OneDnn
 from llm_course.models import build_decoder_only_model, capture_attention
 from llm_course.models.layers import RMSNorm
 from llm_course.models.rope import RotaryEmbedding, apply_rotary
-from tests.helpers import CPU, random_ids, small_config, small_model
+from tests.helpers import CPU, ListCache, random_ids, small_config, small_model
 from tests.parity.configs import Case, cases
 
 GREEDY = GenerationConfig(max_new_tokens=12, do_sample=False)
@@ -51,6 +54,7 @@ def test_every_split_of_a_prompt_gives_the_logits_of_the_whole(case: Case, data)
     torch.manual_seed(case.seed)
     plain = build_decoder_only_model(case.config, CPU)
     model = data.draw(st.sampled_from([plain, prepare_for_inference(plain)]))
+    blas = data.draw(st.booleans())
     mask = data.draw(
         st.sampled_from([case.mask, case.mask.long()] if any(case.padding) else [None])
     )
@@ -63,22 +67,22 @@ def test_every_split_of_a_prompt_gives_the_logits_of_the_whole(case: Case, data)
         chunk = data.draw(st.sampled_from([None, 1, 2, 5]))
         part = case.ids[:, seen : seen + size]
         seen += size
-        logits = prefill(
-            model, part, cache, None if mask is None else mask[:, :seen], chunk_size=chunk
-        )
+        with mock.patch.object(products, "blas_wins", return_value=blas):
+            logits = prefill(
+                model, part, cache, None if mask is None else mask[:, :seen], chunk_size=chunk
+            )
         assert cache.length == seen
         real = case.mask[:, seen - 1]
         wrong = (logits - whole[:, seen - 1])[real].abs() > 1e-5 * scale
         assert not wrong.any()
 
 
-@pytest.mark.parametrize("padding", [(0,), (0, 3, 5)])
-@pytest.mark.parametrize("prepared", [False, True])
-def test_cached_tokens_are_the_uncached_ones_in_ragged_batches(padding, prepared):
-    plain, fast = models()
+@pytest.mark.parametrize("padding", [(0,), (3,), (0, 3, 5)])
+def test_cached_tokens_are_the_uncached_ones_in_ragged_batches(padding, prepare):
+    plain = small_model()
     ids = random_ids(len(padding), 7)
     mask = torch.arange(7) >= torch.tensor(padding)[:, None]
-    model = fast if prepared else plain
+    model = prepare(plain)
     wanted = generate(plain, ids, plain.config, CPU, UNCACHED, attention_mask=mask)
     assert torch.equal(generate(model, ids, plain.config, CPU, GREEDY, attention_mask=mask), wanted)
     # Rows that end early: the first row's third token ends a row.
@@ -90,12 +94,11 @@ def test_cached_tokens_are_the_uncached_ones_in_ragged_batches(padding, prepared
 
 
 @pytest.mark.parametrize("settings", [GREEDY, replace(GREEDY, do_sample=True, seed=3, top_k=0)])
-def test_the_real_model_cached_and_prepared_gives_the_same_tokens(smollm2, settings):
+def test_the_real_model_cached_and_prepared_gives_the_same_tokens(smollm2, settings, prepare):
     model, tokenizer = smollm2
     ids = torch.tensor([tokenizer.encode("I opened the door and saw a")])
     wanted = generate(model, ids, model.config, CPU, replace(settings, use_cache=False))
-    for kind in (model, prepare_for_inference(model)):
-        assert torch.equal(generate(kind, ids, model.config, CPU, settings), wanted)
+    assert torch.equal(generate(prepare(model), ids, model.config, CPU, settings), wanted)
 
 
 def test_n_tokens_cost_one_prefill_and_n_minus_1_steps():
@@ -124,8 +127,8 @@ def test_only_the_last_position_passes_through_the_head():
         assert [shape[1] for shape in rows] == [1, 1]
 
 
-def test_bad_requests_are_refused_and_leave_the_cache_as_it_was():
-    model = small_model()
+def test_bad_requests_are_refused_and_leave_the_cache_as_it_was(prepare):
+    model = prepare(small_model())
     cache = make_cache(model)
     prefill(model, random_ids(1, 4), cache)
     with pytest.raises(ValueError, match="chunk_size = 0"):
@@ -139,14 +142,18 @@ def test_bad_requests_are_refused_and_leave_the_cache_as_it_was():
     with pytest.raises(ValueError, match="rows"):
         prefill(model, random_ids(2, 3), cache)
     assert cache.length == 4
+    two_rows = make_cache(model, batch_size=2)
+    with pytest.raises(ValueError, match="rows"):
+        decode(model, random_ids(1, 1), two_rows)
+    assert two_rows.length == 0
 
 
 LIBRARIES = [Blas, *[OneDnn] * OneDnn.available]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])
-@pytest.mark.parametrize("products", LIBRARIES)
-def test_products_are_what_they_say(products, rows):
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_products_are_what_they_say(library, rows):
     torch.manual_seed(0)
     weight, gate_up = torch.randn(48, 32), torch.randn(80, 32)
     for x in (
@@ -158,9 +165,9 @@ def test_products_are_what_they_say(products, rows):
         gate, up = (wide @ w.double().T for w in gate_up.chunk(2))
         kept = x.clone(), stream.clone()
         pairs = [
-            (products.linear(x, weight), wide @ weight.double().T),
-            (products.add_linear(stream, x, weight), stream + wide @ weight.double().T),
-            (products.gated(x, gate_up), F.silu(gate) * up),
+            (library.linear(x, weight), wide @ weight.double().T),
+            (library.add_linear(stream, x, weight), stream + wide @ weight.double().T),
+            (library.gated(x, gate_up), F.silu(gate) * up),
         ]
         assert torch.equal(x, kept[0])
         assert torch.equal(stream, kept[1])
@@ -171,18 +178,78 @@ def test_products_are_what_they_say(products, rows):
 
 @pytest.mark.parametrize("wins", [True, False])
 def test_one_row_goes_to_the_winner_and_several_to_onednn(wins, monkeypatch):
-    monkeypatch.setattr(inference, "blas_wins", lambda: wins)
+    monkeypatch.setattr(products, "blas_wins", lambda: wins)
     fast = OneDnn if OneDnn.available else Blas
-    assert inference.products_for(torch.ones(1, 1, 8)) is (Blas if wins else fast)
+    assert products.products_for(torch.ones(1, 1, 8)) is (Blas if wins else fast)
     for shape in ((2, 1, 8), (1, 2, 8), (5, 8)):
-        assert inference.products_for(torch.ones(shape)) is fast
-    assert inference.products_for(torch.ones(2, 8).bfloat16()) is Blas
+        assert products.products_for(torch.ones(shape)) is fast
+    assert products.products_for(torch.ones(2, 8).bfloat16()) is Blas
 
 
 def test_the_race_is_run_once():
-    assert inference.blas_wins() in (True, False)
-    inference.blas_wins()
-    assert inference.blas_wins.cache_info().misses == 1
+    assert products.blas_wins() in (True, False)
+    products.blas_wins()
+    assert products.blas_wins.cache_info().misses == 1
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[int]:
+    """BLAS has won; grows by one with each token that goes the way of a single vector."""
+    taken, step = [], PreparedModel.step
+    monkeypatch.setattr(products, "blas_wins", lambda: True)
+    monkeypatch.setattr(
+        PreparedModel, "step", lambda *args: taken.append(len(taken)) or step(*args)
+    )
+    return taken
+
+
+def test_one_token_of_one_row_goes_the_way_of_a_vector_and_nothing_else_does(steps):
+    fast, ids, pads = prepare_for_inference(small_model()), random_ids(2, 5), torch.ones(1, 6)
+    cache = make_cache(fast)
+    prefill(fast, ids[:1], cache)
+    fast(ids[:1, :1])  # no cache
+    pads[0, 0] = 0
+    decode(fast, ids[:1, :1], cache, pads)
+    decode(fast, ids[:, :1], make_cache(fast, batch_size=2))
+    half = prepare_for_inference(small_model().bfloat16())
+    decode(half, ids[:1, :1], make_cache(half))
+    assert steps == []
+    decode(fast, ids[:1, :1], cache)
+    assert steps == [0]
+
+
+def test_a_vector_step_may_be_given_a_cache_that_keeps_what_it_is_given(steps):
+    plain, fast = models()
+    ids, cache = random_ids(1, 6), ListCache()  # holds k and v themselves at first
+    for i in range(6):
+        logits = decode(fast, ids[:, i : i + 1], cache)
+    assert len(steps) == 6
+    with torch.inference_mode():
+        torch.testing.assert_close(logits, plain(ids)[:, -1])
+
+
+def test_the_norm_of_a_vector_is_the_norm():
+    torch.manual_seed(0)
+    plain = RMSNorm(64, eps=1e-3)
+    with torch.no_grad():
+        plain.weight.uniform_(0.5, 2.0)
+        for scale in (1.0, 1e-2, 1e3, 0.0):
+            x = scale * torch.randn(64)
+            out = inference.rms_norm_of_vector(x, plain.weight, plain.eps)
+            torch.testing.assert_close(out, plain(x))
+
+
+@pytest.mark.parametrize("pads", [0, 2])
+def test_the_last_layer_works_on_the_last_position_where_no_other_is_wanted(pads):
+    plain, fast = models()
+    ids, mask = random_ids(3, 6), torch.ones(3, 6)
+    mask[0, :pads] = 0
+    with torch.inference_mode(), capture_attention(fast) as seen:
+        last = fast(ids, mask, last_only=True)
+        torch.testing.assert_close(last, plain(ids, mask)[:, -1:])
+    assert [seen[i].shape[2] for i in (0, 1)] == [6, 1]
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(ids, mask)[mask > 0], plain(ids, mask)[mask > 0])
 
 
 def test_a_prepared_model_is_in_step_in_bfloat16_too():
@@ -237,10 +304,9 @@ def test_preparing_shares_what_it_does_not_fuse():
     assert len(shared) == 3 + 2 * 4
 
 
-def test_maps_of_a_prepared_model_are_those_of_the_model():
-    plain, fast = models()
-    maps = []
-    for model in (plain, fast):
+def test_maps_of_a_prepared_model_are_those_of_the_model(prepare):
+    plain, maps = small_model(), []
+    for model in (plain, prepare(plain)):
         with torch.inference_mode(), capture_attention(model) as seen:
             cache = make_cache(model)
             prefill(model, random_ids(1, 6), cache)

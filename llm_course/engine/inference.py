@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import time
-from functools import lru_cache
-from statistics import median
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_course.engine.kv_cache import KVCache
+from llm_course.engine.products import Blas, OneDnn, is_vector, products_for
 from llm_course.models.attention import SelfAttention
 from llm_course.models.layers import RMSNorm
 from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
@@ -21,15 +18,11 @@ __all__ = [
     "make_cache",
     "prefill",
     "decode",
-    "Blas",
-    "OneDnn",
-    "products_for",
-    "blas_wins",
     "fused",
     "rms_norm",
+    "rms_norm_of_vector",
     "rotate",
     "PreparedLayer",
-    "PreparedStack",
     "PreparedNorm",
     "PreparedHead",
     "PreparedModel",
@@ -99,67 +92,6 @@ def decode(
     return model(token, mask, kv_cache=cache, last_only=True)[:, -1]
 
 
-class Blas:
-    """The products of a layer by PyTorch's ordinary calls: any device, any dtype."""
-
-    linear = staticmethod(F.linear)  # x [..., in], weight [out, in] -> [..., out]
-
-    @staticmethod
-    def add_linear(stream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """stream [..., out] + linear(x, weight)."""
-        return stream + F.linear(x, weight)
-
-    @staticmethod
-    def gated(x: Tensor, gate_up: Tensor) -> Tensor:
-        """SiLU(gate x) * (up x), the matrices stacked [2 * inner, in]: [..., in] -> [..., inner]."""
-        gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
-        return F.silu(gate) * up
-
-
-class OneDnn:
-    """The same by the library oneDNN, for float32 on the CPU."""
-
-    available = torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_linear_pointwise"
-    )
-
-    @staticmethod
-    def linear(x: Tensor, weight: Tensor, then: str = "none") -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, None, then, [], "")
-
-    @staticmethod
-    def add_linear(stream: Tensor, x: Tensor, weight: Tensor, how: str = "add") -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise.binary(x, stream, weight, None, how)
-
-    @staticmethod
-    def gated(x: Tensor, gate_up: Tensor) -> Tensor:
-        gate, up = gate_up.chunk(2)  # [inner, in] each
-        return OneDnn.add_linear(OneDnn.linear(x, gate, "swish"), x, up, "mul")
-
-
-def products_for(x: Tensor) -> type[Blas] | type[OneDnn]:
-    """The faster of the two for the rows of x [..., in]."""
-    if not OneDnn.available or x.dtype != torch.float32 or x.device.type != "cpu":
-        return Blas
-    one_row = x.numel() == x.shape[-1]
-    return Blas if one_row and blas_wins() else OneDnn
-
-
-@lru_cache
-def blas_wins() -> bool:
-    """True if BLAS multiplies a matrix with one vector faster on this machine. A race, run once."""
-    x, matrices = torch.ones(1, 576), torch.ones(24, 1536, 576)  # 85 MB, to be read from memory
-
-    def seconds(products: type[Blas] | type[OneDnn]) -> float:
-        start = time.perf_counter()
-        for matrix in matrices:
-            products.linear(x, matrix)
-        return time.perf_counter() - start
-
-    rounds = [(seconds(Blas), seconds(OneDnn)) for _ in range(4)]
-    return median(blas / onednn for blas, onednn in rounds[1:]) < 1  # the first round warms up
-
-
 def fused(*layers: nn.Linear) -> nn.Parameter:
     """The weights of bias-free linear layers of one input, stacked: [sum of outs, in].
 
@@ -176,6 +108,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return torch.rms_norm(x, weight.shape, weight, eps)
     wide = x.float()  # PyTorch's kernel scales before it rounds, Llama the other way round
     return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def rms_norm_of_vector(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm of one vector [hidden], float32 on the CPU: its mean square is a Python number."""
+    return weight * (x * (torch.dot(x, x).item() / x.numel() + eps) ** -0.5)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
@@ -206,8 +143,12 @@ class PreparedLayer(SelfAttention):
         turns: Tensor,
         kv_cache: KVCache | None,
         products: type[Blas] | type[OneDnn],
+        last_only: bool = False,
     ) -> HiddenStates:
-        """stream [B, S, hidden] -> [B, S, hidden]. turns [B, S, 1, D/2]: cos + i sin."""
+        """stream [B, S, hidden] -> [B, S, hidden], or [B, 1, hidden]: only the last query's.
+
+        turns [B, S, 1, D/2]: cos + i sin.
+        """
         B, S, _ = stream.shape
         normed = rms_norm(stream, self.norm_1, self.eps)
         heads = products.linear(normed, self.qkv).view(B, S, -1, self.head_dim)  # H + 2 Hkv
@@ -216,7 +157,10 @@ class PreparedLayer(SelfAttention):
         q, k = qk[:, : -self.num_kv_heads], qk[:, -self.num_kv_heads :]
         if kv_cache is not None:
             k, v = kv_cache.update(self.layer_idx, k, v)  # [B, Hkv, K, D], K = past + S
-        out = self.attend(q, k, v, mask).transpose(1, 2).reshape(B, S, -1)  # [B, S, H*D]
+        if last_only:
+            q, stream = q[:, :, -1:], stream[:, -1:]
+            mask = mask if mask is None else mask[:, :, -1:]
+        out = self.attend(q, k, v, mask).transpose(1, 2).flatten(2)  # [B, S or 1, H*D]
         stream = products.add_linear(stream, out, self.o)
         normed = rms_norm(stream, self.norm_2, self.eps)
         return products.add_linear(stream, products.gated(normed, self.gate_up), self.down)
@@ -227,31 +171,8 @@ class PreparedLayer(SelfAttention):
             return super().attend(q, k, v, mask)
         # One query sees every key but pads, so the heads of a group can stand as the queries of
         # their K/V head: no key is read twice, and no causal mask is needed.
-        grouped = q.reshape(len(q), self.num_kv_heads, -1, self.head_dim)  # [B, Hkv, H/Hkv, D]
+        grouped = q.reshape(q.shape[0], self.num_kv_heads, -1, self.head_dim)  # [B, Hkv, H/Hkv, D]
         return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).reshape(q.shape)
-
-
-class PreparedStack(nn.Module):
-    """All layers. To the model they are one, which does once what serves them all."""
-
-    def __init__(self, layers: nn.ModuleList) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(PreparedLayer(layer) for layer in layers)
-        self.rotary = layers[0].self_attn.rotary
-
-    def forward(
-        self,
-        hidden_states: HiddenStates,
-        mask: Tensor | None,
-        position_ids: Tensor,
-        kv_cache: KVCache | None,
-    ) -> HiddenStates:
-        """hidden_states [B, S, hidden] -> [B, S, hidden]."""
-        turns = torch.complex(*self.rotary.cos_sin(position_ids))[:, :, None]  # [B, S, 1, D/2]
-        products = products_for(hidden_states)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, turns, kv_cache, products)
-        return hidden_states
 
 
 class PreparedNorm(RMSNorm):
@@ -285,9 +206,56 @@ class PreparedModel(DecoderOnlyModel):
         self.config = model.config
         table = model.embed_tokens.weight.detach()
         self.embed_tokens = nn.Embedding.from_pretrained(table, freeze=True)
-        self.layers = nn.ModuleList([PreparedStack(model.layers)])
+        self.layers = nn.ModuleList(PreparedLayer(layer) for layer in model.layers)
+        self.rotary = model.layers[0].self_attn.rotary
         self.norm = PreparedNorm(model.norm)
         self.lm_head = PreparedHead(model.lm_head)
+        # A module looks its parameters up by name each time; the steps of `step` are shorter.
+        self.weights = [
+            (layer.norm_1, layer.qkv, layer.o, layer.norm_2, layer.gate_up, layer.down)
+            for layer in self.layers
+        ]
+
+    def run_layers(
+        self,
+        hidden_states: HiddenStates,
+        mask: Tensor | None,
+        position_ids: Tensor,
+        kv_cache: KVCache | None,
+        last_only: bool,
+    ) -> HiddenStates:
+        """As in DecoderOnlyModel, with less work for `last_only`, and a way for one vector."""
+        turns = torch.complex(*self.rotary.cos_sin(position_ids))[:, :, None]  # [B, S, 1, D/2]
+        products = products_for(hidden_states)
+        if products is Blas and is_vector(hidden_states) and mask is None and kv_cache is not None:
+            return self.step(hidden_states.flatten(), turns.flatten(), kv_cache)[None, None]
+        for layer in self.layers:
+            last = last_only and layer is self.layers[-1]
+            hidden_states = layer(hidden_states, mask, turns, kv_cache, products, last)
+        return hidden_states
+
+    def step(self, vector: Tensor, turns: Tensor, kv_cache: KVCache) -> Tensor:
+        """All layers for one token of one row: vector [hidden] -> [hidden]; turns [D/2]."""
+        first, stream = self.layers[0], vector.clone()
+        # Memory for the heads of all layers, and every view of it, made at once.
+        heads = stream.new_empty(len(self.layers), len(first.qkv))  # [layers, (H + 2 Hkv) * D]
+        by_head = heads.view(len(heads), 1, -1, 1, first.head_dim)  # [layers, 1, H + 2 Hkv, 1, D]
+        ends = (-2 * first.num_kv_heads, -first.num_kv_heads)  # of q, and of k
+        pairs = torch.view_as_complex(by_head[:, 0, : ends[1], 0].unflatten(-1, (-1, 2)))
+        views = zip(heads, pairs, *by_head.tensor_split(ends, dim=2), strict=True)
+        gate_up = stream.new_empty(len(first.gate_up))  # [2 * inner]
+        gate, up = gate_up.chunk(2)
+        for layer, weights, (out, qk, q, k, v) in zip(
+            self.layers, self.weights, views, strict=True
+        ):
+            norm_1, qkv, o, norm_2, both, down = weights
+            torch.mv(qkv, rms_norm_of_vector(stream, norm_1, layer.eps), out=out)
+            qk.mul_(turns)  # RoPE in place: [H + Hkv, D/2]
+            keys, values = kv_cache.update(layer.layer_idx, k, v)  # [1, Hkv, K, D]
+            stream.addmv_(o, layer.attend(q, keys, values, None).flatten())  # += o @ ...
+            torch.mv(both, rms_norm_of_vector(stream, norm_2, layer.eps), out=gate_up)
+            stream.addmv_(down, F.silu(gate).mul_(up))
+        return stream
 
 
 def prepare_for_inference(model: DecoderOnlyModel) -> PreparedModel:

@@ -139,9 +139,9 @@ class KVCache:
         if not self.layers:
             raise ValueError("this cache was freed: allocate another one")
         _, batch, heads, _, head_dim = self.layers[0].shape
-        dtype = self.layers[0].dtype
+        shape, dtype = (batch, heads, k.shape[2], head_dim), self.layers[0].dtype
         for name, x in (("k", k), ("v", v)):
-            if x.shape != (batch, heads, k.shape[2], head_dim) or x.dtype != dtype:
+            if x.shape != shape or x.dtype != dtype:
                 raise ValueError(
                     f"{name} is {x.dtype} of shape {list(x.shape)}: this cache holds {dtype} of "
                     f"shape [{batch}, {heads}, S, {head_dim}] (rows, K/V heads, tokens, head_dim)"

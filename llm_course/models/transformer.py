@@ -124,13 +124,26 @@ class DecoderOnlyModel(nn.Module):
         position_ids = position_ids.to(input_ids.device)
 
         hidden_states = self.embed_tokens(input_ids)  # [B, S, hidden]
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, position_ids, kv_cache)
+        hidden_states = self.run_layers(hidden_states, mask, position_ids, kv_cache, last_only)
         if kv_cache is not None:
             kv_cache.advance(input_ids.shape[1])
-        if last_only:
-            hidden_states = hidden_states[:, -1:]  # [B, 1, hidden]: the head is the costly part
-        return self.lm_head(self.norm(hidden_states))  # [B, S, vocab]
+        return self.lm_head(self.norm(hidden_states))  # [B, S or 1, vocab]
+
+    def run_layers(
+        self,
+        hidden_states: HiddenStates,
+        mask: Tensor | None,
+        position_ids: Tensor,
+        kv_cache: KVCache | None,
+        last_only: bool,
+    ) -> HiddenStates:
+        """[B, S, hidden] -> [B, S, hidden], or with `last_only` [B, 1, hidden].
+
+        mask [B, 1, S, K], complete, or None for causal; position_ids [B, S] or [1, S].
+        """
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, position_ids, kv_cache)
+        return hidden_states[:, -1:] if last_only else hidden_states  # the head is the costly part
 
     def _check(self, input_ids: TokenIds, attention_mask: Tensor | None, past: int) -> None:
         if input_ids.ndim != 2 or input_ids.numel() == 0:

@@ -162,16 +162,52 @@ PHASES = mutants_of(
         "test_inference.py::test_rotation_by_complex_numbers_is_the_rotation",
     ),
     (
-        "prepared: the stream is not added",
-        "return stream + F.linear(x, weight)",
-        "return F.linear(x, weight)",
-        "test_inference.py::test_products_are_what_they_say",
+        "prepared: the last layer looks with the mask of the first query",
+        "mask[:, :, -1:]",
+        "mask[:, :, :1]",
+        "test_inference.py::test_the_last_layer_works_on_the_last_position_where_no_other_is_wanted",
+    ),
+    (
+        "a vector: keys stored before RoPE",
+        "by_head[:, 0, : ends[1], 0]",
+        "by_head[:, 0, : ends[0], 0]",
+        f"{TRAPS}test_positions_go_on_where_the_cache_ends",
+        SPLITS,
+    ),
+    (
+        "a vector: padding forgotten",
+        "is_vector(hidden_states) and mask is None and",
+        "is_vector(hidden_states) and",
+        SPLITS,
+        "test_inference.py::test_cached_tokens_are_the_uncached_ones_in_ragged_batches",
+    ),
+    (
+        "a vector: its sum of squares for the mean",
+        "/ x.numel() + eps",
+        "+ eps",
+        "test_inference.py::test_the_norm_of_a_vector_is_the_norm",
+    ),
+    (
+        "a vector: all layers share the memory of their heads",
+        "stream.new_empty(len(self.layers), len(first.qkv))",
+        "stream.new_empty(1, len(first.qkv)).expand(len(self.layers), -1)",
+        "test_inference.py::test_a_vector_step_may_be_given_a_cache_that_keeps_what_it_is_given",
     ),
     (
         "preparing copies what it could share",
         "weights[0] if len(weights) == 1 else torch.cat(weights)",
         "torch.cat(weights)",
         "test_inference.py::test_preparing_shares_what_it_does_not_fuse",
+    ),
+)
+
+PRODUCTS = mutants_of(
+    "engine.products",
+    (
+        "the stream is not added",
+        "return stream + F.linear(x, weight)",
+        "return F.linear(x, weight)",
+        "test_inference.py::test_products_are_what_they_say",
     ),
 )
 
@@ -226,4 +262,4 @@ LOOP = mutants_of(
     ),
 )
 
-CACHE = (*STORAGE, *PHASES, *POSITIONS, *TURNS, *LOOP)
+CACHE = (*STORAGE, *PHASES, *PRODUCTS, *POSITIONS, *TURNS, *LOOP)
