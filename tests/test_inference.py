@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llm_course.engine.prepared import PreparedModel
 from torch.nn import functional as F
 
 from llm_course.config import EngineConfig, GenerationConfig
@@ -16,15 +17,14 @@ from llm_course.engine import (
     Conversation,
     decode,
     generate,
-    inference,
     make_cache,
     prefill,
     prepare_for_inference,
+    prepared,
     products,
 )
 from llm_course.engine.conversation import shared_prefix
-from llm_course.engine.inference import PreparedModel
-from llm_course.engine.products import Blas, OneDnn
+from llm_course.engine.products import Blas, InPlace, OneDnn
 from llm_course.models import build_decoder_only_model, capture_attention
 from llm_course.models.layers import RMSNorm
 from llm_course.models.rope import RotaryEmbedding, apply_rotary
@@ -148,13 +148,14 @@ def test_bad_requests_are_refused_and_leave_the_cache_as_it_was(prepare):
     assert two_rows.length == 0
 
 
-LIBRARIES = [Blas, *[OneDnn] * OneDnn.available]
+LIBRARIES = [Blas, InPlace, *[OneDnn] * OneDnn.available]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_products_are_what_they_say(library, rows):
     torch.manual_seed(0)
+    library = library()
     weight, gate_up = torch.randn(48, 32), torch.randn(80, 32)
     for x in (
         torch.randn(rows, 32),
@@ -166,24 +167,37 @@ def test_products_are_what_they_say(library, rows):
         kept = x.clone(), stream.clone()
         pairs = [
             (library.linear(x, weight), wide @ weight.double().T),
-            (library.add_linear(stream, x, weight), stream + wide @ weight.double().T),
+            (library.add_linear(stream, x, weight), kept[1] + wide @ weight.double().T),
             (library.gated(x, gate_up), F.silu(gate) * up),
         ]
         assert torch.equal(x, kept[0])
-        assert torch.equal(stream, kept[1])
+        assert torch.equal(stream, pairs[1][0] if isinstance(library, InPlace) else kept[1])
         for out, exact in pairs:
             assert out.shape == exact.shape
             assert (out - exact).abs().max() < 1e-5 * exact.abs().max()
 
 
+def test_the_memory_of_products_in_place_is_shared_and_grows():
+    torch.manual_seed(0)
+    library, a, b = InPlace(), torch.randn(6, 4), torch.randn(6, 4)
+    first = library.linear(torch.randn(3, 4), a)
+    for rows in (2, 1, 3):
+        x = torch.randn(rows, 4)
+        out = library.linear(x, b)
+        assert out.data_ptr() == first.data_ptr()
+        torch.testing.assert_close(out, x @ b.T)
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(library.linear(x, a), x @ a.T)
+    assert library.linear(x, torch.randn(7, 4)).data_ptr() != library.linear(x, a).data_ptr()
+
+
 @pytest.mark.parametrize("wins", [True, False])
-def test_one_row_goes_to_the_winner_and_several_to_onednn(wins, monkeypatch):
+def test_products_go_to_the_winner_where_there_was_a_race(wins, monkeypatch):
     monkeypatch.setattr(products, "blas_wins", lambda: wins)
-    fast = OneDnn if OneDnn.available else Blas
-    assert products.products_for(torch.ones(1, 1, 8)) is (Blas if wins else fast)
-    for shape in ((2, 1, 8), (1, 2, 8), (5, 8)):
-        assert products.products_for(torch.ones(shape)) is fast
-    assert products.products_for(torch.ones(2, 8).bfloat16()) is Blas
+    fast = InPlace if wins or not OneDnn.available else OneDnn
+    for shape in ((1, 1, 8), (1, 2, 8), (5, 8)):
+        assert type(products.products_for(torch.ones(shape))) is fast
+    assert type(products.products_for(torch.ones(1, 8).bfloat16())) is Blas
 
 
 def test_the_race_is_run_once():
@@ -218,14 +232,29 @@ def test_one_token_of_one_row_goes_the_way_of_a_vector_and_nothing_else_does(ste
     assert steps == [0]
 
 
-def test_a_vector_step_may_be_given_a_cache_that_keeps_what_it_is_given(steps):
+def test_a_cache_of_another_class_may_keep_what_it_is_given(steps):
     plain, fast = models()
     ids, cache = random_ids(1, 6), ListCache()  # holds k and v themselves at first
     for i in range(6):
         logits = decode(fast, ids[:, i : i + 1], cache)
-    assert len(steps) == 6
+    assert steps == []
     with torch.inference_mode():
         torch.testing.assert_close(logits, plain(ids)[:, -1])
+
+
+def test_a_cache_that_does_not_fit_one_row_is_refused(prepare):
+    model, token = prepare(small_model()), random_ids(1, 1)
+    wide = make_cache(model, batch_size=2)
+    with pytest.raises(ValueError, match=r"this cache holds torch.float32 of shape \[2, 2, S, 8\]"):
+        decode(model, token, wide)
+    wide.layers = []
+    with pytest.raises(ValueError, match="was freed"):
+        decode(model, token, wide)
+    full = make_cache(model, capacity=1, max_length=1)
+    decode(model, token, full)
+    with pytest.raises(ValueError, match="the cache is full"):
+        decode(model, token, full)
+    assert full.length == 1
 
 
 def test_the_norm_of_a_vector_is_the_norm():
@@ -235,7 +264,7 @@ def test_the_norm_of_a_vector_is_the_norm():
         plain.weight.uniform_(0.5, 2.0)
         for scale in (1.0, 1e-2, 1e3, 0.0):
             x = scale * torch.randn(64)
-            out = inference.rms_norm_of_vector(x, plain.weight, plain.eps)
+            out = x * plain.weight * prepared.inverse_rms(x, plain.eps)
             torch.testing.assert_close(out, plain(x))
 
 
@@ -269,7 +298,7 @@ def test_a_prepared_norm_is_the_norm_to_the_last_bit_in_bfloat16(dtype):
     with torch.no_grad():
         plain.weight.uniform_(0.5, 2.0)
         x = torch.randn(4, 64).to(dtype)
-        out = inference.rms_norm(x, plain.weight, plain.eps)
+        out = prepared.rms_norm(x, plain.weight, plain.eps)
         assert out.dtype == dtype
         torch.testing.assert_close(out, plain(x))
         if dtype == torch.bfloat16:
@@ -280,9 +309,17 @@ def test_rotation_by_complex_numbers_is_the_rotation():
     torch.manual_seed(0)
     x, rotary = torch.randn(2, 5, 3, 8), RotaryEmbedding(8, 16)  # [B, S, heads, D]
     cos, sin = rotary.cos_sin(torch.tensor([[0, 1, 2, 3, 4], [7, 9, 11, 13, 15]]))
-    out = inference.rotate(x, torch.complex(cos, sin)[:, :, None])
     wanted = apply_rotary(x.transpose(1, 2), cos, sin).transpose(1, 2)
+    out = prepared.rotate(x, torch.complex(cos, sin)[:, :, None])  # in place
     torch.testing.assert_close(out, wanted)
+
+
+def test_hidden_states_that_are_given_to_the_layers_stay_as_they_are(prepare):
+    model, x = prepare(small_model()), torch.randn(1, 3, 64)
+    kept = x.clone()
+    with torch.inference_mode():
+        model.run_layers(x, None, torch.arange(3)[None], None, False)
+    assert torch.equal(x, kept)
 
 
 def test_preparing_leaves_the_model_as_it_is():

@@ -15,7 +15,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
             "apply_repetition_penalty",
         ),
         "kv_cache": ("KVCache", "KVCacheManager", "CacheStats", "cache_bytes"),
-        "inference": ("prefill", "decode", "make_cache", "prepare_for_inference"),
+        "inference": ("prefill", "decode", "make_cache"),
+        "prepared": ("prepare_for_inference",),
         "conversation": ("Conversation",),
     },
 )

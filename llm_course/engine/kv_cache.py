@@ -94,15 +94,23 @@ class KVCache:
         What is returned are views of the storage, not copies, and carry no gradient. Raises
         ValueError for a k or v of another shape or dtype, or past `max_length`.
         """
-        self._check(k, v)
-        end = self.length + k.shape[2]
+        self.check(k, v)
+        new, held = self.room(layer_idx, k.shape[2])
+        new[0], new[1] = k.detach(), v.detach()
+        keys, values = held.unbind()  # [B, Hkv, length + S, D]
+        return keys, values
+
+    def room(self, layer_idx: int, n: int) -> tuple[Tensor, Tensor]:
+        """The places of the next n tokens [2, B, Hkv, n, D], and all up to them [.., length + n, D].
+
+        Both are views of one layer's storage, which grows if it must. Raises ValueError past `max_length`.
+        """
+        end = self.length + n
         storage = self.layers[layer_idx]  # [2, B, Hkv, capacity, D]
         if end > storage.shape[3]:
             storage = self._grow(layer_idx, end)
-        keys, values = storage[:, :, :, :end].unbind()  # views [B, Hkv, end, D]
-        keys[:, :, self.length :] = k.detach()
-        values[:, :, self.length :] = v.detach()
-        return keys, values
+        held = storage.narrow(3, 0, end)
+        return held.narrow(3, self.length, n), held
 
     def advance(self, n: int) -> None:
         """Count n more tokens. The model calls this once a forward pass, after its last layer."""
@@ -135,7 +143,8 @@ class KVCache:
         self.layers[layer_idx] = new
         return new
 
-    def _check(self, k: Tensor, v: Tensor) -> None:
+    def check(self, k: Tensor, v: Tensor) -> None:
+        """Raise ValueError when k or v [B, Hkv, S, D] is not what this cache holds."""
         if not self.layers:
             raise ValueError("this cache was freed: allocate another one")
         _, batch, heads, _, head_dim = self.layers[0].shape

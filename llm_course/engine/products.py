@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Blas", "OneDnn", "is_vector", "products_for", "blas_wins"]
+__all__ = ["Blas", "InPlace", "OneDnn", "products_for", "blas_wins"]
 
 
 class Blas:
@@ -29,6 +29,31 @@ class Blas:
         """SiLU(gate x) * (up x), the matrices stacked [2 * inner, in]: [..., in] -> [..., inner]."""
         gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
         return F.silu(gate) * up
+
+
+class InPlace(Blas):
+    """The same for float32 on the CPU, with one memory for all layers of a pass.
+
+    A result is good until the next product as wide. What is added to a stream is added in place.
+    """
+
+    def __init__(self) -> None:
+        self.memory: dict[int, Tensor] = {}  # width -> [rows, width]
+
+    def linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        rows, width = x.flatten(0, -2), len(weight)  # [rows, in]
+        if width not in self.memory or len(self.memory[width]) < len(rows):
+            self.memory[width] = x.new_empty(len(rows), width)
+        out = torch.mm(rows, weight.t(), out=self.memory[width][: len(rows)])
+        return out.view(*x.shape[:-1], width)
+
+    def add_linear(self, stream: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        stream.view(-1, stream.shape[-1]).addmm_(x.flatten(0, -2), weight.t())
+        return stream
+
+    def gated(self, x: Tensor, gate_up: Tensor) -> Tensor:
+        gate, up = self.linear(x, gate_up).chunk(2, dim=-1)
+        return F.silu(gate, inplace=True).mul_(up)
 
 
 class OneDnn:
@@ -52,16 +77,11 @@ class OneDnn:
         return OneDnn.add_linear(OneDnn.linear(x, gate, "swish"), x, up, "mul")
 
 
-def is_vector(x: Tensor) -> bool:
-    """True if x [..., in] is a single row, in float32 on the CPU: what a decode step works on."""
-    return x.numel() == x.shape[-1] and x.dtype == torch.float32 and x.device.type == "cpu"
-
-
-def products_for(x: Tensor) -> type[Blas] | type[OneDnn]:
-    """The faster of the two for the rows of x [..., in]."""
-    if not OneDnn.available or x.dtype != torch.float32 or x.device.type != "cpu":
-        return Blas
-    return Blas if is_vector(x) and blas_wins() else OneDnn
+def products_for(x: Tensor) -> Blas | OneDnn:
+    """The fastest of the three that can multiply x."""
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return Blas()
+    return OneDnn() if OneDnn.available and not blas_wins() else InPlace()
 
 
 @lru_cache

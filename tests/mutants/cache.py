@@ -12,13 +12,13 @@ STORAGE = mutants_of(
     (
         "advanced once per layer",
         "return keys, values",
-        "self.length = end; return keys, values",
+        "self.length += k.shape[2]; return keys, values",
         SPLITS,
     ),
     (
         "written one place too early",
-        "keys[:, :, self.length :] = k.detach()",
-        "keys[:, :, max(self.length - 1, 0) : end - bool(self.length)] = k.detach()",
+        "held.narrow(3, self.length, n), held",
+        "held.narrow(3, max(self.length - 1, 0), n), held",
         SPLITS,
     ),
     (
@@ -64,7 +64,7 @@ STORAGE = mutants_of(
     (
         "overflow wraps",
         "storage = self._grow(layer_idx, end)",
-        "self.length, end = 0, k.shape[2]",
+        "self.length, end = 0, n",
         f"{TRAPS}test_past_the_limit_there_is_an_error_and_no_wrap",
         f"{TRAPS}test_a_cache_grows_and_keeps_what_it_holds",
     ),
@@ -116,68 +116,72 @@ PHASES = mutants_of(
         "kv_cache=cache)",
         "test_inference.py::test_only_the_last_position_passes_through_the_head",
     ),
+)
+
+PREPARED = mutants_of(
+    "engine.prepared",
     (
-        "prepared: keys stored before RoPE",
-        "q, k = qk[:, : -self.num_kv_heads], qk[:, -self.num_kv_heads :]",
-        "n = self.num_kv_heads\n        q, k = qk[:, :-n], heads.transpose(1, 2)[:, -2 * n : -n]",
+        "keys stored before RoPE",
+        "        qk, v = rotate(qk, turns).transpose(1, 2)",
+        "        rotate(qk[:, :, : -self.num_kv_heads], turns)\n        qk, v = qk.transpose(1, 2)",
         f"{TRAPS}test_positions_go_on_where_the_cache_ends",
         SPLITS,
     ),
     (
-        "prepared: k and v change places",
+        "k and v change places",
         "fused(attention.q_proj, attention.k_proj, attention.v_proj)",
         "fused(attention.q_proj, attention.v_proj, attention.k_proj)",
         SPLITS,
     ),
     (
-        "prepared: gate and up change places",
+        "gate and up change places",
         "fused(mlp.gate_proj, mlp.up_proj)",
         "fused(mlp.up_proj, mlp.gate_proj)",
         SPLITS,
     ),
     (
-        "prepared: heads grouped in the wrong order",
+        "heads grouped in the wrong order",
         "grouped = q.reshape(len(q), self.num_kv_heads, -1, self.head_dim)",
         "grouped = q.reshape(len(q), -1, self.num_kv_heads, self.head_dim).transpose(1, 2)",
         "test_inference.py::test_every_split_of_a_prompt_gives_the_logits_of_the_whole",
         SPLITS,
     ),
     (
-        "prepared: padding forgotten in a decode step",
+        "padding forgotten in a decode step",
         "grouped, k, v, attn_mask=mask)",
         "grouped, k, v)",
         SPLITS,
     ),
     (
-        "prepared: scaled before rounding in bfloat16",
+        "scaled before rounding in bfloat16",
         "    if x.dtype == torch.float32:\n        return torch.rms_norm",
         "    if True:\n        return torch.rms_norm",
         "test_inference.py::test_a_prepared_norm_is_the_norm_to_the_last_bit_in_bfloat16",
     ),
     (
-        "prepared: turned the other way",
-        "torch.view_as_real(pairs * turns)",
-        "torch.view_as_real(pairs * turns.conj())",
+        "turned the other way",
+        "(-1, 2))).mul_(turns)",
+        "(-1, 2))).mul_(turns.conj())",
         f"{TRAPS}test_positions_go_on_where_the_cache_ends",
         "test_inference.py::test_rotation_by_complex_numbers_is_the_rotation",
     ),
     (
-        "prepared: the last layer looks with the mask of the first query",
+        "the last layer looks with the mask of the first query",
         "mask[:, :, -1:]",
         "mask[:, :, :1]",
         "test_inference.py::test_the_last_layer_works_on_the_last_position_where_no_other_is_wanted",
     ),
     (
         "a vector: keys stored before RoPE",
-        "by_head[:, 0, : ends[1], 0]",
-        "by_head[:, 0, : ends[0], 0]",
+        "heads[:, :-Hkv].unflatten",
+        "heads[:, : -2 * Hkv].unflatten",
         f"{TRAPS}test_positions_go_on_where_the_cache_ends",
         SPLITS,
     ),
     (
         "a vector: padding forgotten",
-        "is_vector(hidden_states) and mask is None and",
-        "is_vector(hidden_states) and",
+        "(1, 1) and mask is None",
+        "(1, 1)",
         SPLITS,
         "test_inference.py::test_cached_tokens_are_the_uncached_ones_in_ragged_batches",
     ),
@@ -188,10 +192,22 @@ PHASES = mutants_of(
         "test_inference.py::test_the_norm_of_a_vector_is_the_norm",
     ),
     (
-        "a vector: all layers share the memory of their heads",
-        "stream.new_empty(len(self.layers), len(first.qkv))",
-        "stream.new_empty(1, len(first.qkv)).expand(len(self.layers), -1)",
-        "test_inference.py::test_a_vector_step_may_be_given_a_cache_that_keeps_what_it_is_given",
+        "in place: with a cache that keeps what it is given",
+        "if kv_cache is not None and type(kv_cache) is not KVCache:",
+        "if False:",
+        "test_inference.py::test_a_cache_of_another_class_may_keep_what_it_is_given",
+    ),
+    (
+        "a vector: into a cache of any shape",
+        "kv_cache.check(*kv[0])",
+        "pass",
+        "test_inference.py::test_a_cache_that_does_not_fit_one_row_is_refused",
+    ),
+    (
+        "a vector: past a recorder of the attention",
+        'any("attend" in vars(layer) for layer in self.layers)',
+        "False",
+        "test_inference.py::test_maps_of_a_prepared_model_are_those_of_the_model",
     ),
     (
         "preparing copies what it could share",
@@ -208,6 +224,24 @@ PRODUCTS = mutants_of(
         "return stream + F.linear(x, weight)",
         "return F.linear(x, weight)",
         "test_inference.py::test_products_are_what_they_say",
+    ),
+    (
+        "in place: rows of an earlier product",
+        "out=self.memory[width][: len(rows)])",
+        "out=self.memory[width][-len(rows) :])\n        out = self.memory[width][: len(rows)]",
+        "test_inference.py::test_the_memory_of_products_in_place_is_shared_and_grows",
+    ),
+    (
+        "in place: memory that does not grow",
+        " or len(self.memory[width]) < len(rows)",
+        "",
+        "test_inference.py::test_the_memory_of_products_in_place_is_shared_and_grows",
+    ),
+    (
+        "in place: new memory for each layer",
+        "if width not in self.memory or",
+        "if True or",
+        "test_inference.py::test_the_memory_of_products_in_place_is_shared_and_grows",
     ),
 )
 
@@ -262,4 +296,4 @@ LOOP = mutants_of(
     ),
 )
 
-CACHE = (*STORAGE, *PHASES, *PRODUCTS, *POSITIONS, *TURNS, *LOOP)
+CACHE = (*STORAGE, *PHASES, *PREPARED, *PRODUCTS, *POSITIONS, *TURNS, *LOOP)
