@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llm_course.engine.prepared import PreparedModel
 from torch.nn import functional as F
 
 from llm_course.config import EngineConfig, GenerationConfig
 from llm_course.engine import (
     Conversation,
+    KVCache,
     decode,
     generate,
     make_cache,
@@ -24,6 +24,7 @@ from llm_course.engine import (
     products,
 )
 from llm_course.engine.conversation import shared_prefix
+from llm_course.engine.prepared import PreparedModel
 from llm_course.engine.products import Blas, InPlace, OneDnn
 from llm_course.models import build_decoder_only_model, capture_attention
 from llm_course.models.layers import RMSNorm
@@ -177,6 +178,7 @@ def test_products_are_what_they_say(library, rows):
             assert (out - exact).abs().max() < 1e-5 * exact.abs().max()
 
 
+@pytest.mark.filterwarnings("error")  # PyTorch resizes an `out` that is too small, and warns
 def test_the_memory_of_products_in_place_is_shared_and_grows():
     torch.manual_seed(0)
     library, a, b = InPlace(), torch.randn(6, 4), torch.randn(6, 4)
@@ -240,6 +242,28 @@ def test_a_cache_of_another_class_may_keep_what_it_is_given(steps):
     assert steps == []
     with torch.inference_mode():
         torch.testing.assert_close(logits, plain(ids)[:, -1])
+
+
+def test_a_cache_with_an_update_of_its_own_is_updated(steps):
+    class Counted(KVCache):
+        updates = 0
+
+        def update(self, layer_idx, k, v):
+            self.updates += 1
+            return super().update(layer_idx, k, v)
+
+    _, fast = models()
+    cache = Counted(fast.config)
+    decode(fast, random_ids(1, 1), cache)
+    assert cache.updates == 2
+    assert steps == []
+
+
+def test_the_cache_of_a_notebook_is_as_good_as_that_of_the_package(steps):
+    members = {k: v for k, v in vars(KVCache).items() if k not in ("__dict__", "__weakref__")}
+    _, fast = models()
+    decode(fast, random_ids(1, 1), type("KVCache", (), members)(fast.config))
+    assert steps == [0]
 
 
 def test_a_cache_that_does_not_fit_one_row_is_refused(prepare):

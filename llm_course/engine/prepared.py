@@ -164,8 +164,9 @@ class PreparedModel(DecoderOnlyModel):
         turns = torch.complex(*self.rotary.cos_sin(position_ids))[:, :, None]  # [B, S, 1, D/2]
         products, hidden_states = products_for(hidden_states), hidden_states.clone()
         if isinstance(products, InPlace):
-            if kv_cache is not None and type(kv_cache) is not KVCache:
-                products = Blas()  # a cache of another class may keep the very tensors it is given
+            # `KVCache` itself copies what it is given; another class may keep the very tensors.
+            if kv_cache is not None and "room" not in vars(type(kv_cache)):
+                products = Blas()
             elif self.can_step(hidden_states, mask, kv_cache):
                 return self.step(hidden_states.flatten(), turns.flatten(), kv_cache)[None, None]
         for layer in self.layers:
