@@ -34,7 +34,8 @@ class Blas:
 class InPlace(Blas):
     """The same for float32 on the CPU, with one memory for all layers of a pass.
 
-    A result is good until the next product as wide. What is added to a stream is added in place.
+    A result is valid until the next product of the same output width. What is added to a stream
+    is added in place.
     """
 
     def __init__(self) -> None:
@@ -78,7 +79,7 @@ class OneDnn:
 
 
 def products_for(x: Tensor) -> Blas | OneDnn:
-    """The fastest of the three that can multiply x."""
+    """What can multiply x; for float32 on the CPU, by the winner of the race."""
     if x.dtype != torch.float32 or x.device.type != "cpu":
         return Blas()
     return OneDnn() if OneDnn.available and not blas_wins() else InPlace()
