@@ -162,8 +162,9 @@ class PreparedModel(DecoderOnlyModel):
     ) -> HiddenStates:
         """As in DecoderOnlyModel, with less work for `last_only`, and a way for one vector."""
         turns = torch.complex(*self.rotary.cos_sin(position_ids))[:, :, None]  # [B, S, 1, D/2]
-        products, hidden_states = products_for(hidden_states), hidden_states.clone()
+        products = products_for(hidden_states)
         if isinstance(products, InPlace):
+            hidden_states = hidden_states.clone()  # the layers add to it in place
             # `KVCache` itself copies what it is given; another class may keep the very tensors.
             if kv_cache is not None and "room" not in vars(type(kv_cache)):
                 products = Blas()
