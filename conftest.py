@@ -1,7 +1,9 @@
-"""Settings for `pytest --nbval notebooks/` and `pytest tests/`, from any folder of the repository.
+"""Settings for `pytest --nbval notebooks/` and `pytest tests/`, from any folder of the
+repository.
 
-nbval alone compares text. The hook below makes it compare pictures too, drop outputs that hold
-nothing but notices, and take the tag `timing` to mean that an output is not compared.
+nbval alone compares text. The hook below makes it compare pictures too, drop outputs
+that hold nothing but notices, and take the tag `timing` to mean that an output is not
+compared.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from typing import Any
 
 import pytest
 
-# One thread each: two workers with two threads each would fight for two cores. Set before torch is
-# imported; what is printed does not depend on it.
+# One thread each: two workers with two threads each would fight for two cores. Set
+# before torch is imported; what is printed does not depend on it.
 if "PYTEST_XDIST_WORKER" in os.environ:
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers))
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,14 +30,17 @@ def pytest_configure(config: pytest.Config) -> None:
     from llm_course.authoring.normal_form import SANITIZE_FILE
 
     os.environ[VERIFY] = "1"  # kernels inherit it: they write nothing
-    config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(SANITIZE_FILE)
+    config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(
+        SANITIZE_FILE
+    )
     config.option.nbval_current_env = not config.option.nbval_kernel_name
     config.option.nbval_cell_timeout = min(config.option.nbval_cell_timeout, 300)
     extend_nbval()
 
 
 def extend_nbval() -> None:
-    """Let nbval compare pictures, know the tag `timing`, and see widgets that are not tagged."""
+    """Let nbval compare pictures, know the tag `timing`, and see widgets that are not
+    tagged."""
     from nbval import plugin
 
     from llm_course.authoring.normal_form import shows_widget
@@ -47,10 +54,14 @@ def extend_nbval() -> None:
     def compare_outputs(
         self: Any, test: list[Any], ref: list[Any], skip_compare: Any = None
     ) -> bool:
-        same = compare_text(self, speaking(self, test), speaking(self, ref), skip_compare)
+        same = compare_text(
+            self, speaking(self, test), speaking(self, ref), skip_compare
+        )
         found = compare_pictures(ref, test)
         if shows_widget(test) and "widget" not in self.cell.metadata.get("tags", []):
-            found.append("the cell shows a widget and lacks the tag `widget`, which refresh sets")
+            found.append(
+                "the cell shows a widget and lacks the tag `widget`, which refresh sets"
+            )
         self.comparison_traceback.extend(found)
         return same and not found
 
@@ -61,5 +72,7 @@ def extend_nbval() -> None:
 def speaking(cell: Any, outputs: list[Any]) -> list[Any]:
     """The outputs without streams of which the sanitize rules leave nothing."""
     return [
-        out for out in outputs if out.output_type != "stream" or cell.sanitize(out.text).strip()
+        out
+        for out in outputs
+        if out.output_type != "stream" or cell.sanitize(out.text).strip()
     ]

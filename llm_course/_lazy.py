@@ -1,7 +1,9 @@
-"""Lazy re-exports (PEP 562): a package that offers its modules' names without importing them all.
+"""Lazy re-exports (PEP 562): a package that offers its modules' names without importing
+them all.
 
-The modules of `models/` and `engine/` are written by notebooks. If one of them is broken, the others
-must still import, or the notebook that could mend it would not start.
+The modules of `models/` and `engine/` are written by notebooks. If one of them is
+broken, the others must still import, or the notebook that could mend it would not
+start.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from typing import Any
 def lazy_exports(
     package: str, modules: dict[str, tuple[str, ...]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return (`__getattr__`, `__dir__`, `__all__`) for a package whose names live in `modules`.
+    """Return (`__getattr__`, `__dir__`, `__all__`) for a package whose names live in
+    `modules`.
 
-    `modules` maps a submodule to the names it provides. Nothing is imported until a name is used.
+    `modules` maps a submodule to the names it provides. Nothing is imported until a
+    name is used.
     """
     home = {name: module for module, names in modules.items() for name in names}
 

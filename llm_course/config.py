@@ -1,7 +1,9 @@
-"""What a model is (`ModelConfig`), where it runs (`EngineConfig`), how it samples (`GenerationConfig`).
+"""What a model is (`ModelConfig`), where it runs (`EngineConfig`), how it samples
+(`GenerationConfig`).
 
-All three are frozen dataclasses that check themselves when they are made: an impossible value raises
-`ValueError` with the field's name, the value and the fix, long before a tensor has the wrong shape.
+All three are frozen dataclasses that check themselves when they are made: an impossible
+value raises `ValueError` with the field's name, the value and the fix, long before a
+tensor has the wrong shape.
 """
 
 from __future__ import annotations
@@ -38,12 +40,17 @@ def _require_positive_ints(config: object, *names: str) -> None:
             _reject(config, name, "must be a whole number of at least 1")
 
 
-def _require_number(config: object, name: str, low: float, high: float = math.inf) -> None:
-    """Accept a finite number in [low, high]; a NaN fails every comparison and so is refused too."""
+def _require_number(
+    config: object, name: str, low: float, high: float = math.inf
+) -> None:
+    """Accept a finite number in [low, high]; a NaN fails every comparison and so is
+    refused too."""
     value = getattr(config, name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not (low <= value <= high) or math.isinf(value):
-        bound = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+        bound = (
+            f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+        )
         _reject(config, name, f"must be a finite number {bound}")
 
 
@@ -52,7 +59,8 @@ class _FromJson:
     def from_json(cls, path: str | Path) -> Self:
         """Read the config from a JSON file whose keys are this class's field names.
 
-        Raises ValueError that names the file when it is not a JSON object or has an unknown key.
+        Raises ValueError that names the file when it is not a JSON object or has an
+        unknown key.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -63,10 +71,14 @@ class _FromJson:
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the given dict") -> Self:
         if not isinstance(values, dict):
-            raise ValueError(f"{source} holds {type(values).__name__}, not an object of fields")
+            raise ValueError(
+                f"{source} holds {type(values).__name__}, not an object of fields"
+            )
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"{source} has unknown fields {unknown}; {cls.__name__} knows {known}")
+            raise ValueError(
+                f"{source} has unknown fields {unknown}; {cls.__name__} knows {known}"
+            )
         try:
             return cls(**values)
         except TypeError as error:  # a field without a default is missing
@@ -75,7 +87,8 @@ class _FromJson:
 
 @dataclass(frozen=True)
 class ModelConfig(_FromJson):
-    """The shape of a Llama-architecture model. Dimensions are counts, `rope_theta` is unitless."""
+    """The shape of a Llama-architecture model. Dimensions are counts, `rope_theta` is
+    unitless."""
 
     vocab_size: int
     hidden_dim: int
@@ -92,7 +105,12 @@ class ModelConfig(_FromJson):
 
     def __post_init__(self) -> None:
         _require_positive_ints(
-            self, "vocab_size", "hidden_dim", "intermediate_dim", "num_layers", "num_heads"
+            self,
+            "vocab_size",
+            "hidden_dim",
+            "intermediate_dim",
+            "num_layers",
+            "num_heads",
         )
         if self.num_kv_heads is None:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
@@ -101,7 +119,9 @@ class ModelConfig(_FromJson):
                 fix = f"must divide hidden_dim = {self.hidden_dim}, or give head_dim"
                 _reject(self, "num_heads", fix)
             object.__setattr__(self, "head_dim", self.hidden_dim // self.num_heads)
-        _require_positive_ints(self, "num_kv_heads", "head_dim", "max_position_embeddings")
+        _require_positive_ints(
+            self, "num_kv_heads", "head_dim", "max_position_embeddings"
+        )
         if self.num_heads % self.num_kv_heads:
             _reject(self, "num_kv_heads", f"must divide num_heads = {self.num_heads}")
         if self.head_dim % 2:
@@ -117,16 +137,26 @@ class ModelConfig(_FromJson):
             return
         kinds = ", ".join(ROPE_SCALING)
         if not isinstance(self.rope_scaling, dict):
-            _reject(self, "rope_scaling", f'must be None or {{"rope_type": …}}, one of {kinds}')
+            _reject(
+                self,
+                "rope_scaling",
+                f'must be None or {{"rope_type": …}}, one of {kinds}',
+            )
         kind = self.rope_scaling.get("rope_type")
         if kind not in ROPE_SCALING:
             _reject(self, "rope_scaling", f"its rope_type must be one of {kinds}")
         needed = ROPE_SCALING[kind]
         numbers = [self.rope_scaling.get(name) for name in needed]
         if not all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers):
-            _reject(self, "rope_scaling", f"{kind} needs positive numbers for {', '.join(needed)}")
+            _reject(
+                self,
+                "rope_scaling",
+                f"{kind} needs positive numbers for {', '.join(needed)}",
+            )
         if kind == "llama3" and numbers[1] >= numbers[2]:
-            _reject(self, "rope_scaling", "low_freq_factor must be below high_freq_factor")
+            _reject(
+                self, "rope_scaling", "low_freq_factor must be below high_freq_factor"
+            )
 
     @property
     def num_query_groups(self) -> int:
@@ -138,8 +168,9 @@ class ModelConfig(_FromJson):
 class EngineConfig(_FromJson):
     """Where and how precisely the model runs.
 
-    `device`: "auto" (CUDA, then Apple's MPS, then the CPU) or a torch device such as "cpu", "cuda:0".
-    `dtype`: one of float32, bfloat16, float16; of the weights and activations.
+    `device`: "auto" (CUDA, then Apple's MPS, then the CPU) or a torch device such as
+    "cpu", "cuda:0". `dtype`: one of float32, bfloat16, float16; of the weights and
+    activations.
     """
 
     device: str = "auto"
@@ -147,7 +178,11 @@ class EngineConfig(_FromJson):
 
     def __post_init__(self) -> None:
         if not isinstance(self.device, str) or not self.device:
-            _reject(self, "device", 'must be "auto" or the name of a torch device such as "cpu"')
+            _reject(
+                self,
+                "device",
+                'must be "auto" or the name of a torch device such as "cpu"',
+            )
         if self.dtype not in DTYPES:
             _reject(self, "dtype", f"must be one of {', '.join(DTYPES)}")
 
@@ -156,10 +191,11 @@ class EngineConfig(_FromJson):
 class GenerationConfig(_FromJson):
     """How many tokens to generate and how to choose each.
 
-    The filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p.
-    `top_k` 0 or None, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 each switch their filter off;
-    `temperature` 0 or `do_sample` False always takes the most probable token. `use_cache` False
-    computes the whole sequence anew for every token: the same tokens, slowly.
+    The filters apply in this order: repetition penalty, temperature, top-k, top-p,
+    min-p. `top_k` 0 or None, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 each
+    switch their filter off; `temperature` 0 or `do_sample` False always takes the most
+    probable token. `use_cache` False computes the whole sequence anew for every token:
+    the same tokens, slowly.
     """
 
     max_new_tokens: int = 64
@@ -180,7 +216,9 @@ class GenerationConfig(_FromJson):
         _require_number(self, "temperature", 0.0)
         whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
         if self.top_k is not None and (not whole or self.top_k < 0):
-            _reject(self, "top_k", "must be None or a whole number of at least 0 (0 is off)")
+            _reject(
+                self, "top_k", "must be None or a whole number of at least 0 (0 is off)"
+            )
         _require_number(self, "top_p", 0.0, 1.0)
         _require_number(self, "min_p", 0.0, 1.0)
         _require_number(self, "repetition_penalty", 0.0)

@@ -1,4 +1,5 @@
-"""The names used for tensors in signatures, and what the model asks of a key/value cache."""
+"""The names used for tensors in signatures, and what the model asks of a key/value
+cache."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ Logits = Tensor  # [B, S, vocab] floating point: unnormalised log-probabilities
 
 
 @runtime_checkable
-class KVCache(Protocol):
+class Cache(Protocol):
     """Keys and values of the tokens a model has already seen.
 
-    One object serves all layers: each layer calls `update` once a forward pass, and the model calls
-    `advance` once, after its last layer. Between the two, `length` does not change.
+    One object serves all layers: each layer calls `update` once a forward pass, and the
+    model calls `advance` once, after its last layer. Between the two, `length` does not
+    change.
     """
 
     @property
@@ -25,7 +27,8 @@ class KVCache(Protocol):
         ...
 
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append k and v [B, Hkv, S, D] of one layer; return all of them [B, Hkv, length + S, D].
+        """Append k and v [B, Hkv, S, D] of one layer; return all of them [B, Hkv,
+        length + S, D].
 
         k arrives already rotated by RoPE.
         """

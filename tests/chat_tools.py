@@ -1,4 +1,5 @@
-"""What the tests of the chat share: a screen, what is typed, and a reply to compare with."""
+"""What the tests of the chat share: a screen, what is typed, and a reply to compare
+with."""
 
 from __future__ import annotations
 

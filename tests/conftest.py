@@ -1,4 +1,5 @@
-"""Fixtures: the real model, tiny random files made on the spot, and no figure left to the next test."""
+"""Fixtures: the real model, tiny random files made on the spot, and no figure left to
+the next test."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def _no_figure_stays_open() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def smollm2():
-    """(model, tokenizer) of the pinned model; downloads and converts it if that was never done."""
+    """(model, tokenizer) of the pinned model; downloads and converts it if that was
+    never done."""
     return load_pretrained(NAME)
 
 
@@ -61,7 +63,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
-    """A function that saves a tiny random model by `transformers`; 4 heads share 2 key/value heads."""
+    """A function that saves a tiny random model by `transformers`; 4 heads share 2
+    key/value heads."""
     import torch
     import transformers
 
@@ -95,8 +98,8 @@ def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
 def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a tiny random Llama GGUF file and returns its path.
 
-    `changes` override the metadata under "llama."; None leaves a key or a tensor out. `tokenizer` is
-    metadata under its full names.
+    `changes` override the metadata under "llama."; None leaves a key or a tensor out.
+    `tokenizer` is metadata under its full names.
     """
 
     def write(
@@ -137,11 +140,19 @@ def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / f"tiny-{len(list(tmp_path.iterdir()))}.gguf"
         writer = gguf.GGUFWriter(path, architecture)
         for key, value in metadata.items():
-            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+            add = {
+                int: writer.add_uint32,
+                float: writer.add_float32,
+                str: writer.add_string,
+            }
             if value is not None:
                 add[type(value)](f"llama.{key}", value)
         for key, value in (tokenizer or {}).items():
-            add = {int: writer.add_uint32, list: writer.add_array, str: writer.add_string}
+            add = {
+                int: writer.add_uint32,
+                list: writer.add_array,
+                str: writer.add_string,
+            }
             add[type(value)](key, value)
         for name, array in arrays.items():
             if array is not None:

@@ -35,11 +35,14 @@ def small_model(seed: int = 0, **changes: object) -> DecoderOnlyModel:
 
 
 def random_ids(*shape: int, vocab_size: int = 96, seed: int = 1) -> Tensor:
-    return torch.randint(0, vocab_size, shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, vocab_size, shape, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 class ListCache:
-    """The KVCache protocol in ten lines: K and V of each layer, grown by concatenation."""
+    """The KVCache protocol in ten lines: K and V of each layer, grown by
+    concatenation."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -48,7 +51,8 @@ class ListCache:
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         if layer_idx in self.layers:
             old_k, old_v = self.layers[layer_idx]
-            k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)  # [B, Hkv, K, D]
+            # [B, Hkv, K, D]
+            k, v = (torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2))
         self.layers[layer_idx] = (k, v)
         return k, v
 

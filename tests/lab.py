@@ -1,4 +1,5 @@
-"""JupyterLab in a browser, for tests: a server of its own, and the steps a reader takes."""
+"""JupyterLab in a browser, for tests: a server of its own, and the steps a reader
+takes."""
 
 from __future__ import annotations
 
@@ -19,7 +20,13 @@ import nbformat
 
 from tests.notebook_tools import clean_env, read
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+)
 MAC_CHROME = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 FLAGS = [
     "--no-sandbox",
@@ -63,7 +70,8 @@ class Lab:
 
 @contextmanager
 def serve(folder: Path, home: Path) -> Iterator[Lab]:
-    """Run JupyterLab on `folder`, with settings and state in `home` instead of the user's."""
+    """Run JupyterLab on `folder`, with settings and state in `home` instead of the
+    user's."""
     for name, settings in SETTINGS.items():
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,17 +84,35 @@ def serve(folder: Path, home: Path) -> Iterator[Lab]:
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
         "IPYTHONDIR": "ipython",
     }
-    env = clean_env(**{k: str(home / v) for k, v in places.items()}, LLM_COURSE_VERIFY="1")
+    env = clean_env(
+        **{k: str(home / v) for k, v in places.items()}, LLM_COURSE_VERIFY="1"
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         lab = Lab(folder, free.getsockname()[1], "course")
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-    command += [f"--port={lab.port}", "--ServerApp.port_retries=0", f"--notebook-dir={folder}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+    ]
+    command += [
+        f"--port={lab.port}",
+        "--ServerApp.port_retries=0",
+        f"--notebook-dir={folder}",
+    ]
     command += [f"--IdentityProvider.token={lab.token}", "--LabApp.news_url=None"]
     with (home / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            command, env=env, stdout=log, stderr=subprocess.STDOUT
+        )
     try:
-        wait_until(lambda: server.poll() is not None or answers(lab), "JupyterLab did not start")
+        wait_until(
+            lambda: server.poll() is not None or answers(lab),
+            "JupyterLab did not start",
+        )
         assert server.poll() is None, (home / "server.log").read_text()
         yield lab
     finally:
@@ -104,7 +130,9 @@ def answers(lab: Lab) -> bool:
         return False
 
 
-def wait_until(ready: Callable[[], bool], complaint: str, seconds: float = 120.0) -> None:
+def wait_until(
+    ready: Callable[[], bool], complaint: str, seconds: float = 120.0
+) -> None:
     """Return once `ready()` is true; fail with `complaint` when it never is."""
     end = time.monotonic() + seconds
     while not ready():
@@ -114,7 +142,8 @@ def wait_until(ready: Callable[[], bool], complaint: str, seconds: float = 120.0
 
 @contextmanager
 def browser_page() -> Iterator[Any]:
-    """A page of a headless browser. `page.troubles` lists failed requests and console errors."""
+    """A page of a headless browser. `page.troubles` lists failed requests and console
+    errors."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -122,11 +151,16 @@ def browser_page() -> Iterator[Any]:
         page = browser.new_page(viewport={"width": 1200, "height": 1600})
         page.set_default_timeout(MINUTE)
         page.troubles = []
-        page.on("requestfailed", lambda request: page.troubles.append(f"failed: {request.url}"))
+        page.on(
+            "requestfailed",
+            lambda request: page.troubles.append(f"failed: {request.url}"),
+        )
         page.on("pageerror", lambda error: page.troubles.append(f"error: {error}"))
         page.on(
             "console",
-            lambda line: line.type == "error" and page.troubles.append(f"console: {line.text}"),
+            lambda line: (
+                line.type == "error" and page.troubles.append(f"console: {line.text}")
+            ),
         )
         yield page
         browser.close()
@@ -146,7 +180,8 @@ def open_notebook(page: Any, lab: Lab, name: str) -> None:
 
 
 def run_all_and_save(page: Any, lab: Lab, name: str) -> nbformat.NotebookNode:
-    """Clear every output, run all cells from the menus, save; the notebook as it is on disk."""
+    """Clear every output, run all cells from the menus, save; the notebook as it is on
+    disk."""
     menu(page, "Edit", "Clear Outputs of All Cells")
     menu(page, "Run", "Run All Cells")
     page.wait_for_function(ALL_RAN, timeout=5 * MINUTE)
@@ -164,7 +199,8 @@ def menu(page: Any, title: str, item: str) -> None:
 
 
 def grows(page: Any, selector: str, times: int) -> None:
-    """Wait until an element's text was seen to grow `times` times: it comes in pieces."""
+    """Wait until an element's text was seen to grow `times` times: it comes in
+    pieces."""
     seen = [page.locator(selector).inner_text()]
 
     def longer() -> bool:
@@ -177,6 +213,9 @@ def grows(page: Any, selector: str, times: int) -> None:
 
 
 def required(what: str) -> str:
-    """For `pytest.skip`, where a test may be skipped; fails where it must run (CI is set)."""
-    assert not os.environ.get("CI"), f"{what}; CI is set, so this test may not be skipped"
+    """For `pytest.skip`, where a test may be skipped; fails where it must run (CI is
+    set)."""
+    assert not os.environ.get("CI"), (
+        f"{what}; CI is set, so this test may not be skipped"
+    )
     return what

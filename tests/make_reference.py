@@ -1,10 +1,12 @@
-"""Record what `transformers` computes for the pinned model, for tests/test_reference.py to compare with.
+"""Record what `transformers` computes for the pinned model, for tests/test_reference.py
+to compare with.
 
     python tests/make_reference.py
 
-It lets `transformers` read the GGUF file itself, by its own dequantization and its own permutation of
-q and k, so the numbers share no code with this course. Takes about a minute; needs `transformers` and
-`accelerate`. The result, tests/data/smollm2_reference.json, is committed.
+It lets `transformers` read the GGUF file itself, by its own dequantization and its own
+permutation of q and k, so the numbers share no code with this course. Takes about a
+minute; needs `transformers` and `accelerate`. The result,
+tests/data/smollm2_reference.json, is committed.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from pathlib import Path
 import torch
 import transformers
 
-from llm_course.checkpoints import PINNED_MODELS, Tokenizer, ensure_gguf, read_gguf
+from llm_course.checkpoints import PINNED_MODELS, ensure_gguf, read_gguf
+from llm_course.text import Tokenizer
 
 NAME = "smollm2-135m-instruct"
 TARGET = Path(__file__).parent / "data" / "smollm2_reference.json"
@@ -26,11 +29,16 @@ PROMPTS = [
     "def fibonacci(n):\n    if n < 2:\n        return n\n",
     "12 + 30 = 42, and 7 x 8 =",
     "Grüße aus München! 今日は。",
-    "<|im_start|>user\nWhat is the capital of Japan?<|im_end|>\n<|im_start|>assistant\n",
+    (
+        "<|im_start|>user\nWhat is the capital of"
+        " Japan?<|im_end|>\n<|im_start|>assistant\n"
+    ),
 ]
 GREEDY = {0: 12, 5: 12}  # prompt index -> new tokens
 SAMPLES = 64
-MIN_GAP = 5e-3  # neighbours in a ranking must differ by more than rounding can move them
+MIN_GAP = (
+    5e-3  # neighbours in a ranking must differ by more than rounding can move them
+)
 
 
 def load_transformers(path: Path) -> transformers.LlamaForCausalLM:
@@ -53,7 +61,8 @@ def sample_places(length: int, vocab_size: int) -> list[tuple[int, int]]:
 
 
 def ranked(logits: torch.Tensor, count: int) -> list[int]:
-    """Return the ids of the largest logits [vocab]; refuse a ranking that rounding could change."""
+    """Return the ids of the largest logits [vocab]; refuse a ranking that rounding
+    could change."""
     values, ids = logits.topk(count + 1)
     gap = (values[:-1] - values[1:]).min().item()
     if gap < MIN_GAP:
@@ -61,7 +70,9 @@ def ranked(logits: torch.Tensor, count: int) -> list[int]:
     return ids[:count].tolist()
 
 
-def greedy(model: transformers.LlamaForCausalLM, ids: list[int], count: int) -> list[int]:
+def greedy(
+    model: transformers.LlamaForCausalLM, ids: list[int], count: int
+) -> list[int]:
     """Return `count` new tokens by argmax, recomputing the whole sequence each time."""
     new: list[int] = []
     for _ in range(count):
@@ -98,7 +109,9 @@ def main() -> None:
         },
         "prompts": prompts,
     }
-    TARGET.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    TARGET.write_text(
+        json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

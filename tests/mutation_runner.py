@@ -2,9 +2,10 @@
 
     python -m tests.mutation_runner report.json
 
-This process imports the slow libraries and nothing of the course, then forks: a child replaces the
-source of one module while it is imported, and runs the tests named by the mutant. The child named
-BASELINE changes nothing and runs them all. Nothing is written into the package.
+This process imports the slow libraries and nothing of the course, then forks: a child
+replaces the source of one module while it is imported, and runs the tests named by the
+mutant. The child named BASELINE changes nothing and runs them all. Nothing is written
+into the package.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ def source_of(mutant: Mutant) -> Path:
 
 
 def mutated(mutant: Mutant) -> str:
-    """The module's source with the change made. Raises ValueError unless there is one place for it."""
+    """The module's source with the change made. Raises ValueError unless there is one
+    place for it."""
     source = source_of(mutant).read_text("utf-8")
     if (found := source.count(mutant.search)) != 1:
-        raise ValueError(f"{mutant.search!r} stands {found} times in {mutant.module}, not once")
+        raise ValueError(
+            f"{mutant.search!r} stands {found} times in {mutant.module}, not once"
+        )
     return source.replace(mutant.search, mutant.replace)
 
 
@@ -54,7 +58,9 @@ class MutatedModule(SourceFileLoader):
         super().__init__(f"llm_course.{mutant.module}", str(source_of(mutant)))
         self.source = mutated(mutant)
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> ModuleSpec | None:
         if name != self.name:
             return None
         return importlib.util.spec_from_file_location(name, self.path, loader=self)
@@ -75,7 +81,8 @@ class Failures:
 
 
 def run_tests(mutant: Mutant | None, result: Path) -> None:
-    """In a child: run the tests and write the exit code and the failed ones to `result`."""
+    """In a child: run the tests and write the exit code and the failed ones to
+    `result`."""
     import pytest
 
     kills = mutant.kills if mutant else {test for m in MUTANTS for test in m.kills}
@@ -84,7 +91,9 @@ def run_tests(mutant: Mutant | None, result: Path) -> None:
     options = ["-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
     options.append(f"--basetemp={result.parent / 'tmp'}")  # goes with the folder
     plugin = Failures()
-    code = pytest.main([*options, *(f"tests/{test}" for test in sorted(kills))], plugins=[plugin])
+    code = pytest.main(
+        [*options, *(f"tests/{test}" for test in sorted(kills))], plugins=[plugin]
+    )
     result.write_text(json.dumps({"code": int(code), "failed": plugin.failed}), "utf-8")
 
 
@@ -112,11 +121,14 @@ def finished(folder: Path) -> dict[str, Any]:
         values = json.loads(result.read_text("utf-8"))
     else:
         values = {"code": None, "failed": []}
-    return values | {"output": (folder / "output").read_text("utf-8", errors="replace")[-2000:]}
+    return values | {
+        "output": (folder / "output").read_text("utf-8", errors="replace")[-2000:]
+    }
 
 
 def run_all(workers: int) -> dict[str, dict[str, Any]]:
-    """Run all mutants and the baseline, `workers` at a time; return what each child found, by name."""
+    """Run all mutants and the baseline, `workers` at a time; return what each child
+    found, by name."""
     waiting: list[tuple[str, Mutant | None]] = [(BASELINE, None)]
     waiting += [(mutant.name, mutant) for mutant in MUTANTS]
     running: dict[int, tuple[str, Path, float]] = {}
@@ -141,7 +153,8 @@ def run_all(workers: int) -> dict[str, dict[str, Any]]:
 
 
 def import_slow_libraries() -> None:
-    """What the tests import beside the course. PyTorch computes nothing here: its threads do not fork."""
+    """What the tests import beside the course. PyTorch computes nothing here: its
+    threads do not fork."""
     import gguf  # noqa: F401
     import hypothesis.strategies  # noqa: F401
     import jinja2.sandbox  # noqa: F401

@@ -31,7 +31,9 @@ def texts(cell: Any) -> list[str]:
     for out in cell.outputs:
         data = out.get("data", {})
         if "text/html" in data:
-            found.append(re.sub(r"<style.*?</style>|<[^>]*>", " ", data["text/html"], flags=re.S))
+            found.append(
+                re.sub(r"<style.*?</style>|<[^>]*>", " ", data["text/html"], flags=re.S)
+            )
         elif "text/plain" in data:
             found.append(data["text/plain"])
     return found
@@ -40,7 +42,11 @@ def texts(cell: Any) -> list[str]:
 def counts(path: Path, nb: Any) -> list[str]:
     """nbval does not compare a cell without a count."""
     found = [cell.execution_count for cell in code(nb)]
-    return [] if found == list(range(1, len(found) + 1)) else [f"execution counts are {found}"]
+    return (
+        []
+        if found == list(range(1, len(found) + 1))
+        else [f"execution counts are {found}"]
+    )
 
 
 def errors(path: Path, nb: Any) -> list[str]:
@@ -54,20 +60,28 @@ def errors(path: Path, nb: Any) -> list[str]:
 
 
 def widgets(path: Path, nb: Any) -> list[str]:
-    """Beside each widget stands a picture or an assert: nbval does not compare its state."""
+    """Beside each widget stands a picture or an assert: nbval does not compare its
+    state."""
     cells = code(nb)
     found = []
     for i, cell in enumerate(cells):
         repr_of_one = re.compile(r"\A\w+\((?:children=|value=|layout=)")
         shown = any(
-            repr_of_one.match(out.get("data", {}).get("text/plain", "")) for out in cell.outputs
+            repr_of_one.match(out.get("data", {}).get("text/plain", ""))
+            for out in cell.outputs
         )
         if not shown and "widget" not in cell.metadata.get("tags", []):
             continue
         near = cells[i : i + 2]
-        pictured = any("image/png" in out.get("data", {}) for c in near for out in c.outputs)
-        if not pictured and not any(re.search(r"^\s*assert ", c.source, re.M) for c in near):
-            found.append(f"{label(cell)} shows a widget without a static figure or an assert")
+        pictured = any(
+            "image/png" in out.get("data", {}) for c in near for out in c.outputs
+        )
+        if not pictured and not any(
+            re.search(r"^\s*assert ", c.source, re.M) for c in near
+        ):
+            found.append(
+                f"{label(cell)} shows a widget without a static figure or an assert"
+            )
     return found
 
 
@@ -99,7 +113,8 @@ def long_cells(nb: Any, lines: int) -> list[Any]:
     return [
         cell
         for cell in code(nb)
-        if cell.source.count("\n") + 1 > lines and not cell.source.startswith(EXPORT_MARK)
+        if cell.source.count("\n") + 1 > lines
+        and not cell.source.startswith(EXPORT_MARK)
     ]
 
 
@@ -122,7 +137,8 @@ def private(path: Path, nb: Any) -> list[str]:
 
 
 def digits(path: Path, nb: Any) -> list[str]:
-    """No decimal number with more digits than every CPU agrees on, where outputs are compared."""
+    """No decimal number with more digits than every CPU agrees on, where outputs are
+    compared."""
     return [
         f"{label(cell)} prints {number}, more than {MAX_DIGITS} significant digits"
         for cell in code(nb)
@@ -146,7 +162,8 @@ def mimes(path: Path, nb: Any) -> list[str]:
 
 
 def normal(path: Path, nb: Any) -> list[str]:
-    """In the form that refresh writes: only tags as metadata, fixed kernelspec, stable ids."""
+    """In the form that refresh writes: only tags as metadata, fixed kernelspec, stable
+    ids."""
     problem = refresh(path, check=True)
     return [problem] if problem else []
 
@@ -176,5 +193,6 @@ def uncompared(path: Path) -> set[tuple[str, str]]:
     return {
         (path.stem, cell.source.splitlines()[0])
         for cell in code(read(path))
-        if UNCOMPARED_TAGS & set(cell.metadata.get("tags", [])) or marker.search(cell.source)
+        if UNCOMPARED_TAGS & set(cell.metadata.get("tags", []))
+        or marker.search(cell.source)
     }

@@ -1,4 +1,5 @@
-"""What the tests of the notebooks share: a small repository to corrupt, and clean subprocesses."""
+"""What the tests of the notebooks share: a small repository to corrupt, and clean
+subprocesses."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ CELLS = (
     'print("root of 9 is", int(root(9.0)))',
     CURVE_CELL,
     TIMING_CELL,
-    'import time\n\nprint(f"slept {time.perf_counter() % 9:.1f} s; {time.time() % 99:.1f} tokens/s")',
+    (
+        'import time\n\nprint(f"slept {time.perf_counter() % 9:.1f} s; {time.time() %'
+        ' 99:.1f} tokens/s")'
+    ),
     "from ipywidgets import IntSlider\n\nIntSlider()",
     "assert np.sin(x).max() > 0.9",
     'from llm_course.authoring import export_notebook\n\nexport_notebook("01_tiny")',
@@ -52,8 +56,11 @@ def clean_env(**extra: str) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | extra
 
 
-def run(root: Path, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run Python with `command` in a repository, importing the package that lies there."""
+def run(
+    root: Path, *command: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with `command` in a repository, importing the package that lies
+    there."""
     return subprocess.run(
         [sys.executable, *command],
         cwd=cwd or root,
@@ -65,7 +72,8 @@ def run(root: Path, *command: str, cwd: Path | None = None) -> subprocess.Comple
 
 
 def make_repo(root: Path) -> Path:
-    """A repository like this one, with one short notebook, not yet exported or executed."""
+    """A repository like this one, with one short notebook, not yet exported or
+    executed."""
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "llm_course", root / "llm_course", ignore=skip)
     for package in ("models", "engine"):

@@ -1,4 +1,5 @@
-"""The benchmark: its arithmetic on made-up times, its contestants on tiny models, its command line.
+"""The benchmark: its arithmetic on made-up times, its contestants on tiny models, its
+command line.
 
 No test asserts how long anything takes.
 """
@@ -58,7 +59,8 @@ def timings(*pairs: tuple[float, float]) -> list[Timing]:
     return [Timing(first, later) for first, later in pairs]
 
 
-# In the second round everything takes ten times as long: ratios within a round do not see it.
+# In the second round everything takes ten times as long: ratios within a round do not
+# see it.
 CASE = CaseResult(
     prompt=32,
     batch=1,
@@ -71,12 +73,22 @@ CASE = CaseResult(
     bandwidth=[40 * GB, 4 * GB, 40 * GB],
 )
 LONG = replace(CASE, prompt=512)
-MACHINE = {"threads": 2, "processor": "x86_64", "torch": "2.13", "transformers": "5.0", "rounds": 3}
+MACHINE = {
+    "threads": 2,
+    "processor": "x86_64",
+    "torch": "2.13",
+    "transformers": "5.0",
+    "rounds": 3,
+}
 
 
 def made_up(**changes: object) -> Results:
-    short = CaseResult(64, 1, {PREPARED: 16}, {PREPARED: timings((1, 0.1), (1, 0.2))}, [GB, GB])
-    long = CaseResult(2048, 1, {PREPARED: 16}, {PREPARED: timings((9, 0.12), (9, 0.28))}, [GB, GB])
+    short = CaseResult(
+        64, 1, {PREPARED: 16}, {PREPARED: timings((1, 0.1), (1, 0.2))}, [GB, GB]
+    )
+    long = CaseResult(
+        2048, 1, {PREPARED: 16}, {PREPARED: timings((9, 0.12), (9, 0.28))}, [GB, GB]
+    )
     results = Results(
         machine=MACHINE,
         model="a-model",
@@ -90,7 +102,9 @@ def made_up(**changes: object) -> Results:
 
 
 def without_reference(case: CaseResult) -> CaseResult:
-    return replace(case, timings={n: t for n, t in case.timings.items() if n != REFERENCE})
+    return replace(
+        case, timings={n: t for n, t in case.timings.items() if n != REFERENCE}
+    )
 
 
 # The arithmetic.
@@ -132,7 +146,9 @@ def test_growth_compares_rounds():
 
 
 def test_targets_speak_of_what_was_measured():
-    found = {t.what: (round(t.measured, 3), t.bound, t.reached) for t in targets(made_up())}
+    found = {
+        t.what: (round(t.measured, 3), t.bound, t.reached) for t in targets(made_up())
+    }
     assert found == {
         "decode, prompt 32: x transformers": (2.0, 1.3, True),
         "decode, prompt 32: x no cache": (8.0, 4.0, True),
@@ -159,7 +175,9 @@ def test_a_bound_is_met_from_its_side(measured, at_least, reached):
     ("prompt", "batch", "tokens", "with_all"),
     [(32, 1, 64, 64), (512, 1, 8, 8), (32, 8, 13, 13), (512, 8, 0, 2)],
 )
-def test_fewer_tokens_where_each_recomputes_a_long_sequence(prompt, batch, tokens, with_all):
+def test_fewer_tokens_where_each_recomputes_a_long_sequence(
+    prompt, batch, tokens, with_all
+):
     assert measure.tokens_without_cache(prompt, batch, 64) == tokens
     assert measure.tokens_without_cache(prompt, batch, 64, everything=True) == with_all
     assert measure.tokens_without_cache(prompt, batch, 3) == min(tokens, 3)
@@ -172,14 +190,22 @@ def test_the_table_line_by_line():
     few = replace(CASE, new_tokens=CASE.new_tokens | {UNCACHED: 8})
     assert report.table(few, 500_000_000).splitlines() == [
         "prompt 32, batch 1, 64 new tokens",
-        "                 first token  x ref  each after it  x ref  x no cache  tokens/s  GB/s"
-        "  of memory",
-        "no cache (8)        200.0 ms   1.00       400.0 ms   0.25        1.00       2.5   1.2"
-        "         3%",
-        "cache, prepared     100.0 ms   2.00        50.0 ms   2.00        8.00      20.0  10.0"
-        "        25%",
-        "transformers        300.0 ms   1.00       100.0 ms   1.00        4.00      10.0   5.0"
-        "        12%",
+        (
+            "                 first token  x ref  each after it  x ref  x no cache "
+            " tokens/s  GB/s  of memory"
+        ),
+        (
+            "no cache (8)        200.0 ms   1.00       400.0 ms   0.25        1.00     "
+            "  2.5   1.2         3%"
+        ),
+        (
+            "cache, prepared     100.0 ms   2.00        50.0 ms   2.00        8.00     "
+            " 20.0  10.0        25%"
+        ),
+        (
+            "transformers        300.0 ms   1.00       100.0 ms   1.00        4.00     "
+            " 10.0   5.0        12%"
+        ),
     ]
     note = "the first n tokens only"
     assert note in report.text(made_up(cases=[few]))
@@ -189,7 +215,10 @@ def test_the_table_line_by_line():
 def test_the_text_holds_all_that_was_measured():
     text = report.text(made_up(notes=["A note."]))
     for line in (
-        "a-model: 500.0 MB of weights, float32, 2 threads of x86_64, torch 2.13, transformers 5.0",
+        (
+            "a-model: 500.0 MB of weights, float32, 2 threads of x86_64, torch 2.13,"
+            " transformers 5.0"
+        ),
         "time for one token at 2,048 tokens, relative to 64: cache, prepared 1.30",
         "cache of 96 tokens, batch 1: 1,000 bytes, equal to the formula",
         "load_pretrained: 0.50 s beyond `import torch`",
@@ -204,7 +233,9 @@ def test_the_text_holds_all_that_was_measured():
 
 def test_without_transformers_its_columns_are_left_out():
     alone = made_up(
-        cases=[without_reference(CASE)], machine=MACHINE | {"transformers": None}, growth=[]
+        cases=[without_reference(CASE)],
+        machine=MACHINE | {"transformers": None},
+        growth=[],
     )
     text = report.text(alone)
     assert "x ref" not in text
@@ -239,7 +270,12 @@ def test_the_figure_shows_rounds_and_medians(base):
     cases = [CASE, LONG]
     if base == CACHED:
         cases = [
-            replace(c, timings={(CACHED if n == REFERENCE else n): t for n, t in c.timings.items()})
+            replace(
+                c,
+                timings={
+                    (CACHED if n == REFERENCE else n): t for n, t in c.timings.items()
+                },
+            )
             for c in cases
         ]
     fig = report.figure(made_up(cases=cases))
@@ -304,7 +340,11 @@ def test_with_a_cache_each_step_feeds_one_token_and_without_it_all(both):
     for network, use_cache, make in (
         (model, False, lambda model: streamed(our_stream(model, False))),
         (model, True, lambda model: streamed(our_stream(model, True))),
-        (prepare_for_inference(model), True, lambda model: streamed(our_stream(model, True))),
+        (
+            prepare_for_inference(model),
+            True,
+            lambda model: streamed(our_stream(model, True)),
+        ),
         (reference, True, lambda model: streamed(their_loop(model))),
         (reference, True, lambda model: their_generate(model, True)),
         (reference, False, lambda model: their_generate(model, False)),
@@ -341,8 +381,11 @@ def test_transformers_has_the_same_weights_and_pytorchs_attention(both):
     assert not reference.training
     others = reference.state_dict()
     for name, weight in model.state_dict().items():
-        if "q_proj" not in name and "k_proj" not in name:  # whose rows stand in another order
-            assert torch.equal(weight, others[name if "lm_head" in name else f"model.{name}"])
+        # whose rows stand in another order
+        if "q_proj" not in name and "k_proj" not in name:
+            assert torch.equal(
+                weight, others[name if "lm_head" in name else f"model.{name}"]
+            )
     prompt = random_ids(1, 9, vocab_size=40)
     with torch.inference_mode():
         torch.testing.assert_close(model(prompt), reference(prompt).logits)
@@ -356,7 +399,9 @@ def test_other_tokens_are_refused_with_the_gap_between_the_logits():
     wrong[1, 2] = (wrong[1, 2] + 1) % 96
     wrong[0, 4] = (wrong[0, 4] + 1) % 96  # a later step: not the one that is named
     case = measure.Case(prompt, {"a": 6, "b": 6})
-    with pytest.raises(RuntimeError, match=r"prompt of 5, row 1, new token 2: 'b' chose") as error:
+    with pytest.raises(
+        RuntimeError, match=r"prompt of 5, row 1, new token 2: 'b' chose"
+    ) as error:
         measure.check_same_tokens({"a": right, "b": wrong}, case, model)
     with torch.inference_mode():
         logits = model(torch.cat([prompt[1], right[1, :2]])[None])[0, -1]
@@ -400,7 +445,9 @@ def scripted(log: list[str]) -> list[Contestant]:
 
 def test_times_are_taken_at_each_token():
     ticks = iter([10.0, 12.0, 12.5, 13.0, 14.0])
-    timing, tokens = measure.timed(scripted([])[0], random_ids(2, 3), 4, lambda: next(ticks))
+    timing, tokens = measure.timed(
+        scripted([])[0], random_ids(2, 3), 4, lambda: next(ticks)
+    )
     assert timing == Timing(first=2.0, later=pytest.approx(2.0 / 3))
     assert tokens.shape == (2, 4)
 
@@ -414,7 +461,12 @@ def test_all_take_turns_within_a_round_and_the_first_round_does_not_count():
     ]
     count = itertools.count()
     results = measure.run(
-        contestants, cases, small_model(), 2, lambda: 7.0, clock=lambda: float(next(count))
+        contestants,
+        cases,
+        small_model(),
+        2,
+        lambda: 7.0,
+        clock=lambda: float(next(count)),
     )
     assert log == [
         *("a1", "b1", "c1", "a8", "c8"),  # the tokens are compared
@@ -432,13 +484,20 @@ def test_a_case_takes_random_ids_and_only_who_can_afford_it():
     def somebody(prompt, n, tell):
         raise AssertionError
 
-    contestants = [Contestant("fast", True, somebody), Contestant("slow", False, somebody)]
+    contestants = [
+        Contestant("fast", True, somebody),
+        Contestant("slow", False, somebody),
+    ]
     case = measure.make_case(contestants, 50, 512, 1, 64, seed=3)
     assert case.prompt.shape == (1, 512)
     assert case.new_tokens == {"fast": 64, "slow": 8}
     assert measure.make_case(contestants, 50, 512, 8, 64).new_tokens == {"fast": 64}
-    assert measure.make_case(contestants, 50, 9, 1, 16, cached_only=True).new_tokens == {"fast": 16}
-    again, other = (measure.make_case(contestants, 50, 512, 1, 64, seed=s) for s in (3, 4))
+    assert measure.make_case(
+        contestants, 50, 9, 1, 16, cached_only=True
+    ).new_tokens == {"fast": 16}
+    again, other = (
+        measure.make_case(contestants, 50, 512, 1, 64, seed=s) for s in (3, 4)
+    )
     assert torch.equal(case.prompt, again.prompt)
     assert not torch.equal(case.prompt, other.prompt)
 
@@ -454,7 +513,11 @@ SMALL += ["--contexts", "6", "12"]
 
 
 def test_a_run_on_a_tiny_model(tiny_folder, tmp_path: Path, capsys):
-    folder, file, picture = tiny_folder(), tmp_path / "bench.json", tmp_path / "bench.png"
+    folder, file, picture = (
+        tiny_folder(),
+        tmp_path / "bench.json",
+        tmp_path / "bench.png",
+    )
     places = ["--json", str(file), "--figure", str(picture)]
     assert main(["--model", str(folder), *SMALL, *places]) == 0
     text, data = capsys.readouterr().out, json.loads(file.read_text("utf-8"))
@@ -464,7 +527,9 @@ def test_a_run_on_a_tiny_model(tiny_folder, tmp_path: Path, capsys):
     for case in data["cases"]:
         assert list(case["timings"]) == list(case["summary"]) == names
         assert all(len(rounds) == 1 for rounds in case["timings"].values())
-        assert all(row[0]["first"] > 0 < row[0]["later"] for row in case["timings"].values())
+        assert all(
+            row[0]["first"] > 0 < row[0]["later"] for row in case["timings"].values()
+        )
         assert case["new_tokens"] == dict.fromkeys(names, 4)
     assert list(data["growth_ratio"]) == [CACHED, PREPARED, REFERENCE, REFERENCE_LOOP]
     assert [c["prompt"] for c in data["growth"]] == [6, 12]
@@ -479,7 +544,9 @@ def test_a_run_on_a_tiny_model(tiny_folder, tmp_path: Path, capsys):
     assert "time for one token at 12 tokens, relative to 6: cache " in text
 
 
-def test_without_transformers_a_line_says_how_to_install_it(tiny_folder, monkeypatch, capsys):
+def test_without_transformers_a_line_says_how_to_install_it(
+    tiny_folder, monkeypatch, capsys
+):
     folder = tiny_folder()
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setattr(measure, "load_seconds", lambda model, times: [0.1] * times)
@@ -493,10 +560,19 @@ def test_without_transformers_a_line_says_how_to_install_it(tiny_folder, monkeyp
 
 def test_the_options(monkeypatch, capsys):
     full = parse([])
-    assert (full.rounds, full.prompts, full.batches, full.new_tokens) == (5, [32, 512], [1, 8], 64)
+    assert (full.rounds, full.prompts, full.batches, full.new_tokens) == (
+        5,
+        [32, 512],
+        [1, 8],
+        64,
+    )
     quick = parse(["--quick", "--rounds", "7"])
     assert (quick.rounds, quick.prompts) == (7, QUICK["prompts"])
-    for wrong in (["--new-tokens", "1"], ["--rounds", "0"], ["--model", "nowhere.gguf"]):
+    for wrong in (
+        ["--new-tokens", "1"],
+        ["--rounds", "0"],
+        ["--model", "nowhere.gguf"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             parse(wrong)
         assert stopped.value.code == 2
@@ -518,7 +594,9 @@ def test_what_is_left_out_is_said(tiny_folder, monkeypatch, capsys):
     folder = tiny_folder()
     assert main(["--model", str(folder), *SMALL]) == 0
     text = capsys.readouterr().out
-    assert "Left out at prompt 5, batch 2, where it takes long: 'no cache'. --all" in text
+    assert (
+        "Left out at prompt 5, batch 2, where it takes long: 'no cache'. --all" in text
+    )
     assert main(["--model", str(folder), *SMALL, "--all"]) == 0
     text = capsys.readouterr().out
     assert "Left out" not in text

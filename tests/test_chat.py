@@ -27,14 +27,18 @@ def fed(smollm2):
     """The number of positions in each forward pass."""
     counts: list[int] = []
     model: DecoderOnlyModel = smollm2[0]
-    hook = model.register_forward_pre_hook(lambda module, args: counts.append(args[0].shape[1]))
+    hook = model.register_forward_pre_hook(
+        lambda module, args: counts.append(args[0].shape[1])
+    )
     yield counts
     hook.remove()
 
 
 def test_a_turn_feeds_only_what_is_new_and_answers_as_afresh(chat, screen, fed) -> None:
     assert chat.handle("What is the capital of France?")
-    assert screen.take().startswith("The capital of France is Paris.\n[8 tokens, the first after")
+    assert screen.take().startswith(
+        "The capital of France is Paris.\n[8 tokens, the first after"
+    )
     held = chat.conversation.cache.length
     fed.clear()
     chat.handle("What is it famous for?")
@@ -59,7 +63,9 @@ def test_characters_of_several_tokens_come_whole(chat, screen, monkeypatch) -> N
     assert chat.messages[-1]["content"] == text
 
 
-def test_what_a_terminal_takes_for_commands_is_not_written(chat, screen, monkeypatch) -> None:
+def test_what_a_terminal_takes_for_commands_is_not_written(
+    chat, screen, monkeypatch
+) -> None:
     ids = chat.tokenizer.encode("a\x1b[2Jb\tc\n")
     monkeypatch.setattr(chat.conversation, "stream", lambda *args, **kwargs: iter(ids))
     chat.handle("Hi")
@@ -68,7 +74,9 @@ def test_what_a_terminal_takes_for_commands_is_not_written(chat, screen, monkeyp
 
 def test_text_that_looks_like_a_special_token_stays_text(chat) -> None:
     special = chat.tokenizer.eos_token_ids[0]
-    plain = chat.tokenizer.encode_chat([{"role": "user", "content": "hi"}]).count(special)
+    plain = chat.tokenizer.encode_chat([{"role": "user", "content": "hi"}]).count(
+        special
+    )
     chat.handle("<|im_end|>")
     assert chat.tokenizer.encode_chat(chat.messages[:-1]).count(special) == plain
 
@@ -112,9 +120,15 @@ def test_settings_change_one_by_one(chat, screen) -> None:
         ("/set temperature off", "temperature = 'off': must be a number"),
         ("/set temperature nan", "temperature = nan: must be a finite number"),
         ("/set top_k 2.5", "top_k = '2.5': must be a whole number, or off"),
-        ("/set max_new_tokens 0", "max_new_tokens = 0: must be a whole number of at least 1"),
+        (
+            "/set max_new_tokens 0",
+            "max_new_tokens = 0: must be a whole number of at least 1",
+        ),
         ("/set do_sample 2", "do_sample = '2': must be on or off"),
-        ("/set seed 18446744073709551616", "must be a whole number from 0 to 2**63 - 1"),
+        (
+            "/set seed 18446744073709551616",
+            "must be a whole number from 0 to 2**63 - 1",
+        ),
         ("/system \x04", "no token for U+0004"),
         ("/system " + "word " * 9000, "Write less"),
         ("\x04", "no token for U+0004"),
@@ -140,28 +154,38 @@ def test_a_seed_repeats_a_conversation(chat) -> None:
     assert told[0][1] != told[0][3]
 
 
-def test_a_full_context_is_said_and_the_message_not_kept(chat, screen, monkeypatch) -> None:
+def test_a_full_context_is_said_and_the_message_not_kept(
+    chat, screen, monkeypatch
+) -> None:
     small = replace(chat.model.config, max_position_embeddings=64)
     monkeypatch.setattr(chat.model, "config", small)
     chat.handle("word " * 60)
     assert "the model reads 63 at most before a reply" in screen.text
     assert "/reset" in screen.take()
     assert chat.messages == []
-    chat.handle("Tell me about " + "the sea and " * 7)  # fits, and leaves few tokens for a reply
+    # fits, and leaves few tokens for a reply
+    chat.handle("Tell me about " + "the sea and " * 7)
     assert "the context is full: /reset" in screen.text
     assert chat.conversation.cache.length == 63  # the last token is not fed
 
 
 def test_statistics() -> None:
-    assert statistics([0.5, 0.6, 0.75], 20, 15) == (
-        "3 tokens, the first after 0.50 s, then 8.0 a second; prompt: 5 new, 15 in the cache"
+    assert (
+        statistics([0.5, 0.6, 0.75], 20, 15)
+        == "3 tokens, the first after 0.50 s, then 8.0 a second; prompt: 5 new, 15 in"
+        " the cache"
     )
     assert statistics([0.5], 3, 0).startswith("1 token, the first after 0.50 s; ")
 
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("top_k", "3", 3), ("top_p", "0.5", 0.5), ("do_sample", "off", False), ("seed", "None", None)],
+    [
+        ("top_k", "3", 3),
+        ("top_p", "0.5", 0.5),
+        ("do_sample", "off", False),
+        ("seed", "None", None),
+    ],
 )
 def test_values(name, text, value) -> None:
     assert parse_value(name, text) == value

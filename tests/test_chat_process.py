@@ -97,15 +97,21 @@ def test_ctrl_c_in_a_terminal() -> None:
     os.close(slave)
     try:
         read_until(master, lambda text: text.endswith("> "))
-        os.write(master, b"Write a very long story about the sea, with many chapters.\n")
+        os.write(
+            master, b"Write a very long story about the sea, with many chapters.\n"
+        )
         read_until(master, lambda text: len(text) > 120)
         os.write(master, b"\x03")
         read_until(master, lambda text: ", stopped]" in text and text.endswith("> "))
-        # readline overlooks a signal between its prompt and its wait for a key, until there is a key.
+        # readline overlooks a signal between its prompt and its wait for a key, until
+        # there is a key.
         os.write(master, b"\x03")
         os.write(master, b"\n")
         read_until(
-            master, lambda text: "Ctrl-C again, Ctrl-D or /quit" in text and text.endswith("> ")
+            master,
+            lambda text: (
+                "Ctrl-C again, Ctrl-D or /quit" in text and text.endswith("> ")
+            ),
         )
         os.write(master, b"/quit\n")
         assert process.wait(timeout=30) == 0

@@ -37,7 +37,9 @@ def test_ctrl_c_stops_the_reply_and_keeps_what_was_said(chat, screen) -> None:
     assert chat.messages[-1]["content"] == afresh(chat, chat.messages[:-1])
 
 
-def test_ctrl_c_before_the_first_token_takes_the_message_back(chat, screen, monkeypatch) -> None:
+def test_ctrl_c_before_the_first_token_takes_the_message_back(
+    chat, screen, monkeypatch
+) -> None:
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
         yield
@@ -61,7 +63,9 @@ def signal_at(screen: Screen, word: str, times: int = 1) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_signal_stops_the_reply_and_the_next_one_is_as_afresh(chat, screen, times) -> None:
+def test_a_signal_stops_the_reply_and_the_next_one_is_as_afresh(
+    chat, screen, times
+) -> None:
     before = signal.getsignal(signal.SIGINT)
     signal_at(screen, "Paris", times)
     talk(chat, lines("What is the capital of France?", "And of Italy?"))
@@ -77,7 +81,8 @@ def test_a_stopped_reply_is_reused_to_its_last_token(chat, screen) -> None:
     signal_at(screen, "Paris")
     talk(chat, lines("What is the capital of France?"))
     held = chat.conversation.cache.length
-    assert held == len(chat.tokenizer.encode_chat(chat.messages[:1])) + 5  # "The … France is"
+    # "The … France is"
+    assert held == len(chat.tokenizer.encode_chat(chat.messages[:1])) + 5
     chat.handle("And of Italy?")
     assert chat.conversation.reused == held
     assert f"{held} in the cache" in screen.text
@@ -97,7 +102,9 @@ def test_ctrl_c_while_the_message_is_encoded_stops_the_reply(chat, monkeypatch) 
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError("out of memory")])
-def test_what_ends_in_mid_work_leaves_nothing_behind(chat, screen, monkeypatch, failure) -> None:
+def test_what_ends_in_mid_work_leaves_nothing_behind(
+    chat, screen, monkeypatch, failure
+) -> None:
     """While the cache grows, some layers have more room than others."""
     reserve, calls = kv_cache._reserve, iter(range(1000))
 
@@ -115,7 +122,9 @@ def test_what_ends_in_mid_work_leaves_nothing_behind(chat, screen, monkeypatch, 
 
 
 @pytest.mark.parametrize("end", ["cut", "stop"])
-def test_half_a_character_is_neither_shown_nor_remembered(chat, screen, monkeypatch, end) -> None:
+def test_half_a_character_is_neither_shown_nor_remembered(
+    chat, screen, monkeypatch, end
+) -> None:
     ids = chat.tokenizer.encode("snail 🐌")
     assert chat.tokenizer.decode(ids[:-1]) == "snail �"
 

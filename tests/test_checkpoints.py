@@ -1,4 +1,5 @@
-"""Reading Hugging Face folders: the right values, in the right order, ready for inference."""
+"""Reading Hugging Face folders: the right values, in the right order, ready for
+inference."""
 
 from __future__ import annotations
 
@@ -7,18 +8,25 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from llm_course.checkpoints import load_pretrained, load_tensors, to_adjacent, to_half_split
+from llm_course.checkpoints import (
+    load_pretrained,
+    load_tensors,
+    to_adjacent,
+    to_half_split,
+)
 from llm_course.config import EngineConfig
 from tests.checkpoint_tools import CPU, assert_close, logits_of, transformers_logits
 
 
 def test_permutation_on_a_case_small_enough_to_read():
-    rows = torch.tensor([[0.0], [1], [2], [3], [10], [11], [12], [13]])  # two heads of 4 channels
+    # two heads of 4 channels
+    rows = torch.tensor([[0.0], [1], [2], [3], [10], [11], [12], [13]])
     assert to_adjacent(rows, 2).flatten().tolist() == [0, 2, 1, 3, 10, 12, 11, 13]
     weight = torch.randn(24, 5)
     for heads in (1, 2, 3):
         assert to_half_split(to_adjacent(weight, heads), heads).equal(weight)
-        assert to_adjacent(weight[:, 0], heads).equal(to_adjacent(weight, heads)[:, 0])  # biases
+        # biases
+        assert to_adjacent(weight[:, 0], heads).equal(to_adjacent(weight, heads)[:, 0])
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
@@ -34,7 +42,9 @@ def test_tensors_keep_their_names_and_only_q_and_k_are_permuted(tiny_folder):
     folder = tiny_folder()
     stored, ours = load_file(folder / "model.safetensors"), load_tensors(folder)
     assert set(ours) == set(stored)
-    moved = {name.split(".")[-2] for name in stored if not ours[name].equal(stored[name])}
+    moved = {
+        name.split(".")[-2] for name in stored if not ours[name].equal(stored[name])
+    }
     assert moved == {"q_proj", "k_proj"}
     name = "model.layers.1.self_attn.k_proj.weight"
     assert ours[name].equal(to_adjacent(stored[name], 2))
@@ -79,17 +89,21 @@ def test_tensors_need_no_model_code():
         "from llm_course.checkpoints import load_tensors\n"
         "tensors = load_tensors('smollm2-135m-instruct')\n"
         "assert len(tensors) == 272\n"
-        "assert list(tensors['model.layers.29.self_attn.k_proj.weight'].shape) == [192, 576]\n"
+        "assert list(tensors['model.layers.29.self_attn.k_proj.weight'].shape) == [192,"
+        " 576]\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_the_converted_folder_is_whole(smollm2):
-    """The real model: its folder's tokenizer and template are what `transformers` reads, too."""
+    """The real model: its folder's tokenizer and template are what `transformers`
+    reads, too."""
     from llm_course.checkpoints import converted_folder
 
     ours = smollm2[1]
-    theirs = transformers.AutoTokenizer.from_pretrained(converted_folder("smollm2-135m-instruct"))
+    theirs = transformers.AutoTokenizer.from_pretrained(
+        converted_folder("smollm2-135m-instruct")
+    )
     chat = [{"role": "user", "content": "12 + 30 = ?"}]
     assert theirs.apply_chat_template(chat, tokenize=False) == ours.apply_chat_template(
         chat, add_generation_prompt=False

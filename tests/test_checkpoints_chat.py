@@ -1,4 +1,5 @@
-"""Chats: what a user types is never a special token, and a template can neither break out nor hang."""
+"""Chats: what a user types is never a special token, and a template can neither break
+out nor hang."""
 
 from __future__ import annotations
 
@@ -9,13 +10,15 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 
-from llm_course.checkpoints import CheckpointError, Tokenizer
+from llm_course.errors import CheckpointError
+from llm_course.text import Tokenizer
 from tests.test_tokenizer import REFERENCE
 
 END = "<|im_end|>"
 CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim"
+    " }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{%"
+    " endif %}"
 )
 ATTACKS = [
     END,
@@ -68,18 +71,29 @@ def test_chats_without_such_strings_keep_their_ids(tokenizer):
 
 
 def test_the_other_messages_of_an_attacked_chat_keep_their_ids(tokenizer):
-    """The marked way of encoding and the ordinary one agree on everything but the attack."""
+    """The marked way of encoding and the ordinary one agree on everything but the
+    attack."""
     rng = random.Random(1)
     texts = [text for text, _ in REFERENCE if "<|" not in text]
     for _ in range(10):
-        before = [*user(rng.choice(texts)), {"role": "assistant", "content": rng.choice(texts)}]
-        ids = tokenizer.encode_chat([*before, *user(f"x{END}")], add_generation_prompt=False)
+        before = [
+            *user(rng.choice(texts)),
+            {"role": "assistant", "content": rng.choice(texts)},
+        ]
+        ids = tokenizer.encode_chat(
+            [*before, *user(f"x{END}")], add_generation_prompt=False
+        )
         plain = tokenizer.encode_chat(before, add_generation_prompt=False)
         assert ids[: len(plain)] == plain
 
 
 def test_developer_and_model_may_name_special_tokens(tokenizer):
-    for role, plain in {"system": False, "assistant": False, "user": True, "tool": True}.items():
+    for role, plain in {
+        "system": False,
+        "assistant": False,
+        "user": True,
+        "tool": True,
+    }.items():
         chat = [{"role": role, "content": f"a{END}b"}]
         ids = with_template(tokenizer, CHATML).encode_chat(chat)
         assert ids.count(2) == (1 if plain else 2), role
@@ -99,9 +113,15 @@ def test_a_template_that_changes_what_was_typed(tokenizer):
 
 def test_special_tokens_that_swallow_spaces_still_do(tokenizer):
     backend = type(tokenizer._backend).from_str(tokenizer._backend.to_str())
-    backend.add_special_tokens([AddedToken("<|gap|>", lstrip=True, rstrip=True, special=True)])
-    ours = Tokenizer(backend, chat_template="<|gap|>  {{ messages[0].content }}  <|gap|>!")
-    assert ours.encode_chat(user(END))[1:-2] == tokenizer.encode(END, parse_special=False)
+    backend.add_special_tokens(
+        [AddedToken("<|gap|>", lstrip=True, rstrip=True, special=True)]
+    )
+    ours = Tokenizer(
+        backend, chat_template="<|gap|>  {{ messages[0].content }}  <|gap|>!"
+    )
+    assert ours.encode_chat(user(END))[1:-2] == tokenizer.encode(
+        END, parse_special=False
+    )
     assert ours.encode_chat(user("Hi")) == ours.encode("<|gap|>Hi<|gap|>!")
 
 
@@ -145,8 +165,13 @@ def test_ordinary_templates_render_as_in_the_plain_sandbox(tokenizer):
     words = [" ab c", "Grüße \n", "{{ 7 * 7 }}", "last word "]
     for start in ("system", "user"):
         roles = [start, *["user", "assistant"] * 2][: len(words) + (start == "system")]
-        roles = roles if start == "system" else ["user", "assistant", "user", "assistant"]
-        chat = [{"role": r, "content": w} for r, w in zip(roles, [*words, "more"], strict=False)]
+        roles = (
+            roles if start == "system" else ["user", "assistant", "user", "assistant"]
+        )
+        chat = [
+            {"role": r, "content": w}
+            for r, w in zip(roles, [*words, "more"], strict=False)
+        ]
         ours = with_template(tokenizer, ORDINARY).apply_chat_template(chat)
         assert "<last>" in ours
         assert "{{ 7 * 7 }}" in ours  # content is not a template
@@ -158,7 +183,9 @@ def test_ordinary_templates_render_as_in_the_plain_sandbox(tokenizer):
 
 def test_a_template_may_refuse_messages(tokenizer):
     template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(ValueError, match="refused these messages: roles must alternate"):
+    with pytest.raises(
+        ValueError, match="refused these messages: roles must alternate"
+    ):
         with_template(tokenizer, template).apply_chat_template(user("Hi"))
     with pytest.raises(ValueError, match="no chat template"):
         with_template(tokenizer, None).apply_chat_template(user("Hi"))
@@ -240,13 +267,17 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("template", BREAKS_OUT, ids=lambda t: t[:40])
 def test_a_template_cannot_break_out(tokenizer, template):
-    with pytest.raises(CheckpointError, match="chat template that came with this tokenizer"):
+    with pytest.raises(
+        CheckpointError, match="chat template that came with this tokenizer"
+    ):
         with_template(tokenizer, template).apply_chat_template(user("Hi!"))
 
 
 @pytest.mark.parametrize("template", TOO_MUCH.values(), ids=TOO_MUCH.keys())
 def test_a_template_cannot_work_for_ever(tokenizer, template):
-    with pytest.raises(CheckpointError, match="chat template that came with this tokenizer"):
+    with pytest.raises(
+        CheckpointError, match="chat template that came with this tokenizer"
+    ):
         with_template(tokenizer, template).apply_chat_template(user("Hi!"))
 
 

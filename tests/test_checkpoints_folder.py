@@ -1,4 +1,5 @@
-"""Every spelling a Hugging Face folder may have, and one clear error for all that is wrong in one."""
+"""Every spelling a Hugging Face folder may have, and one clear error for all that is
+wrong in one."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from llm_course.checkpoints import CheckpointError, load_pretrained, load_tensors
+from llm_course.checkpoints import load_pretrained, load_tensors
+from llm_course.errors import CheckpointError
 from tests.checkpoint_tools import (
     CPU,
     assert_close,
@@ -61,13 +63,14 @@ def test_absent_head_is_tied_unless_the_config_forbids_it(tiny_folder):
 
 def test_every_wrong_tensor_is_listed(tiny_folder):
     folder = tiny_folder()
+    # of old files: harmless
     edit_tensors(
         folder,
         model__norm__weight=None,
         model__layers__1__mlp__up_proj__weight=None,
         model__layers__0__self_attn__q_proj__bias=torch.zeros(32),
         model__layers__0__self_attn__v_proj__weight=torch.zeros(32, 16),
-        model__layers__0__self_attn__rotary_emb__inv_freq=torch.zeros(4),  # of old files: harmless
+        model__layers__0__self_attn__rotary_emb__inv_freq=torch.zeros(4),
     )
     with pytest.raises(CheckpointError) as caught:
         load_pretrained(folder, CPU)
@@ -82,12 +85,18 @@ def test_every_wrong_tensor_is_listed(tiny_folder):
 
 @pytest.mark.parametrize("family", ["mistral", "qwen2"])
 def test_other_architectures_get_one_error_with_every_reason(tmp_path, family):
-    """Saved by `transformers`: what differs from Llama is listed at once, layers together."""
+    """Saved by `transformers`: what differs from Llama is listed at once, layers
+    together."""
     kind = {
         "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
         "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
     }[family]
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 40, "num_hidden_layers": 3}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "vocab_size": 40,
+        "num_hidden_layers": 3,
+    }
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     config = kind[0](**sizes, **heads, hidden_act="gelu", max_position_embeddings=64)
     kind[1](config).save_pretrained(tmp_path)
@@ -99,7 +108,8 @@ def test_other_architectures_get_one_error_with_every_reason(tmp_path, family):
         reasons += ["sliding_window 4096"]
     else:
         reasons += [
-            "unexpected: layers.0-2.self_attn.k_proj.bias, layers.0-2.self_attn.q_proj.bias"
+            "unexpected: layers.0-2.self_attn.k_proj.bias,"
+            " layers.0-2.self_attn.q_proj.bias"
         ]
     assert all(f"\n- {reason}" in message for reason in reasons), message
 
@@ -111,13 +121,22 @@ def test_code_and_pickles_in_a_folder_are_never_touched(tiny_folder):
     code = f"open({str(touched)!r}, 'w').close()"
     (folder / "modeling_evil.py").write_text(code)
     payload = b"cbuiltins\nexec\n(V" + code.encode() + b"\ntR."
-    for name in ("pytorch_model.bin", "model.pt", "training_args.bin", "adapter_model.bin"):
+    for name in (
+        "pytorch_model.bin",
+        "model.pt",
+        "training_args.bin",
+        "adapter_model.bin",
+    ):
         (folder / name).write_bytes(payload)
-    edit_config(folder, auto_map={"AutoModelForCausalLM": "modeling_evil.EvilForCausalLM"})
+    edit_config(
+        folder, auto_map={"AutoModelForCausalLM": "modeling_evil.EvilForCausalLM"}
+    )
     assert logits_of(folder).equal(expected)
 
     weights = folder / "model.safetensors"
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.pt"}}')
+    (folder / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "model.pt"}}'
+    )
     weights.unlink()
     with pytest.raises(CheckpointError, match="no shards beside it"):
         load_pretrained(folder)
@@ -134,7 +153,9 @@ def test_a_tensor_stored_twice_or_not_as_floats(tiny_folder):
     edit_tensors(folder, norm__weight=torch.ones(32))
     with pytest.raises(CheckpointError, match=r"holds norm\.weight twice"):
         load_pretrained(folder)
-    edit_tensors(folder, norm__weight=None, model__norm__weight=torch.ones(32, dtype=torch.int32))
+    edit_tensors(
+        folder, norm__weight=None, model__norm__weight=torch.ones(32, dtype=torch.int32)
+    )
     with pytest.raises(CheckpointError, match=r"stored as int32: norm\.weight"):
         load_pretrained(folder)
 
@@ -162,7 +183,9 @@ def test_both_spellings_of_theta(tiny_folder):
     assert not logits_of(folder).equal(before)
 
 
-@pytest.mark.parametrize("scaling", [LLAMA3, THETA | {"rope_type": "linear", "factor": 2.0}])
+@pytest.mark.parametrize(
+    "scaling", [LLAMA3, THETA | {"rope_type": "linear", "factor": 2.0}]
+)
 def test_rope_scaling_is_applied(tiny_folder, scaling):
     folder = tiny_folder(rope_parameters=scaling)
     scaled = logits_of(folder)
@@ -182,22 +205,40 @@ def test_rope_scaling_is_applied(tiny_folder, scaling):
         ({"rope_parameters": ...}, "lacks rope_theta"),
         ({"rope_parameters": {"rope_type": "default"}}, "lacks rope_theta"),
         ({"rope_theta": 10000.0}, "two values of rope_theta"),
-        ({"rope_parameters": LLAMA3 | {"factor": 0}}, "of kind 'llama3': needs numbers for factor"),
-        ({"rope_scaling": {"type": "linear"}}, "of kind 'linear': needs numbers for factor"),
-        ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "kind 'yarn': the known kinds are"),
+        (
+            {"rope_parameters": LLAMA3 | {"factor": 0}},
+            "of kind 'llama3': needs numbers for factor",
+        ),
+        (
+            {"rope_scaling": {"type": "linear"}},
+            "of kind 'linear': needs numbers for factor",
+        ),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0}},
+            "kind 'yarn': the known kinds are",
+        ),
         ({"rope_scaling": [1]}, r"rope_scaling = \[1\]: must be an object"),
         ({"rope_parameters": PARTIAL}, "partial_rotary_factor = 0.5"),
         ({"partial_rotary_factor": 0.25}, "partial_rotary_factor = 0.25"),
         ({"max_position_embeddings": 10**9}, "table of angles would not fit"),
-        ({"num_hidden_layers": 10**9}, "1000000000 layers are announced, but there are 21 tensors"),
+        (
+            {"num_hidden_layers": 10**9},
+            "1000000000 layers are announced, but there are 21 tensors",
+        ),
         ({"model_type": "mistral"}, "model_type 'mistral'"),
-        ({"architectures": ["LlamaForTokenClassification"]}, "architectures .*TokenClass"),
+        (
+            {"architectures": ["LlamaForTokenClassification"]},
+            "architectures .*TokenClass",
+        ),
         ({"attention_bias": True}, "attention_bias True"),
         ({"mlp_bias": True}, "mlp_bias True"),
         ({"sliding_window": 4096}, "sliding_window 4096"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
-        ({"num_attention_heads": 5, "head_dim": None}, r"num_heads = 5: must divide hidden_dim"),
+        (
+            {"num_attention_heads": 5, "head_dim": None},
+            r"num_heads = 5: must divide hidden_dim",
+        ),
         ({"num_key_value_heads": 3}, r"num_kv_heads = 3: must divide num_heads = 4"),
         ({"vocab_size": ..., "rms_norm_eps": ...}, "lacks vocab_size, rms_norm_eps"),
         ({"vocab_size": 41}, r"embed_tokens.weight is \[40, 32\], not \[41, 32\]"),
@@ -236,5 +277,7 @@ def test_folders_with_damaged_files(tiny_folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["smollm3", "no/such/file.gguf", "no/such/folder"])
 def test_what_is_neither_a_name_nor_a_path(name):
-    with pytest.raises(CheckpointError, match=rf"Unknown model '{name}'.*smollm2-135m-instruct"):
+    with pytest.raises(
+        CheckpointError, match=rf"Unknown model '{name}'.*smollm2-135m-instruct"
+    ):
         load_pretrained(name)

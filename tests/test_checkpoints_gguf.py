@@ -1,4 +1,5 @@
-"""Reading GGUF files: bit-exact weights, the config from the metadata, one error for each bad file."""
+"""Reading GGUF files: bit-exact weights, the config from the metadata, one error for
+each bad file."""
 
 from __future__ import annotations
 
@@ -10,21 +11,31 @@ from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import load_file
 
 from llm_course.checkpoints import (
-    CheckpointError,
     convert_gguf,
     dequantize,
     load_pretrained,
     load_tensors,
     read_gguf,
 )
+from llm_course.errors import CheckpointError
 from tests.checkpoint_tools import CPU, assert_close, logits_of, transformers_logits
 
-BLOCK_KINDS = [Kind.Q4_0, Kind.Q4_1, Kind.Q8_0, Kind.F32, Kind.F16, Kind.BF16, Kind.Q5_0, Kind.Q6_K]
+BLOCK_KINDS = [
+    Kind.Q4_0,
+    Kind.Q4_1,
+    Kind.Q8_0,
+    Kind.F32,
+    Kind.F16,
+    Kind.BF16,
+    Kind.Q5_0,
+    Kind.Q6_K,
+]
 
 
 @pytest.mark.parametrize("kind", BLOCK_KINDS, ids=lambda kind: kind.name)
 def test_dequantization_is_bit_exact(kind):
-    """Random bytes, not quantized weights: every nibble and every sign of every scale occurs."""
+    """Random bytes, not quantized weights: every nibble and every sign of every scale
+    occurs."""
     rng = np.random.default_rng(0)
     per_block, size = gguf.GGML_QUANT_SIZES[kind]
     raw = rng.integers(0, 256, (64, 16 * size), dtype=np.uint8)
@@ -38,7 +49,9 @@ def test_dequantization_is_bit_exact(kind):
     finite = np.isfinite(expected)
     assert finite.mean() > 0.8
     assert np.array_equal(np.isfinite(ours.numpy()), finite)
-    assert np.array_equal(ours.numpy()[finite].view(np.uint32), expected[finite].view(np.uint32))
+    assert np.array_equal(
+        ours.numpy()[finite].view(np.uint32), expected[finite].view(np.uint32)
+    )
 
 
 def test_the_real_file_is_dequantized_bit_exactly(smollm2_gguf):
@@ -50,13 +63,20 @@ def test_the_real_file_is_dequantized_bit_exactly(smollm2_gguf):
         "blk.7.attn_k.weight": "layers.7.self_attn.k_proj.weight",
         "blk.29.ffn_down.weight": "layers.29.mlp.down_proj.weight",
     }.items():
-        expected = gguf.quants.dequantize(stored[theirs].data, stored[theirs].tensor_type)
-        assert np.array_equal(tensors[f"model.{ours}"].numpy(), expected)  # through the conversion
+        expected = gguf.quants.dequantize(
+            stored[theirs].data, stored[theirs].tensor_type
+        )
+        # through the conversion
+        assert np.array_equal(tensors[f"model.{ours}"].numpy(), expected)
 
 
 def test_gguf_config_comes_from_the_metadata(tiny_gguf):
     config = read_gguf(tiny_gguf()).config
-    assert (config.vocab_size, config.hidden_dim, config.intermediate_dim) == (40, 32, 48)
+    assert (config.vocab_size, config.hidden_dim, config.intermediate_dim) == (
+        40,
+        32,
+        48,
+    )
     assert (config.num_layers, config.num_heads, config.num_kv_heads) == (2, 4, 2)
     assert (config.head_dim, config.max_position_embeddings) == (8, 64)
     assert (config.rope_theta, config.rms_norm_eps) == (50000.0, 1e-6)
@@ -79,7 +99,14 @@ def test_conversion_keeps_the_tokenizer(tiny_gguf, tmp_path):
         tokenizer={
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.pre": "smollm",
-            "tokenizer.ggml.tokens": ["<|endoftext|>", "<|im_end|>", "a", "b", "ab", "1"],
+            "tokenizer.ggml.tokens": [
+                "<|endoftext|>",
+                "<|im_end|>",
+                "a",
+                "b",
+                "ab",
+                "1",
+            ],
             "tokenizer.ggml.token_type": [3, 3, 1, 1, 1, 1],
             "tokenizer.ggml.merges": ["a b"],
             "tokenizer.ggml.bos_token_id": 0,
@@ -105,7 +132,9 @@ def test_gguf_with_its_own_head(tiny_gguf, tmp_path):
     assert model.lm_head.weight.eq(0.5).all()
     convert_gguf(path, tmp_path / "converted")
     assert logits_of(tmp_path / "converted").equal(logits_of(path))
-    assert set(load_tensors(path)) == set(load_file(tmp_path / "converted" / "model.safetensors"))
+    assert set(load_tensors(path)) == set(
+        load_file(tmp_path / "converted" / "model.safetensors")
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,10 +148,16 @@ def test_gguf_with_its_own_head(tiny_gguf, tmp_path):
         ({"attention.value_length": 16}, r"attention\.value_length = 16"),
         ({"expert_count": 8}, "expert"),
         ({"attention.head_count": 5}, "num_heads = 5: must divide hidden_dim = 32"),
-        ({"attention.head_count": 3, "attention.key_length": 8}, "num_kv_heads = 2: must divide"),
+        (
+            {"attention.head_count": 3, "attention.key_length": 8},
+            "num_kv_heads = 2: must divide",
+        ),
         ({"block_count": 3}, r"missing: layers\.2\.input_layernorm"),
         ({"block_count": 1}, r"unexpected: layers\.1\.input_layernorm"),
-        ({"feed_forward_length": 64}, r"mlp.gate_proj.weight is \[48, 32\], not \[64, 32\]"),
+        (
+            {"feed_forward_length": 64},
+            r"mlp.gate_proj.weight is \[48, 32\], not \[64, 32\]",
+        ),
     ],
 )
 def test_gguf_metadata_that_cannot_be_right(tiny_gguf, changes, complaint):
@@ -131,12 +166,18 @@ def test_gguf_metadata_that_cannot_be_right(tiny_gguf, changes, complaint):
 
 
 def test_gguf_scaling_of_none_is_no_scaling(tiny_gguf):
-    assert read_gguf(tiny_gguf(**{"rope.scaling.type": "none"})).config.rope_scaling is None
+    assert (
+        read_gguf(tiny_gguf(**{"rope.scaling.type": "none"})).config.rope_scaling
+        is None
+    )
 
 
 @pytest.mark.parametrize(
     "keys",
-    [{"rope.scaling.type": "linear", "rope.scaling.factor": 2.5}, {"rope.scale_linear": 2.5}],
+    [
+        {"rope.scaling.type": "linear", "rope.scaling.factor": 2.5},
+        {"rope.scale_linear": 2.5},
+    ],
     ids=["new", "old"],
 )
 def test_gguf_with_linear_scaling(tiny_gguf, tmp_path, keys):
@@ -154,9 +195,8 @@ def test_gguf_of_another_architecture_or_with_other_tensors(tiny_gguf):
     with pytest.raises(CheckpointError, match=r"unexpected: blk\.0\.attn_q\.bias"):
         read_gguf(tiny_gguf({"blk.0.attn_q.bias": np.zeros(32)}))
     with pytest.raises(CheckpointError, match="RoPE scaling"):
-        read_gguf(
-            tiny_gguf({"rope_freqs.weight": np.ones(4)})
-        )  # llama3 scaling, as llama.cpp stores it
+        # llama3 scaling, as llama.cpp stores it
+        read_gguf(tiny_gguf({"rope_freqs.weight": np.ones(4)}))
     with pytest.raises(CheckpointError, match=r"missing: norm\.weight"):
         read_gguf(tiny_gguf({"output_norm.weight": None}))
 

@@ -1,4 +1,5 @@
-"""Ids of the Hugging Face hub: from its cache or by its client, and only files of data."""
+"""Ids of the Hugging Face hub: from its cache or by its client, and only files of
+data."""
 
 from __future__ import annotations
 
@@ -9,15 +10,18 @@ from fnmatch import fnmatch
 import huggingface_hub
 import pytest
 
-from llm_course.checkpoints import CheckpointError, load_pretrained
+from llm_course.checkpoints import load_pretrained
 from llm_course.checkpoints.hub import FILES, is_hub_id
+from llm_course.errors import CheckpointError
 from tests.checkpoint_tools import logits_of
 
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
     """A hub cache of this test's own; nothing may be asked of the network."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub")
+    )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     return tmp_path / "hub"
 
@@ -98,5 +102,15 @@ def test_without_the_client(hub_cache, monkeypatch):
 def test_what_can_be_an_id():
     for name in ("HuggingFaceTB/SmolLM2-135M", "org/name_1.5"):
         assert is_hub_id(name)
-    for name in ("org", "org/", "/name", "./name", "../name", "a/b/c", "a/b.gguf", "a b/c", "~/x"):
+    for name in (
+        "org",
+        "org/",
+        "/name",
+        "./name",
+        "../name",
+        "a/b/c",
+        "a/b.gguf",
+        "a b/c",
+        "~/x",
+    ):
         assert not is_hub_id(name)

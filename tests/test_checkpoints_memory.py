@@ -1,6 +1,8 @@
-"""Loading needs little memory beside the weights: at most 1.3 times theirs, files mapped not counted.
+"""Loading needs little memory beside the weights: at most 1.3 times theirs, files
+mapped not counted.
 
-Measured in a process of its own, as Linux counts it (RssAnon), a thousand times a second.
+Measured in a process of its own, as Linux counts it (RssAnon), a thousand times a
+second.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from llm_course.checkpoints.gguf_file import _IN_LAYER, _TOP_LEVEL
 from llm_course.config import EngineConfig, ModelConfig
 from llm_course.models import build_decoder_only_model
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="reads /proc/self/status"
+)
 
 CONFIG = ModelConfig(
     vocab_size=8000,
@@ -113,8 +117,12 @@ def written(request, model, tmp_path):
 )
 def test_peak_memory_while_loading(tiny_folder, written, dtype):
     program = [sys.executable, "-c", PROGRAM, tiny_folder(), written, dtype]
-    output = subprocess.run(program, check=True, capture_output=True, timeout=120).stdout
+    output = subprocess.run(
+        program, check=True, capture_output=True, timeout=120
+    ).stdout
     weights, peak = json.loads(output)
     assert weights == 39_657_984 * getattr(torch, dtype).itemsize
     assert peak > 0.9 * weights  # the measure sees the weights
-    assert peak < 1.3 * weights, f"{peak / 1e6:.0f} MB for {weights / 1e6:.0f} MB of weights"
+    assert peak < 1.3 * weights, (
+        f"{peak / 1e6:.0f} MB for {weights / 1e6:.0f} MB of weights"
+    )

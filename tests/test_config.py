@@ -22,7 +22,10 @@ from tests.helpers import small_config
         ({"rope_theta": float("nan")}, ["rope_theta", "nan", "finite"]),
         ({"rope_theta": 0.0}, ["rope_theta", "at least 1"]),
         ({"rms_norm_eps": -1e-5}, ["rms_norm_eps", "at least 0"]),
-        ({"rope_scaling": {"rope_type": "yarn"}}, ["rope_scaling", "yarn", "linear, llama3"]),
+        (
+            {"rope_scaling": {"rope_type": "yarn"}},
+            ["rope_scaling", "yarn", "linear, llama3"],
+        ),
         ({"rope_scaling": "linear"}, ["rope_scaling", "'linear'"]),
         ({"rope_scaling": {"rope_type": "linear"}}, ["rope_scaling", "factor"]),
         (
@@ -97,7 +100,9 @@ def test_from_json(tmp_path):
     file.write_text(json.dumps(values))
     assert ModelConfig.from_json(file) == ModelConfig(9, 8, 8, 1, 2)
     file.write_text(json.dumps(values | {"n_heads": 2}))
-    with pytest.raises(ValueError, match=r"model\.json has unknown fields \['n_heads'\]"):
+    with pytest.raises(
+        ValueError, match=r"model\.json has unknown fields \['n_heads'\]"
+    ):
         ModelConfig.from_json(file)
     file.write_text(json.dumps({"vocab_size": 9}))
     with pytest.raises(ValueError, match="hidden_dim"):

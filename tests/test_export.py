@@ -1,4 +1,5 @@
-"""The exporter writes what the notebooks say, refuses what is broken, and notices every drift."""
+"""The exporter writes what the notebooks say, refuses what is broken, and notices every
+drift."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ shell = InteractiveShell.instance()
 for cell in sys.argv[1].split("=====\\n"):
     shell.run_cell(cell, store_history=True)
 """
-LAST_CELL = 'from llm_course.authoring import export_notebook\nexport_notebook("01_tiny")\n'
+LAST_CELL = (
+    'from llm_course.authoring import export_notebook\nexport_notebook("01_tiny")\n'
+)
 
 
 @pytest.fixture
@@ -64,7 +67,9 @@ def module(root: Path) -> Path:
 
 def test_the_packages_modules_match_the_notebooks() -> None:
     assert export_all(ROOT, check=True) == []
-    exported = {name: module.notebook for name, module in collect(ROOT / "notebooks").items()}
+    exported = {
+        name: module.notebook for name, module in collect(ROOT / "notebooks").items()
+    }
     assert CHAPTERS.items() <= exported.items()
 
 
@@ -97,16 +102,21 @@ def test_the_written_module(repo: Path) -> None:
     check = run(repo, "-m", "ruff", "check", "-q", str(module(repo)))
     formatted = run(repo, "-m", "ruff", "format", "--check", "-q", str(module(repo)))
     assert check.returncode == formatted.returncode == 0
-    found = run(repo, "-c", "import llm_course.models.tiny as t; print(t.__doc__, t.root(9))")
+    found = run(
+        repo, "-c", "import llm_course.models.tiny as t; print(t.__doc__, t.root(9))"
+    )
     assert found.stdout == "A module of one function. 3.0\n"
 
 
 def test_imports_of_all_cells_are_hoisted_once_and_names_keep_their_order() -> None:
     second = (
-        "import math\n# why\nfrom os import path\n\nLIMIT = 3\n\n\nclass Z:\n    p = path, math"
+        "import math\n# why\nfrom os import path\n\nLIMIT = 3\n\n\nclass Z:\n    p ="
+        " path, math"
     )
     second += "\n\n\ndef _a(): ..."
-    text = Module("models.tiny", "01_tiny", [EXPORT_CELL.split("\n", 1)[1], second]).render(ROOT)
+    text = Module(
+        "models.tiny", "01_tiny", [EXPORT_CELL.split("\n", 1)[1], second]
+    ).render(ROOT)
     head = text[: text.index("__all__")]
     assert head.count("import math\n") == 1
     assert "# why\nfrom os import path\n" in head
@@ -158,7 +168,9 @@ def test_a_module_may_import_one_that_a_later_cell_exports(tmp_path: Path) -> No
 def test_two_notebooks_may_not_export_one_module(repo: Path) -> None:
     path = repo / "notebooks" / "01_tiny.ipynb"
     shutil.copy(path, repo / "notebooks" / "02_other.ipynb")
-    assert export_all(repo, check=True) == ["01_tiny and 02_other both export models.tiny"]
+    assert export_all(repo, check=True) == [
+        "01_tiny and 02_other both export models.tiny"
+    ]
 
 
 def test_a_module_that_no_notebook_exports_is_drift(repo: Path) -> None:
@@ -190,7 +202,9 @@ def test_the_command_says_what_is_stale_and_exits_with_one(repo: Path) -> None:
     edit(repo, "The square root.", "A root.")
     done = run(repo, *command)
     assert done.returncode == 1
-    assert done.stdout == "stale: llm_course/models/tiny.py differs from 01_tiny.ipynb\n"
+    assert (
+        done.stdout == "stale: llm_course/models/tiny.py differs from 01_tiny.ipynb\n"
+    )
 
 
 def in_kernel(root: Path, *cells: str, cwd: Path | None = None) -> str:
@@ -238,11 +252,18 @@ def test_the_last_cell_says_why_it_refuses(repo: Path) -> None:
 
 def test_unsaved_cells_are_named_by_what_they_define(repo: Path) -> None:
     path = repo / "notebooks" / "01_tiny.ipynb"
-    assert unsaved_cells(path, ["", EXPORT_CELL, "print(1)", "#| export models.tiny\ndef ("]) == []
+    assert (
+        unsaved_cells(
+            path, ["", EXPORT_CELL, "print(1)", "#| export models.tiny\ndef ("]
+        )
+        == []
+    )
     assert unsaved_cells(path, ["#| export models.tiny\ndef new(): ..."]) == ["new"]
 
 
-def test_a_notebook_beside_another_copy_of_the_package_says_so(repo: Path, tmp_path: Path) -> None:
+def test_a_notebook_beside_another_copy_of_the_package_says_so(
+    repo: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     (other / "llm_course").mkdir(parents=True)
     (other / "llm_course" / "__init__.py").touch()

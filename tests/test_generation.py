@@ -1,4 +1,5 @@
-"""Filters, draws and the loop, on small exact cases. What went wrong elsewhere is in tests/traps/."""
+"""Filters, draws and the loop, on small exact cases. What went wrong elsewhere is in
+tests/traps/."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def log(*probs: float) -> torch.Tensor:
     return torch.tensor([probs]).log()
 
 
-# --- filters --------------------------------------------------------------------------------------
+# --- filters
+# --------------------------------------------------------------------------------------
 
 
 def test_min_p():
@@ -49,21 +51,24 @@ def test_repetition_penalty_lowers_both_signs_and_skips_padding():
     assert torch.equal(apply_repetition_penalty(logits, seen, 1.0), logits)
 
 
-# --- the draw -------------------------------------------------------------------------------------
+# --- the draw
+# -------------------------------------------------------------------------------------
 
 
 def test_draws_follow_the_filtered_probabilities():
     logits = log(0.4, 0.3, 0.2, 0.1).expand(20000, 4)
     draw = torch.Generator().manual_seed(0)
     ids = sample_next_token(logits, temperature=0.5, top_k=3, generator=draw).flatten()
-    squares = torch.tensor([0.4, 0.3, 0.2, 0.0]) ** 2  # temperature 1/2 squares probabilities
+    # temperature 1/2 squares probabilities
+    squares = torch.tensor([0.4, 0.3, 0.2, 0.0]) ** 2
     expected = squares / squares.sum()
     share = torch.bincount(ids, minlength=4) / 20000
     bound = 5 * (expected * (1 - expected) / 20000).sqrt()
     assert ((share - expected).abs() <= bound).all()
 
 
-# --- the loop -------------------------------------------------------------------------------------
+# --- the loop
+# -------------------------------------------------------------------------------------
 
 
 def test_left_padded_batch_equals_one_by_one():
@@ -85,12 +90,18 @@ def test_a_cache_is_fed_only_what_it_has_not_seen():
     mask = torch.ones_like(ids)
     mask[1, :3] = 0
     sizes = []
-    hook = model.embed_tokens.register_forward_hook(lambda m, args, out: sizes.append(out.shape[1]))
-    cached = generate(model, ids, config, CPU, GREEDY, attention_mask=mask, kv_cache=ListCache())
+    hook = model.embed_tokens.register_forward_hook(
+        lambda m, args, out: sizes.append(out.shape[1])
+    )
+    cached = generate(
+        model, ids, config, CPU, GREEDY, attention_mask=mask, kv_cache=ListCache()
+    )
     assert sizes == [7, 1, 1, 1, 1, 1]  # one prefill, n - 1 decode steps
     sizes.clear()
     uncached = replace(GREEDY, use_cache=False)
-    assert torch.equal(generate(model, ids, config, CPU, uncached, attention_mask=mask), cached)
+    assert torch.equal(
+        generate(model, ids, config, CPU, uncached, attention_mask=mask), cached
+    )
     assert sizes == [7, 8, 9, 10, 11, 12]
     hook.remove()
 
@@ -112,7 +123,9 @@ def test_the_logger_gets_steps_and_the_reason(caplog):
     logger = logging.getLogger("test.generate")
     with caplog.at_level(logging.DEBUG, logger.name):
         out = generate(model, ids, config, CPU, GREEDY, logger=logger)
-        generate(model, ids, config, CPU, GREEDY, eos_token_id=int(out[0, 5]), logger=logger)
+        generate(
+            model, ids, config, CPU, GREEDY, eos_token_id=int(out[0, 5]), logger=logger
+        )
     text = caplog.text
     assert f"step 1: tokens [{int(out[0, 5])}]" in text
     assert "stopped after 6 tokens: max_new_tokens" in text

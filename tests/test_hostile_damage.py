@@ -19,7 +19,22 @@ from tests.hostile_tools import TOKENIZER, header
 from tests.test_hostile_files import no_hang  # noqa: F401
 from tests.test_save_pretrained import tiny_model, tiny_tokenizer
 
-EXTREMES = [0, 1, 2, 7, 8, 9, 127, 255, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32]
+EXTREMES = [
+    0,
+    1,
+    2,
+    7,
+    8,
+    9,
+    127,
+    255,
+    2**16,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+]
 EXTREMES += [2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 32, 2**64 - 1]
 fuzzing = settings(
     max_examples=500,
@@ -53,7 +68,9 @@ def damaged(content: bytes, plan: list[tuple[str, float, int]], end: int) -> byt
         at = int(place * min(end, len(data)))
         extreme = EXTREMES[number % len(EXTREMES)]
         if step == "flip":
-            data[at : at + 1] = bytes(byte ^ (1 << number % 8) for byte in data[at : at + 1])
+            data[at : at + 1] = bytes(
+                byte ^ (1 << number % 8) for byte in data[at : at + 1]
+            )
         elif step == "u32":
             data[at : at + 4] = struct.pack("<I", extreme % 2**32)
         elif step == "u64":
@@ -86,7 +103,10 @@ def test_damaged_gguf(whole_gguf, plan):
 
 
 @fuzzing
-@given(plan=damage, file=st.sampled_from(["model.safetensors", "tokenizer.json", "config.json"]))
+@given(
+    plan=damage,
+    file=st.sampled_from(["model.safetensors", "tokenizer.json", "config.json"]),
+)
 def test_damaged_folder(folder, plan, file):
     path = folder / file
     content = path.read_bytes()
@@ -101,9 +121,15 @@ def test_damaged_folder(folder, plan, file):
 values = st.recursive(
     st.none()
     | st.booleans()
-    | st.sampled_from([-1, 0, 1, 2, 41, 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf")])
-    | st.sampled_from(["", "x", "llama", "linear", "../x", "\ud800", "<|im_end|>", "F16", "I64"]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner),
+    | st.sampled_from(
+        [-1, 0, 1, 2, 41, 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf")]
+    )
+    | st.sampled_from(
+        ["", "x", "llama", "linear", "../x", "\ud800", "<|im_end|>", "F16", "I64"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner)
+    ),
     max_leaves=3,
 )
 
@@ -114,7 +140,9 @@ def places(value: Any, path: tuple = ()) -> list[tuple]:
         inside = list(value.items())
     else:
         inside = list(enumerate(value)) if isinstance(value, list) else []
-    return [p for key, item in inside for p in [(*path, key), *places(item, (*path, key))]]
+    return [
+        p for key, item in inside for p in [(*path, key), *places(item, (*path, key))]
+    ]
 
 
 def edited(document: Any, place: float, value: Any, remove: bool) -> Any:

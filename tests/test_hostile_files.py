@@ -1,4 +1,5 @@
-"""Files made to do harm: always one of our errors, never a crash, a hang or gigabytes of memory."""
+"""Files made to do harm: always one of our errors, never a crash, a hang or gigabytes
+of memory."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from llm_course.checkpoints import CheckpointError, load_pretrained, save_pretrained
+from llm_course.checkpoints import load_pretrained, save_pretrained
+from llm_course.errors import CheckpointError
 from tests.checkpoint_tools import use_whatever_loads
 from tests.hostile_tools import HOSTILE_GGUF, HOSTILE_SAFETENSORS, TOKENIZER
 from tests.test_save_pretrained import tiny_model, tiny_tokenizer
@@ -22,7 +24,8 @@ from tests.test_save_pretrained import tiny_model, tiny_tokenizer
 
 @pytest.fixture(autouse=True)
 def no_hang():
-    """A test that waits for ever fails instead: no test here needs more than some seconds."""
+    """A test that waits for ever fails instead: no test here needs more than some
+    seconds."""
     if not hasattr(signal, "SIGALRM"):
         yield
         return
@@ -118,14 +121,26 @@ HOSTILE_JSON = {
         change("model", "continuing_subword_prefix", to="a" * 99),
         "tokenizer.json cannot be read",
     ),
-    "template that is no text": ("tokenizer_config.json", change("chat_template", to=[1]), None),
-    "names that are none": ("tokenizer_config.json", change("eos_token", to={"content": 5}), None),
+    "template that is no text": (
+        "tokenizer_config.json",
+        change("chat_template", to=[1]),
+        None,
+    ),
+    "names that are none": (
+        "tokenizer_config.json",
+        change("eos_token", to={"content": 5}),
+        None,
+    ),
     "ids that are none": (
         "generation_config.json",
         change("eos_token_id", to=[1, "x"]),
         "'x' is no token id",
     ),
-    "rope in a list": ("config.json", change("rope_parameters", to=[["x"]]), "must be an object"),
+    "rope in a list": (
+        "config.json",
+        change("rope_parameters", to=[["x"]]),
+        "must be an object",
+    ),
     "θ in a list": (
         "config.json",
         change("rope_parameters", "rope_theta", to=[1, {}]),
@@ -141,7 +156,11 @@ HOSTILE_JSON = {
         change("hidden_size", to=10**4000),
         "absurdly large values of hidden_size",
     ),
-    "numbers in text": ("config.json", change("hidden_size", to="32"), "impossible model"),
+    "numbers in text": (
+        "config.json",
+        change("hidden_size", to="32"),
+        "impossible model",
+    ),
     "endless layers": (
         "config.json",
         change("num_hidden_layers", to=10**18),
@@ -189,7 +208,8 @@ def test_a_pipe_is_not_waited_for(folder, name):
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from llm_course.checkpoints import CheckpointError, load_pretrained
+from llm_course.errors import CheckpointError
+from llm_course.checkpoints import load_pretrained
 
 good, *bad = map(Path, sys.argv[1:])
 load_pretrained(good)
@@ -204,7 +224,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in kilobytes, as Linux does")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="counts memory in kilobytes, as Linux does"
+)
 def test_hostile_files_take_no_memory(folder, tmp_path):
     paths = []
     for i, (content, _) in enumerate(HOSTILE_GGUF.values()):

@@ -1,4 +1,5 @@
-"""Prefill, decode, conversations and the prepared model, against the loop that recomputes all."""
+"""Prefill, decode, conversations and the prepared model, against the loop that
+recomputes all."""
 
 from __future__ import annotations
 
@@ -70,7 +71,11 @@ def test_every_split_of_a_prompt_gives_the_logits_of_the_whole(case: Case, data)
         seen += size
         with mock.patch.object(products, "blas_wins", return_value=blas):
             logits = prefill(
-                model, part, cache, None if mask is None else mask[:, :seen], chunk_size=chunk
+                model,
+                part,
+                cache,
+                None if mask is None else mask[:, :seen],
+                chunk_size=chunk,
             )
         assert cache.length == seen
         real = case.mask[:, seen - 1]
@@ -85,21 +90,30 @@ def test_cached_tokens_are_the_uncached_ones_in_ragged_batches(padding, prepare)
     mask = torch.arange(7) >= torch.tensor(padding)[:, None]
     model = prepare(plain)
     wanted = generate(plain, ids, plain.config, CPU, UNCACHED, attention_mask=mask)
-    assert torch.equal(generate(model, ids, plain.config, CPU, GREEDY, attention_mask=mask), wanted)
+    assert torch.equal(
+        generate(model, ids, plain.config, CPU, GREEDY, attention_mask=mask), wanted
+    )
     # Rows that end early: the first row's third token ends a row.
     eos = int(wanted[0, 9])
     wanted = generate(plain, ids, plain.config, CPU, UNCACHED, eos, attention_mask=mask)
     assert torch.equal(
-        generate(model, ids, plain.config, CPU, GREEDY, eos, attention_mask=mask), wanted
+        generate(model, ids, plain.config, CPU, GREEDY, eos, attention_mask=mask),
+        wanted,
     )
 
 
-@pytest.mark.parametrize("settings", [GREEDY, replace(GREEDY, do_sample=True, seed=3, top_k=0)])
-def test_the_real_model_cached_and_prepared_gives_the_same_tokens(smollm2, settings, prepare):
+@pytest.mark.parametrize(
+    "settings", [GREEDY, replace(GREEDY, do_sample=True, seed=3, top_k=0)]
+)
+def test_the_real_model_cached_and_prepared_gives_the_same_tokens(
+    smollm2, settings, prepare
+):
     model, tokenizer = smollm2
     ids = torch.tensor([tokenizer.encode("I opened the door and saw a")])
     wanted = generate(model, ids, model.config, CPU, replace(settings, use_cache=False))
-    assert torch.equal(generate(prepare(model), ids, model.config, CPU, settings), wanted)
+    assert torch.equal(
+        generate(prepare(model), ids, model.config, CPU, settings), wanted
+    )
 
 
 def test_n_tokens_cost_one_prefill_and_n_minus_1_steps():
@@ -172,13 +186,17 @@ def test_products_are_what_they_say(library, rows):
             (library.gated(x, gate_up), F.silu(gate) * up),
         ]
         assert torch.equal(x, kept[0])
-        assert torch.equal(stream, pairs[1][0] if isinstance(library, InPlace) else kept[1])
+        assert torch.equal(
+            stream, pairs[1][0] if isinstance(library, InPlace) else kept[1]
+        )
         for out, exact in pairs:
             assert out.shape == exact.shape
             assert (out - exact).abs().max() < 1e-5 * exact.abs().max()
 
 
-@pytest.mark.filterwarnings("error")  # PyTorch resizes an `out` that is too small, and warns
+@pytest.mark.filterwarnings(
+    "error"
+)  # PyTorch resizes an `out` that is too small, and warns
 def test_the_memory_of_products_in_place_is_shared_and_grows():
     torch.manual_seed(0)
     library, a, b = InPlace(), torch.randn(6, 4), torch.randn(6, 4)
@@ -190,7 +208,10 @@ def test_the_memory_of_products_in_place_is_shared_and_grows():
         torch.testing.assert_close(out, x @ b.T)
     x = torch.randn(5, 4)
     torch.testing.assert_close(library.linear(x, a), x @ a.T)
-    assert library.linear(x, torch.randn(7, 4)).data_ptr() != library.linear(x, a).data_ptr()
+    assert (
+        library.linear(x, torch.randn(7, 4)).data_ptr()
+        != library.linear(x, a).data_ptr()
+    )
 
 
 @pytest.mark.parametrize("wins", [True, False])
@@ -210,7 +231,8 @@ def test_the_race_is_run_once():
 
 @pytest.fixture
 def steps(monkeypatch) -> list[int]:
-    """BLAS has won; grows by one with each token that goes the way of a single vector."""
+    """BLAS has won; grows by one with each token that goes the way of a single
+    vector."""
     taken, step = [], PreparedModel.step
     monkeypatch.setattr(products, "blas_wins", lambda: True)
     monkeypatch.setattr(
@@ -220,7 +242,11 @@ def steps(monkeypatch) -> list[int]:
 
 
 def test_one_token_of_one_row_goes_the_way_of_a_vector_and_nothing_else_does(steps):
-    fast, ids, pads = prepare_for_inference(small_model()), random_ids(2, 5), torch.ones(1, 6)
+    fast, ids, pads = (
+        prepare_for_inference(small_model()),
+        random_ids(2, 5),
+        torch.ones(1, 6),
+    )
     cache = make_cache(fast)
     prefill(fast, ids[:1], cache)
     fast(ids[:1, :1])  # no cache
@@ -260,7 +286,9 @@ def test_a_cache_with_an_update_of_its_own_is_updated(steps):
 
 
 def test_the_cache_of_a_notebook_is_as_good_as_that_of_the_package(steps):
-    members = {k: v for k, v in vars(KVCache).items() if k not in ("__dict__", "__weakref__")}
+    members = {
+        k: v for k, v in vars(KVCache).items() if k not in ("__dict__", "__weakref__")
+    }
     _, fast = models()
     decode(fast, random_ids(1, 1), type("KVCache", (), members)(fast.config))
     assert steps == [0]
@@ -269,7 +297,9 @@ def test_the_cache_of_a_notebook_is_as_good_as_that_of_the_package(steps):
 def test_a_cache_that_does_not_fit_one_row_is_refused(prepare):
     model, token = prepare(small_model()), random_ids(1, 1)
     wide = make_cache(model, batch_size=2)
-    with pytest.raises(ValueError, match=r"this cache holds torch.float32 of shape \[2, 2, S, 8\]"):
+    with pytest.raises(
+        ValueError, match=r"this cache holds torch.float32 of shape \[2, 2, S, 8\]"
+    ):
         decode(model, token, wide)
     wide.layers = []
     with pytest.raises(ValueError, match="was freed"):
@@ -302,12 +332,16 @@ def test_the_last_layer_works_on_the_last_position_where_no_other_is_wanted(pads
         torch.testing.assert_close(last, plain(ids, mask)[:, -1:])
     assert [seen[i].shape[2] for i in (0, 1)] == [6, 1]
     with torch.inference_mode():
-        torch.testing.assert_close(fast(ids, mask)[mask > 0], plain(ids, mask)[mask > 0])
+        torch.testing.assert_close(
+            fast(ids, mask)[mask > 0], plain(ids, mask)[mask > 0]
+        )
 
 
 def test_a_prepared_model_is_in_step_in_bfloat16_too():
     torch.manual_seed(0)
-    plain = build_decoder_only_model(small_config(), EngineConfig(device="cpu", dtype="bfloat16"))
+    plain = build_decoder_only_model(
+        small_config(), EngineConfig(device="cpu", dtype="bfloat16")
+    )
     ids = random_ids(2, 9)
     with torch.inference_mode():
         wanted, out = plain(ids), prepare_for_inference(plain)(ids)
@@ -360,7 +394,9 @@ def test_preparing_leaves_the_model_as_it_is():
 
 def test_preparing_shares_what_it_does_not_fuse():
     plain, fast = models()
-    shared = {p.data_ptr() for p in plain.parameters()} & {p.data_ptr() for p in fast.parameters()}
+    shared = {p.data_ptr() for p in plain.parameters()} & {
+        p.data_ptr() for p in fast.parameters()
+    }
     # embedding, head and last norm; in each of two layers o, down and two norms
     assert len(shared) == 3 + 2 * 4
 
@@ -417,11 +453,19 @@ def test_any_sequence_of_turns_equals_starting_afresh(data):
     turn: list[int] = []
     for _ in range(data.draw(st.integers(1, 4))):
         keep = data.draw(st.integers(0, len(turn)))
-        turn = turn[:keep] + data.draw(st.lists(st.integers(0, 95), min_size=1, max_size=6))
+        turn = turn[:keep] + data.draw(
+            st.lists(st.integers(0, 95), min_size=1, max_size=6)
+        )
         stop = data.draw(st.integers(1, 5))
-        new = [token for token, _ in zip(talk.stream(turn, few), range(stop), strict=False)]
+        new = [
+            token for token, _ in zip(talk.stream(turn, few), range(stop), strict=False)
+        ]
         wanted = generate(
-            plain, torch.tensor([turn]), plain.config, CPU, replace(few, use_cache=False)
+            plain,
+            torch.tensor([turn]),
+            plain.config,
+            CPU,
+            replace(few, use_cache=False),
         )
         assert new == wanted[0, len(turn) :].tolist()[:stop]
         turn = turn + new

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_course.engine import KVCache, KVCacheManager, cache_bytes, make_cache
-from llm_course.types import KVCache as Protocol
+from llm_course.types import Cache as Protocol
 from tests.helpers import random_ids, small_config, small_model
 
 HKV, D = 2, 8  # of small_config
@@ -28,7 +28,10 @@ def fill(cache: KVCache, tokens: int) -> None:
     cache.advance(tokens)
 
 
-@given(parts=st.lists(st.integers(1, 9), min_size=1, max_size=6), capacity=st.integers(1, 12))
+@given(
+    parts=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    capacity=st.integers(1, 12),
+)
 def test_whatever_the_parts_and_the_capacity_all_tokens_are_there(parts, capacity):
     cache = KVCache(small_config(), capacity=capacity)
     assert isinstance(cache, Protocol)
@@ -44,7 +47,8 @@ def test_whatever_the_parts_and_the_capacity_all_tokens_are_there(parts, capacit
 
 
 def test_a_pass_that_broke_off_while_the_cache_grew_leaves_no_trace():
-    """As Ctrl-C may do: one layer has more room than the other, and nothing was counted."""
+    """As Ctrl-C may do: one layer has more room than the other, and nothing was
+    counted."""
     cache = KVCache(small_config(), capacity=2)
     fill(cache, 2)
     cache.update(0, keys(2, 50), keys(2, 50))
@@ -77,7 +81,9 @@ def test_update_returns_views_of_memory_reserved_ahead():
 def test_bytes_are_those_of_the_formula(dtype, rows, tokens):
     config = small_config()
     cache = KVCache(config, rows, tokens, dtype=dtype)
-    wanted = 2 * config.num_layers * rows * config.num_kv_heads * tokens * config.head_dim
+    wanted = (
+        2 * config.num_layers * rows * config.num_kv_heads * tokens * config.head_dim
+    )
     wanted *= 4 if dtype == torch.float32 else 2
     assert cache.nbytes == cache_bytes(config, tokens, rows, dtype) == wanted
 
@@ -117,9 +123,16 @@ def test_truncate_takes_lengths_that_are_there(length):
 
 def test_rows_heads_and_dtype_are_checked():
     cache = KVCache(small_config(), batch_size=2)
-    wrong = [keys(1), keys(1, rows=2).bfloat16(), torch.zeros(2, 8, 1, D), torch.zeros(2, HKV, D)]
+    wrong = [
+        keys(1),
+        keys(1, rows=2).bfloat16(),
+        torch.zeros(2, 8, 1, D),
+        torch.zeros(2, HKV, D),
+    ]
     for k in wrong:
-        with pytest.raises(ValueError, match=r"this cache holds torch.float32 of shape \[2, 2, S"):
+        with pytest.raises(
+            ValueError, match=r"this cache holds torch.float32 of shape \[2, 2, S"
+        ):
             cache.update(0, k, k)
 
 
@@ -155,7 +168,10 @@ def test_a_refusal_states_need_and_budget_and_changes_nothing():
     caches = manager(100)
     held = caches.allocate(30, batch_size=2)
     before = caches.stats
-    message = rf"needs {41 * TOKEN:,} bytes, and {40 * TOKEN:,} of the budget of {100 * TOKEN:,}"
+    message = (
+        rf"needs {41 * TOKEN:,} bytes, and {40 * TOKEN:,} of the budget of"
+        rf" {100 * TOKEN:,}"
+    )
     with pytest.raises(MemoryError, match=message):
         caches.allocate(41)
     assert caches.stats.refused == 1
@@ -186,7 +202,8 @@ def test_kept_memory_gives_way_to_a_request_that_does_not_fit_it():
     caches = manager(100)
     for cache in [caches.allocate(20), caches.allocate(60)]:
         caches.free(cache)
-    assert caches.allocate(80).capacity == 80  # neither is large enough, both together too much
+    # neither is large enough, both together too much
+    assert caches.allocate(80).capacity == 80
     assert (caches.stats.kept, caches.stats.peak) == (20 * TOKEN * 0, 80 * TOKEN)
 
 
@@ -203,7 +220,9 @@ def test_a_small_request_does_not_take_much_larger_memory():
 @settings(max_examples=50, derandomize=True)
 @given(
     steps=st.lists(
-        st.tuples(st.booleans(), st.integers(1, 40), st.integers(1, 2)), min_size=1, max_size=30
+        st.tuples(st.booleans(), st.integers(1, 40), st.integers(1, 2)),
+        min_size=1,
+        max_size=30,
     )
 )
 def test_the_budget_holds_whatever_is_asked_for(steps):

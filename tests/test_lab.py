@@ -1,4 +1,5 @@
-"""A notebook in JupyterLab itself: opened in a browser, run, its sliders moved, its text streamed."""
+"""A notebook in JupyterLab itself: opened in a browser, run, its sliders moved, its
+text streamed."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ HARMLESS = ("favicon", "service-worker", "ResizeObserver loop")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[jupyter.Lab]:
-    """A server on a copy of the notebooks; kernels import the package of this repository."""
+    """A server on a copy of the notebooks; kernels import the package of this
+    repository."""
     if jupyter.find_browser() is None:
         pytest.skip(jupyter.required("no Chrome or Chromium was found"))
     folder = tmp_path_factory.mktemp("lab") / "notebooks"
@@ -35,13 +37,17 @@ def page(lab: jupyter.Lab) -> Iterator[Any]:
 
 def troubles(page: Any) -> list[str]:
     """Failed requests and console errors that matter."""
-    return [line for line in page.troubles if not any(word in line for word in HARMLESS)]
+    return [
+        line for line in page.troubles if not any(word in line for word in HARMLESS)
+    ]
 
 
 def assert_all_ran(nb: Any) -> None:
     cells = [cell for cell in code(nb) if cell.source.strip()]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    failed = [out for cell in cells for out in cell.outputs if out.output_type == "error"]
+    failed = [
+        out for cell in cells for out in cell.outputs if out.output_type == "error"
+    ]
     assert failed == []
 
 
@@ -51,7 +57,9 @@ def test_the_first_notebook_runs_in_jupyterlab(lab: jupyter.Lab, page: Any) -> N
     ran = jupyter.run_all_and_save(page, lab, name)
     assert_all_ran(ran)
     stored = read(ROOT / "notebooks" / name)
-    assert [len(cell.outputs) for cell in code(ran)] == [len(c.outputs) for c in code(stored)]
+    assert [len(cell.outputs) for cell in code(ran)] == [
+        len(c.outputs) for c in code(stored)
+    ]
     assert page.locator(".jp-OutputArea-output img").count() > 0
     assert troubles(page) == []
 
@@ -73,7 +81,9 @@ def move_the_slider(page: Any) -> None:
     before = figure.get_attribute("src")
     page.locator(".sampler-temperature .noUi-handle").focus()
     page.keyboard.press("ArrowRight")
-    jupyter.wait_until(lambda: figure.get_attribute("src") != before, "the figure stayed as it was")
+    jupyter.wait_until(
+        lambda: figure.get_attribute("src") != before, "the figure stayed as it was"
+    )
     assert figure.evaluate("image => image.naturalWidth") > 100
 
 

@@ -1,4 +1,5 @@
-"""The model against slow, obvious versions. What went wrong elsewhere is in tests/traps/."""
+"""The model against slow, obvious versions. What went wrong elsewhere is in
+tests/traps/."""
 
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ from llm_course.models import (
     build_decoder_only_model,
     capture_attention,
 )
-from llm_course.probe import record
+from llm_course.viz.probe import record
 from tests.helpers import random_ids, small_config, small_model
 
 
 def rotate_by_matrix(x: torch.Tensor, theta: float) -> torch.Tensor:
-    """The oracle: one 2x2 rotation matrix for each position and adjacent pair, x [S, D]."""
+    """The oracle: one 2x2 rotation matrix for each position and adjacent pair, x [S,
+    D]."""
     out = torch.empty_like(x)
     for p in range(len(x)):
         for i in range(x.shape[1] // 2):
@@ -32,13 +34,16 @@ def rotate_by_matrix(x: torch.Tensor, theta: float) -> torch.Tensor:
     return out
 
 
-# --- norm and MLP ---------------------------------------------------------------------------------
+# --- norm and MLP
+# ---------------------------------------------------------------------------------
 
 
 def test_norm_keeps_float64_exact():
     x = torch.randn(3, 8, dtype=torch.float64)
     out = RMSNorm(8, eps=0.0).double()(x)
-    torch.testing.assert_close(out, x / x.pow(2).mean(-1, keepdim=True).sqrt(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(
+        out, x / x.pow(2).mean(-1, keepdim=True).sqrt(), rtol=1e-14, atol=0
+    )
 
 
 def test_mlp_has_no_bias_and_treats_positions_alone():
@@ -52,7 +57,8 @@ def test_mlp_has_no_bias_and_treats_positions_alone():
     torch.testing.assert_close(mlp(x)[:, 2:3], mlp(x[:, 2:3]))
 
 
-# --- RoPE -----------------------------------------------------------------------------------------
+# --- RoPE
+# -----------------------------------------------------------------------------------------
 
 
 def test_rope_equals_the_matrix_loop():
@@ -61,7 +67,9 @@ def test_rope_equals_the_matrix_loop():
     rope = RotaryEmbedding(16, max_position_embeddings=10, rope_theta=500.0)
     rotated, _ = rope(x, x, torch.arange(10)[None])
     for head in range(3):
-        torch.testing.assert_close(rotated[0, head], rotate_by_matrix(x[0, head], 500.0))
+        torch.testing.assert_close(
+            rotated[0, head], rotate_by_matrix(x[0, head], 500.0)
+        )
 
 
 def test_rope_refuses_negative_positions_and_odd_heads():
@@ -71,7 +79,8 @@ def test_rope_refuses_negative_positions_and_odd_heads():
         RotaryEmbedding(7)
 
 
-# --- attention and masks --------------------------------------------------------------------------
+# --- attention and masks
+# --------------------------------------------------------------------------
 
 
 def test_fused_attention_equals_the_captured_weights():
@@ -99,7 +108,8 @@ def test_capture_can_be_limited_and_ends_after_an_error():
     assert all("attend" not in layer.self_attn.__dict__ for layer in model.layers)
 
 
-# --- the whole model ------------------------------------------------------------------------------
+# --- the whole model
+# ------------------------------------------------------------------------------
 
 
 def test_the_model_is_its_parts_in_order():
@@ -115,7 +125,9 @@ def test_tied_head_is_the_embedding():
     tied, untied = small_model(tie_word_embeddings=True), small_model()
     assert tied.lm_head.weight is tied.embed_tokens.weight
     assert untied.lm_head.weight is not untied.embed_tokens.weight
-    saved = sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters())
+    saved = sum(p.numel() for p in untied.parameters()) - sum(
+        p.numel() for p in tied.parameters()
+    )
     assert saved == 96 * 64
 
 

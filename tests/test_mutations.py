@@ -17,7 +17,9 @@ from tests.mutation_runner import BASELINE, MUTANTS, ROOT, mutated
 from tests.notebook_tools import clean_env
 from tests.traps import TRAPS
 
-by_name = pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
+by_name = pytest.mark.parametrize(
+    "mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS]
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,8 @@ def test_there_are_enough_mutants_of_every_part() -> None:
 
 
 def test_every_trap_in_the_code_is_sprung_by_a_mutant() -> None:
-    """The rest is about words, tolerances and notebooks; these have tests with corrupted notebooks."""
+    """The rest is about words, tolerances and notebooks; these have tests with
+    corrupted notebooks."""
     killers = {f"tests/{test}" for mutant in MUTANTS for test in mutant.kills}
     unsprung = [
         row
@@ -54,7 +57,10 @@ def test_every_trap_in_the_code_is_sprung_by_a_mutant() -> None:
         for row, tests in rows.items()
         if section != "Notebooks" and not killers.intersection(tests)
     ]
-    assert unsprung == ["one word for both layouts", "float32 parity asserted in bfloat16"]
+    assert unsprung == [
+        "one word for both layouts",
+        "float32 parity asserted in bfloat16",
+    ]
 
 
 @by_name
@@ -68,7 +74,9 @@ def test_without_a_mutant_the_tests_pass(outcomes: dict[str, dict[str, Any]]) ->
 
 
 @by_name
-def test_a_mutant_is_killed(outcomes: dict[str, dict[str, Any]], mutant: Mutant) -> None:
+def test_a_mutant_is_killed(
+    outcomes: dict[str, dict[str, Any]], mutant: Mutant
+) -> None:
     found = outcomes[mutant.name]
     assert found["code"] == 1, f"the tests did not run to their end:\n{found['output']}"
     failed = {test.partition("[")[0] for test in found["failed"]}

@@ -1,4 +1,5 @@
-"""`pytest --nbval`, with the hook of conftest.py, fails on what it should and on nothing else."""
+"""`pytest --nbval`, with the hook of conftest.py, fails on what it should and on
+nothing else."""
 
 from __future__ import annotations
 
@@ -74,7 +75,9 @@ def corrupted(good: Any) -> dict[str, Any]:
     find(nbs["stale"], EXPORT_CELL).source += "  # changed"
     find(
         nbs["stale"], "export_notebook("
-    ).source = 'from llm_course.authoring import export_notebook\n\nexport_notebook("stale")'
+    ).source = (
+        'from llm_course.authoring import export_notebook\n\nexport_notebook("stale")'
+    )
     find(nbs["untagged_widget"], "IntSlider").metadata["tags"] = []
     find(nbs["raises"], "assert np.sin").source = "assert np.sin(x).max() < 0.9"
     timed = find(nbs["other_timing"], TIMING_CELL)
@@ -87,14 +90,22 @@ def corrupted(good: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def failures(repo: Path) -> dict[str, list[str]]:
-    """For each corrupted notebook, the first lines of the cells that failed under nbval."""
+    """For each corrupted notebook, the first lines of the cells that failed under
+    nbval."""
     folder = repo / "copies"
     shutil.copytree(repo / "notebooks", folder)
     nbs = corrupted(read(folder / "01_tiny.ipynb"))
     for name, nb in nbs.items():
         write(folder / f"{name}.ipynb", nb)
     done = run(
-        repo, "-m", "pytest", "--nbval", "-q", "--color=no", "--junitxml=report.xml", "copies"
+        repo,
+        "-m",
+        "pytest",
+        "--nbval",
+        "-q",
+        "--color=no",
+        "--junitxml=report.xml",
+        "copies",
     )
     assert done.returncode == 1, done.stdout + done.stderr
     found: dict[str, list[str]] = {name: [] for name in nbs}
@@ -118,7 +129,9 @@ def failures(repo: Path) -> dict[str, list[str]]:
         ("raises", "AssertionError"),
     ],
 )
-def test_a_corrupted_notebook_fails(failures: dict[str, list[str]], name: str, reason: str) -> None:
+def test_a_corrupted_notebook_fails(
+    failures: dict[str, list[str]], name: str, reason: str
+) -> None:
     assert len(failures[name]) == 1
     assert reason in failures[name][0]
 
@@ -186,7 +199,10 @@ def test_nbval_reads_the_same_rules_as_refresh() -> None:
     from nbval.plugin import get_sanitize_patterns
 
     rules = Rules.load()
-    ours = [(pattern.pattern, replacement) for pattern, replacement in rules.scrub + rules.measure]
+    ours = [
+        (pattern.pattern, replacement)
+        for pattern, replacement in rules.scrub + rules.measure
+    ]
     assert get_sanitize_patterns(SANITIZE_FILE.read_text(encoding="utf-8")) == ours
 
 
@@ -199,7 +215,10 @@ def test_nbval_reads_the_same_rules_as_refresh() -> None:
         ("'/home/someone/llm/a b'", "'PATH b'"),
         ("C:\\Users\\someone\\llm", "PATH"),
         ("[export] was written\nkept", "kept"),
-        ("5 tokens/s, 1/2, q/k/v and/or W_up/x", "5 tokens/s, 1/2, q/k/v and/or W_up/x"),
+        (
+            "5 tokens/s, 1/2, q/k/v and/or W_up/x",
+            "5 tokens/s, 1/2, q/k/v and/or W_up/x",
+        ),
         ('<img src="data:image/png;base64,/9j/4AA+/a/b/c=">',) * 2,
         ("<b>x</b>/<i>y</i>",) * 2,
     ],

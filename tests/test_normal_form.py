@@ -98,6 +98,9 @@ def test_what_a_progress_bar_drew_over_is_gone() -> None:
 
 def test_ids_are_stable_and_unique() -> None:
     nb = notebook()
-    nb.cells += [copy.deepcopy(nb.cells[0]), nbformat.v4.new_markdown_cell("# T", id="own")]
+    nb.cells += [
+        copy.deepcopy(nb.cells[0]),
+        nbformat.v4.new_markdown_cell("# T", id="own"),
+    ]
     ids = [cell.id for cell in nbformat.reads(normal_form(nb, "01_x"), 4).cells]
     assert ids == ["one", "01-001", "own"]

@@ -1,4 +1,5 @@
-"""Every stored notebook keeps the rules, and each rule is shown to catch a notebook that does not."""
+"""Every stored notebook keeps the rules, and each rule is shown to catch a notebook
+that does not."""
 
 from __future__ import annotations
 
@@ -25,15 +26,22 @@ from tests.notebook_tools import (
     write,
 )
 
-# (notebook, first line) of the cells whose output is not compared: measured times, and no others.
+# (notebook, first line) of the cells whose output is not compared: measured times, and
+# no others.
 UNCOMPARED: set[tuple[str, str]] = {
     (
         "05_generate",
-        "# Random draws come out differently on another kind of processor: your output may differ.",
+        (
+            "# Random draws come out differently on another kind of processor: your"
+            " output may differ."
+        ),
     ),
     (
         "05_generate",
-        "# The draws differ on another kind of processor: your picture may differ, the asserts hold.",
+        (
+            "# The draws differ on another kind of processor: your picture may differ,"
+            " the asserts hold."
+        ),
     ),
     ("05_generate", "def seconds(S: int) -> float:"),
     ("06_kv_cache", "prepared = engine.prepare_for_inference(model)"),
@@ -56,7 +64,9 @@ def test_notebook_keeps_the_rules(path: Path) -> None:
 def test_cells_are_short(path: Path) -> None:
     for cell in rules.long_cells(read(path), rules.LONG_LINES):
         lines = cell.source.count("\n") + 1
-        warnings.warn(f"{path.stem}: {rules.label(cell)} has {lines} lines", stacklevel=1)
+        warnings.warn(
+            f"{path.stem}: {rules.label(cell)} has {lines} lines", stacklevel=1
+        )
 
 
 def test_cells_whose_output_is_not_compared_are_listed() -> None:
@@ -71,7 +81,9 @@ def good(tmp_path: Path) -> Path:
     pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj+YAAAAABJRU5ErkJggg=="
     outputs = {
         "root of 9": output("stream", text="root of 9 is 3\n"),
-        CURVE_CELL: output("display_data", data={"image/png": pixel, "text/plain": "<Figure>"}),
+        CURVE_CELL: output(
+            "display_data", data={"image/png": pixel, "text/plain": "<Figure>"}
+        ),
         "IntSlider": output(
             "execute_result",
             data={
@@ -98,7 +110,9 @@ def set_count(nb: Any, count: int | None) -> None:
 
 
 def stream(nb: Any, text: str, name: str = "stdout") -> None:
-    find(nb, "root of 9").outputs = [nbformat.v4.new_output("stream", name=name, text=text)]
+    find(nb, "root of 9").outputs = [
+        nbformat.v4.new_output("stream", name=name, text=text)
+    ]
 
 
 def data(nb: Any, **kinds: str) -> None:
@@ -109,11 +123,15 @@ def data(nb: Any, **kinds: str) -> None:
 
 
 def longer(nb: Any, lines: int) -> None:
-    find(nb, "root of 9").source += "\n" + "\n".join(f"x = {i}" for i in range(lines - 1))
+    find(nb, "root of 9").source += "\n" + "\n".join(
+        f"x = {i}" for i in range(lines - 1)
+    )
 
 
 def add_cells(nb: Any, number: int) -> None:
-    nb.cells[0:0] = [nbformat.v4.new_markdown_cell("More.", id=f"m{i}") for i in range(number)]
+    nb.cells[0:0] = [
+        nbformat.v4.new_markdown_cell("More.", id=f"m{i}") for i in range(number)
+    ]
 
 
 def set_in(nb: Any, where: str, /, **fields: Any) -> None:
@@ -182,14 +200,22 @@ def test_significant_digits(good: Path, text: str, found: int) -> None:
     assert len(rules.digits(good, nb)) == found
 
 
-@pytest.mark.parametrize("tag", ["timing", "nbval-ignore-output", "nbval-skip", "raises-exception"])
-def test_a_tag_that_switches_the_comparison_off_is_noticed(good: Path, tag: str) -> None:
+@pytest.mark.parametrize(
+    "tag", ["timing", "nbval-ignore-output", "nbval-skip", "raises-exception"]
+)
+def test_a_tag_that_switches_the_comparison_off_is_noticed(
+    good: Path, tag: str
+) -> None:
     nb = read(good)
     find(nb, EXPORT_CELL).metadata["tags"] = [tag]
     find(nb, "root of 9").source = "# NBVAL_SKIP\n" + find(nb, "root of 9").source
     write(good, nb)
     lines = {line for _, line in rules.uncompared(good)}
-    assert lines == {EXPORT_CELL.splitlines()[0], "# NBVAL_SKIP", TIMING_CELL.splitlines()[0]}
+    assert lines == {
+        EXPORT_CELL.splitlines()[0],
+        "# NBVAL_SKIP",
+        TIMING_CELL.splitlines()[0],
+    }
 
 
 def test_normal_form_keeps_sources_and_order(good: Path) -> None:

@@ -30,7 +30,8 @@ def png(fig: Figure, **options: object) -> str:
 
 
 def curve(shift: float = 0.0, panels: int = 1, drawn: bool = True) -> str:
-    """One sine in each panel; `shift` moves the first panel's by that part of its axis."""
+    """One sine in each panel; `shift` moves the first panel's by that part of its
+    axis."""
     fig, axes = plt.subplots(1, panels, squeeze=False, figsize=(9, 3))
     x = np.linspace(0, 6, 200)
     for i, ax in enumerate(axes[0]):
@@ -42,12 +43,15 @@ def curve(shift: float = 0.0, panels: int = 1, drawn: bool = True) -> str:
 
 
 def grid(shift: float = 0.0) -> str:
-    """Thirty small panels, as in a figure of all heads; one thin grey curve is moved."""
+    """Thirty small panels, as in a figure of all heads; one thin grey curve is
+    moved."""
     fig, axes = plt.subplots(5, 6, figsize=(9, 7))
     x = np.linspace(0, 6, 100)
     for i, ax in enumerate(axes.flat):
         ax.set(ylim=(-1.5, 1.5), xticks=[], yticks=[])
-        ax.plot(x, np.sin(x) + (3.0 * shift if i == 7 else 0.0), color="0.6", linewidth=0.8)
+        ax.plot(
+            x, np.sin(x) + (3.0 * shift if i == 7 else 0.0), color="0.6", linewidth=0.8
+        )
     return png(fig)
 
 
@@ -120,5 +124,11 @@ def test_transparent_pixels_count_as_white() -> None:
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    body = chunk(b"IHDR", row) + chunk(b"IDAT", zlib.compress(bytes(5))) + chunk(b"IEND", b"")
-    assert pixels(base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode()).tolist() == [[[255] * 3]]
+    body = (
+        chunk(b"IHDR", row)
+        + chunk(b"IDAT", zlib.compress(bytes(5)))
+        + chunk(b"IEND", b"")
+    )
+    assert pixels(base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode()).tolist() == [
+        [[255] * 3]
+    ]

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from llm_course.probe import allocated
+from llm_course.viz.probe import allocated
 
 
 def test_allocated_adds_up_what_is_made_even_when_it_is_freed_again() -> None:

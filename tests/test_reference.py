@@ -1,8 +1,8 @@
 """The loaded SmolLM2 against what `transformers` computes from the same GGUF file.
 
-The recorded values were written by make_reference.py. On the machine that wrote them the largest error
-was 2.6e-5 over the samples of six prompts and 4.2e-5 over all logits of one; the ceiling leaves room for
-other processors, whose sums round differently.
+The recorded values were written by make_reference.py. On the machine that wrote them
+the largest error was 2.6e-5 over the samples of six prompts and 4.2e-5 over all logits
+of one; the ceiling leaves room for other processors, whose sums round differently.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def test_logits_equal_the_recorded(smollm2, prompt):
     assert tokenizer.encode(prompt["text"]) == prompt["ids"]
     logits = logits_of(model, prompt["ids"])
     positions, ids, values = zip(*prompt["samples"], strict=True)
-    error = (logits[list(positions), list(ids)] - torch.tensor(values)).abs().max().item()
+    error = (
+        (logits[list(positions), list(ids)] - torch.tensor(values)).abs().max().item()
+    )
     assert error < CEILING, f"largest error {error:.1e}"
     assert abs(logits.abs().max().item() - prompt["max_abs_logit"]) < CEILING
     assert logits[-1].topk(10).indices.tolist() == prompt["top_10"]
@@ -57,7 +59,8 @@ def test_greedy_text_equals_the_recorded(smollm2, prompt):
 
 
 def test_one_prompt_recomputed_by_transformers(smollm2, smollm2_gguf):
-    """All logits of one prompt, live: `transformers` dequantizes and permutes the file by itself."""
+    """All logits of one prompt, live: `transformers` dequantizes and permutes the file
+    by itself."""
     from tests.make_reference import load_transformers
     from tests.make_reference import logits_of as their_logits_of
 
@@ -66,12 +69,15 @@ def test_one_prompt_recomputed_by_transformers(smollm2, smollm2_gguf):
     error = (logits_of(smollm2[0], prompt["ids"]) - expected).abs().max().item()
     assert error < CEILING, f"largest error {error:.1e}"
     positions, ids, values = zip(*prompt["samples"], strict=True)
-    drift = (expected[list(positions), list(ids)] - torch.tensor(values)).abs().max().item()
+    drift = (
+        (expected[list(positions), list(ids)] - torch.tensor(values)).abs().max().item()
+    )
     assert drift < CEILING  # else the record is stale: run make_reference.py
 
 
 def test_a_wrong_row_order_would_be_noticed(smollm2):
-    """The reference is sharp enough: unpermuted q and k move the logits far beyond the ceiling."""
+    """The reference is sharp enough: unpermuted q and k move the logits far beyond the
+    ceiling."""
     import copy
 
     from llm_course.checkpoints import to_half_split

@@ -57,4 +57,6 @@ def test_a_configs_scaling_reaches_every_layer():
     wanted = RotaryEmbedding(8, rope_scaling=scaling).inv_freq
     assert torch.equal(SelfAttention(config).rotary.inv_freq, wanted)
     model = small_model(rope_scaling=scaling)
-    assert all(torch.equal(layer.self_attn.rotary.inv_freq, wanted) for layer in model.layers)
+    assert all(
+        torch.equal(layer.self_attn.rotary.inv_freq, wanted) for layer in model.layers
+    )

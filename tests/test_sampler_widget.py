@@ -26,7 +26,9 @@ class Letters:
 
     def encode(self, text: str) -> list[int]:
         if "☃" in text:
-            raise ValueError("This vocabulary has no token for U+2603: remove it from the text.")
+            raise ValueError(
+                "This vocabulary has no token for U+2603: remove it from the text."
+            )
         return [ord(c) % EOS for c in text]
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
@@ -35,7 +37,9 @@ class Letters:
     def tokens(self, ids: list[int]) -> list[str]:
         return ["$<" if i % 2 else f"t{i}" for i in ids]
 
-    def decode_stream(self, ids: Iterator[int], skip_special_tokens: bool = False) -> Iterator[str]:
+    def decode_stream(
+        self, ids: Iterator[int], skip_special_tokens: bool = False
+    ) -> Iterator[str]:
         for i in ids:
             if not (skip_special_tokens and i == EOS):
                 yield f"<{i}>"
@@ -65,7 +69,11 @@ def test_sliders_redraw_without_running_the_model(sampler: Sampler) -> None:
     sampler.model.register_forward_hook(lambda *_: passes.append(1))
     pictures = [bytes(sampler.picture.value)]
     assert pictures[0].startswith(b"\x89PNG")
-    for slider, value in ((sampler.temperature, 1.5), (sampler.top_k, 3), (sampler.min_p, 0.9)):
+    for slider, value in (
+        (sampler.temperature, 1.5),
+        (sampler.top_k, 3),
+        (sampler.min_p, 0.9),
+    ):
         slider.value = value
         pictures.append(bytes(sampler.picture.value))
     assert len(set(pictures)) == 4
@@ -191,7 +199,9 @@ def fail(*_: Any) -> None:
     raise RuntimeError("out of <memory>")
 
 
-def test_an_error_during_the_run_is_shown_and_the_next_run_works(sampler: Sampler) -> None:
+def test_an_error_during_the_run_is_shown_and_the_next_run_works(
+    sampler: Sampler,
+) -> None:
     hook = sampler.model.register_forward_hook(fail)
     sampler.generate()
     sampler.wait(10)
@@ -247,7 +257,9 @@ def test_a_longer_prompt_reuses_what_it_begins_with(sampler: Sampler) -> None:
         return on.output.value
 
     fed: list[int] = []
-    sampler.model.register_forward_pre_hook(lambda _, args: fed.append(args[0].shape[1]))
+    sampler.model.register_forward_pre_hook(
+        lambda _, args: fed.append(args[0].shape[1])
+    )
     run("hello", sampler)
     second = run("hello there", sampler)
     assert fed[0] == len("hello there") - len("hello")

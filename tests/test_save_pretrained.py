@@ -1,4 +1,5 @@
-"""Saving: a folder that `transformers` reads with the same logits, whole or not at all."""
+"""Saving: a folder that `transformers` reads with the same logits, whole or not at
+all."""
 
 from __future__ import annotations
 
@@ -10,15 +11,28 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from llm_course.checkpoints import CheckpointError, Tokenizer, load_pretrained, saving
+from llm_course.checkpoints import load_pretrained, saving
 from llm_course.checkpoints.saving import save_pretrained
 from llm_course.config import EngineConfig, ModelConfig
+from llm_course.errors import CheckpointError
 from llm_course.models import build_decoder_only_model
-from tests.checkpoint_tools import CPU, IDS, assert_close, logits_of, transformers_logits
+from llm_course.text import Tokenizer
+from tests.checkpoint_tools import (
+    CPU,
+    IDS,
+    assert_close,
+    logits_of,
+    transformers_logits,
+)
 
 
 def tiny_model(seed: int = 0, dtype: str = "float32", **changes) -> torch.nn.Module:
-    shape = {"vocab_size": 40, "hidden_dim": 32, "intermediate_dim": 48, "num_layers": 2}
+    shape = {
+        "vocab_size": 40,
+        "hidden_dim": 32,
+        "intermediate_dim": 48,
+        "num_layers": 2,
+    }
     heads = {"num_heads": 4, "num_kv_heads": 2, "max_position_embeddings": 64}
     torch.manual_seed(seed)
     config = ModelConfig(**(shape | heads | {"rope_theta": 5000.0} | changes))
@@ -122,7 +136,9 @@ def test_shards(tmp_path):
     shards = list((tmp_path / "saved").glob("*.safetensors"))
     assert len(shards) > 2
     assert max(shard.stat().st_size for shard in shards) < 22_000
-    index = json.loads((tmp_path / "saved" / "model.safetensors.index.json").read_text())
+    index = json.loads(
+        (tmp_path / "saved" / "model.safetensors.index.json").read_text()
+    )
     assert index["metadata"]["total_size"] == sum(p.nbytes for p in model.parameters())
     with torch.no_grad():
         assert logits_of(tmp_path / "saved").equal(model(IDS))
@@ -137,10 +153,12 @@ def test_what_is_there_is_not_overwritten_unless_told(tmp_path):
     with pytest.raises(CheckpointError, match="not empty"):
         save_pretrained(tiny_model(1), None, folder)
     assert logits_of(folder).equal(first)
-    loaded = load_pretrained(folder, CPU)[0]  # its weights are mapped to the file replaced below
+    # its weights are mapped to the file replaced below
+    loaded = load_pretrained(folder, CPU)[0]
     save_pretrained(tiny_model(1), None, folder, overwrite=True)
     assert not logits_of(folder).equal(first)
-    assert files_in(folder) == ["config.json", "model.safetensors"]  # no tokenizer left over
+    # no tokenizer left over
+    assert files_in(folder) == ["config.json", "model.safetensors"]
     assert files_in(tmp_path) == ["saved"]
     with torch.no_grad():
         assert loaded(IDS).equal(first)
@@ -203,10 +221,14 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch
 def test_a_model_that_is_not_its_config_is_refused(tmp_path):
     model = tiny_model()
     model.layers[1].mlp.adapter = torch.nn.Linear(2, 2)
-    with pytest.raises(CheckpointError, match=r"unexpected: layers\.1\.mlp\.adapter\.bias"):
+    with pytest.raises(
+        CheckpointError, match=r"unexpected: layers\.1\.mlp\.adapter\.bias"
+    ):
         save_pretrained(model, None, tmp_path / "saved")
     untied = tiny_model(tie_word_embeddings=True)
     untied.lm_head.weight = torch.nn.Parameter(untied.lm_head.weight + 1)
-    with pytest.raises(CheckpointError, match="ties lm_head to the embedding, but the two differ"):
+    with pytest.raises(
+        CheckpointError, match="ties lm_head to the embedding, but the two differ"
+    ):
         save_pretrained(untied, None, tmp_path / "saved")
     assert files_in(tmp_path) == []

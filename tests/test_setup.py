@@ -1,4 +1,5 @@
-"""What installs the course stays in step: pyproject.toml, environment.yml, README and .ci/run."""
+"""What installs the course stays in step: pyproject.toml, environment.yml, README and
+.ci/run."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def test_pip_section_installs_the_repository_and_what_conda_lacks() -> None:
     pip = environment()[1]
     assert pip[-1] == "-e ."
     wanted = requirements()
-    assert {Requirement(line) for line in pip[:-1]} == {wanted[name] for name in PIP_ONLY}
+    assert {Requirement(line) for line in pip[:-1]} == {
+        wanted[name] for name in PIP_ONLY
+    }
 
 
 def test_python_versions_agree() -> None:
@@ -70,7 +73,10 @@ def test_what_bounds_stored_pictures_and_comparison_is_pinned() -> None:
 def readme_commands() -> list[str]:
     """The bash blocks of the README."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [block.strip() for block in re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S)]
+    return [
+        block.strip()
+        for block in re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S)
+    ]
 
 
 def test_the_readme_opens_the_course_with_its_first_command() -> None:
@@ -83,8 +89,14 @@ def test_the_readme_opens_the_course_with_its_first_command() -> None:
 
 def test_the_readme_tests_everything_with_its_second_command() -> None:
     set_up, _, last = readme_commands()[1].rpartition(" && ")
-    assert set_up == "python3 -m venv .venv && .venv/bin/python -m pip install -e '.[test]'"
-    assert last == ".venv/bin/python -m pytest -n 2 --dist=loadfile --nbval notebooks/ tests/"
+    assert (
+        set_up
+        == "python3 -m venv .venv && .venv/bin/python -m pip install -e '.[test]'"
+    )
+    assert (
+        last
+        == ".venv/bin/python -m pytest -n 2 --dist=loadfile --nbval notebooks/ tests/"
+    )
 
 
 def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
@@ -98,13 +110,19 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
     chromium.write_text("#!/bin/sh\n")
     chromium.chmod(0o755)
     fake = "mkdir -p .venv/bin && printf '#!/bin/sh\\necho \"[$@]\"' > .venv/bin/python"
-    command = f"{fake} && chmod +x .venv/bin/python && .venv/bin/python -m pytest --nbval here"
+    command = (
+        f"{fake} && chmod +x .venv/bin/python && .venv/bin/python -m pytest --nbval"
+        " here"
+    )
     (tmp_path / "README.md").write_text(
-        f"# X\n\n```bash\nexit 7\n```\n\n```bash\n{command}\n```\n\n```bash\nexit 8\n```\n"
+        f"# X\n\n```bash\nexit 7\n```\n\n```bash\n{command}\n```\n\n```bash\nexit"
+        " 8\n```\n"
     )
     path = f"{chromium.parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path}
-    done = subprocess.run([str(script)], cwd="/", env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(script)], cwd="/", env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("[")] == [
         "[-m ruff check]",
@@ -114,7 +132,9 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
         "[-m pytest --nbval here]",
     ]
     (tmp_path / "README.md").write_text("# X\n\n```bash\nexit 7\n```\n")
-    again = subprocess.run([str(script)], cwd="/", env=env, capture_output=True, text=True)
+    again = subprocess.run(
+        [str(script)], cwd="/", env=env, capture_output=True, text=True
+    )
     assert again.returncode == 1
     assert "second bash block" in again.stderr
 

@@ -1,4 +1,5 @@
-"""The twelve things a reader's model must do, on the tiny model of configs/tiny_model.json."""
+"""The twelve things a reader's model must do, on the tiny model of
+configs/tiny_model.json."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ VOCAB = 32000
 
 @pytest.fixture(scope="module")
 def config() -> ModelConfig:
-    return ModelConfig.from_json(str(resources.files("llm_course") / "configs/tiny_model.json"))
+    return ModelConfig.from_json(
+        str(resources.files("llm_course") / "configs/tiny_model.json")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +68,12 @@ def test_rmsnorm_and_mlp_match_pytorch():
     norm, mlp = RMSNorm(64, eps=1e-3), MLP(64, 96)
     torch.nn.init.normal_(norm.weight)
     torch.testing.assert_close(norm(x), F.rms_norm(x, (64,), norm.weight, eps=1e-3))
-    gate, up, down = (layer.weight for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
-    torch.testing.assert_close(mlp(x), F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down))
+    gate, up, down = (
+        layer.weight for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    )
+    torch.testing.assert_close(
+        mlp(x), F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
+    )
 
 
 def test_rope_preserves_norms_and_sees_only_offsets():
@@ -80,7 +87,9 @@ def test_rope_preserves_norms_and_sees_only_offsets():
     for position in (0, 1, 7, 31, 100):  # 100 is past the table
         torch.testing.assert_close(turned(q, position).norm(), q.norm())
     scores = [(turned(q, p + 5) * turned(k, p)).sum() for p in (0, 3, 20, 90)]
-    torch.testing.assert_close(torch.stack(scores), scores[0].expand(4), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.stack(scores), scores[0].expand(4), atol=1e-4, rtol=1e-4
+    )
     assert not torch.isclose(scores[0], (turned(q, 6) * turned(k, 0)).sum(), atol=1e-2)
 
 
@@ -94,7 +103,10 @@ def test_gqa_equals_a_loop_over_heads():
     heads = []
     for head in range(8):
         shared = head // 4  # query heads 0-3 read K/V head 0, heads 4-7 read head 1
-        q_h, k_h = q[:, :, head, None].transpose(1, 2), k[:, :, shared, None].transpose(1, 2)
+        q_h, k_h = (
+            q[:, :, head, None].transpose(1, 2),
+            k[:, :, shared, None].transpose(1, 2),
+        )
         q_h, k_h = layer.rotary(q_h, k_h, positions)  # [1, 1, S, D]
         out = []
         for i in range(6):

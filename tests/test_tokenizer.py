@@ -1,4 +1,5 @@
-"""The tokenizer against llama.cpp's recorded ids, on hostile text, in streams and in chats."""
+"""The tokenizer against llama.cpp's recorded ids, on hostile text, in streams and in
+chats."""
 
 from __future__ import annotations
 
@@ -8,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from llm_course.checkpoints import CheckpointError, Tokenizer, read_gguf
+from llm_course.checkpoints import read_gguf
+from llm_course.errors import CheckpointError
+from llm_course.text import Tokenizer
 
 REFERENCE = json.loads(
-    (Path(__file__).parent / "data" / "smollm2_tokenizer_reference.json").read_text("utf-8")
+    (Path(__file__).parent / "data" / "smollm2_tokenizer_reference.json").read_text(
+        "utf-8"
+    )
 )
 HOSTILE = [
     "",
@@ -61,7 +66,8 @@ def test_round_trip(tokenizer, text, parse_special):
 
 
 def test_every_character_that_can_be_spelled_comes_back(tokenizer):
-    """A sample over all of Unicode: either the round trip holds, or encode says what it cannot do."""
+    """A sample over all of Unicode: either the round trip holds, or encode says what it
+    cannot do."""
     rng = random.Random(0)
     codes = [*range(0x300), *rng.sample(range(0x300, 0xD800), 3000)]
     codes += rng.sample(range(0xE000, 0x110000), 3000)
@@ -81,7 +87,10 @@ def test_every_character_that_can_be_spelled_comes_back(tokenizer):
 
 def test_21_bytes_have_no_token(tokenizer):
     never_valid = {0xC0, 0xC1, *range(0xF5, 0x100)}
-    assert tokenizer._missing_bytes == {4, 6, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2} | never_valid
+    assert (
+        tokenizer._missing_bytes
+        == {4, 6, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2} | never_valid
+    )
 
 
 def test_characters_without_a_token_are_named(tokenizer):
@@ -103,7 +112,8 @@ def test_special_tokens_can_be_taken_as_plain_text(tokenizer):
     ids = tokenizer.encode("<|im_end|>", parse_special=False)
     assert len(ids) > 1
     assert min(ids) > 16
-    assert tokenizer.encode("<|im_end|>") == [2]  # the first form is not changed by the second
+    # the first form is not changed by the second
+    assert tokenizer.encode("<|im_end|>") == [2]
 
 
 @pytest.mark.parametrize("source", ["tokenizer", "built"])
@@ -139,7 +149,8 @@ def test_streamed_text_equals_the_whole(tokenizer, text):
 def test_streaming_never_shows_half_a_character(tokenizer):
     text = "👩‍🚀 and 日本"
     ids = tokenizer.encode(text)
-    assert any("\ufffd" in tokenizer.decode([i]) for i in ids)  # some tokens are half a character
+    # some tokens are half a character
+    assert any("\ufffd" in tokenizer.decode([i]) for i in ids)
     shown = ""
     for piece in tokenizer.decode_stream(ids):
         shown += piece
@@ -147,12 +158,15 @@ def test_streaming_never_shows_half_a_character(tokenizer):
 
 
 def test_streaming_any_ids_equals_the_whole(tokenizer):
-    """Random ids hold broken UTF-8 everywhere: in the middle, repeated, and at the end."""
+    """Random ids hold broken UTF-8 everywhere: in the middle, repeated, and at the
+    end."""
     rng = random.Random(0)
     broken = [i for i in range(2000) if "\ufffd" in tokenizer.decode([i])]
     assert len(broken) > 50
     for _ in range(300):
-        ids = [rng.choice([rng.choice(broken), rng.randrange(49152)]) for _ in range(12)]
+        ids = [
+            rng.choice([rng.choice(broken), rng.randrange(49152)]) for _ in range(12)
+        ]
         assert "".join(tokenizer.decode_stream(ids)) == tokenizer.decode(ids)
 
 
@@ -189,12 +203,15 @@ def test_chat_template(tokenizer):
     chat = [{"role": "user", "content": "Hi!"}]
     asked = "<|im_start|>user\nHi!<|im_end|>\n"
     assert (
-        tokenizer.apply_chat_template(chat, add_generation_prompt=False) == DEFAULT_SYSTEM + asked
+        tokenizer.apply_chat_template(chat, add_generation_prompt=False)
+        == DEFAULT_SYSTEM + asked
     )
     opened = tokenizer.apply_chat_template(chat)
     assert opened == DEFAULT_SYSTEM + asked + "<|im_start|>assistant\n"
     own = [{"role": "system", "content": "Be brief."}, *chat]
-    text = "<|im_start|>system\nBe brief.<|im_end|>\n" + asked + "<|im_start|>assistant\n"
+    text = (
+        "<|im_start|>system\nBe brief.<|im_end|>\n" + asked + "<|im_start|>assistant\n"
+    )
     assert tokenizer.apply_chat_template(own) == text
 
 
@@ -206,7 +223,9 @@ def test_chat_ids_hold_no_second_bos(tokenizer):
     assert tokenizer.decode(ids) == tokenizer.apply_chat_template(chat)
 
 
-@pytest.mark.parametrize("chat", [["Hi!"], [{"role": "user"}], [{"role": "user", "content": 3}]])
+@pytest.mark.parametrize(
+    "chat", [["Hi!"], [{"role": "user"}], [{"role": "user", "content": 3}]]
+)
 def test_what_is_no_message_is_refused(tokenizer, chat):
     with pytest.raises(ValueError, match="not a message"):
         tokenizer.apply_chat_template(chat)
@@ -221,7 +240,11 @@ def metadata(**changes):
         "merges": ["a b"],
         "eos_token_id": 0,
     } | changes
-    return {f"tokenizer.ggml.{key}": value for key, value in values.items() if value is not None}
+    return {
+        f"tokenizer.ggml.{key}": value
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 def test_a_tokenizer_from_metadata():
@@ -242,7 +265,8 @@ def test_what_a_file_without_a_known_tokenizer_gives():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"merges": ["a z"]}, {"merges": ["a b c"]}, {"tokens": ["a", "a", "b", "ab"]}]
+    "changes",
+    [{"merges": ["a z"]}, {"merges": ["a b c"]}, {"tokens": ["a", "a", "b", "ab"]}],
 )
 def test_damaged_tables_are_refused(changes):
     with pytest.raises(CheckpointError, match="damaged"):
@@ -253,7 +277,9 @@ def test_a_folder_tokenizer(tokenizer, tmp_path):
     assert Tokenizer.from_folder(tmp_path) is None
     tokenizer.save(tmp_path / "tokenizer.json")
     (tmp_path / "tokenizer_config.json").write_text(
-        json.dumps({"eos_token": {"content": "<|im_end|>"}, "bos_token": "<|im_start|>"})
+        json.dumps(
+            {"eos_token": {"content": "<|im_end|>"}, "bos_token": "<|im_start|>"}
+        )
     )
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
     read = Tokenizer.from_folder(tmp_path)

@@ -1,4 +1,5 @@
-"""The arrays behind the figures of chapter 03, and what the attention explorer does when it is moved."""
+"""The arrays behind the figures of chapter 03, and what the attention explorer does
+when it is moved."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ TOKENS = ["The", " cat", "\n", " "]
 def weights(heads: int = 1, size: int = 4) -> torch.Tensor:
     torch.manual_seed(0)
     scores = torch.randn(heads, size, size)
-    return scores.masked_fill(~causal_mask(size, size, scores.device)[0], -torch.inf).softmax(-1)
+    return scores.masked_fill(
+        ~causal_mask(size, size, scores.device)[0], -torch.inf
+    ).softmax(-1)
 
 
 def drawn(ax) -> np.ndarray:
@@ -39,7 +42,8 @@ def test_mask_stages_draws_the_same_map_three_times() -> None:
     fig = viz.mask_stages(scores, masked, masked.softmax(-1), TOKENS)
     first, second, third = (drawn(ax) for ax in fig.axes[:3])
     np.testing.assert_allclose(first, scores)
-    assert np.array_equal(np.isnan(second), ~allowed.numpy())  # removed scores show the grey behind
+    # removed scores show the grey behind
+    assert np.array_equal(np.isnan(second), ~allowed.numpy())
     np.testing.assert_allclose(second[allowed], first[allowed])
     assert np.array_equal(np.isnan(third), ~allowed.numpy())
     np.testing.assert_allclose(np.nansum(third, axis=1), 1, rtol=1e-6)
@@ -49,7 +53,9 @@ def test_mask_stages_draws_the_same_map_three_times() -> None:
 
 
 def test_attention_map_writes_the_larger_weights_into_their_squares() -> None:
-    fig = viz.attention_map(torch.tensor([[1.0, 0.0], [0.93, 0.07]]), TOKENS[:2], "a head")
+    fig = viz.attention_map(
+        torch.tensor([[1.0, 0.0], [0.93, 0.07]]), TOKENS[:2], "a head"
+    )
     written = {text.get_position(): text.get_text() for text in fig.axes[0].texts}
     assert written == {(0, 0): "1.00", (0, 1): ".93"}
     assert labels(fig.axes[0].yaxis) == ["The", "cat"]
@@ -58,7 +64,11 @@ def test_attention_map_writes_the_larger_weights_into_their_squares() -> None:
 def test_grey_is_the_future_and_a_leak_into_it_shows() -> None:
     maps = torch.tensor([[0.9, 0.1, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
     grey = np.isnan(drawn(viz.attention_map(maps, TOKENS[:3]).axes[0]))
-    assert grey.tolist() == [[False, False, True], [False, False, True], [False, False, False]]
+    assert grey.tolist() == [
+        [False, False, True],
+        [False, False, True],
+        [False, False, False],
+    ]
     last_two = np.isnan(drawn(viz.attention_map(maps[1:], TOKENS[:3]).axes[0]))
     assert last_two.tolist() == [[False, False, True], [False, False, False]]
 
@@ -90,10 +100,14 @@ def test_sharing_joins_each_query_head_to_the_head_it_reads(reads: list[int]) ->
 
 
 def test_cache_growth_and_scale_study_draw_what_they_are_given() -> None:
-    ax = viz.cache_growth([0, 8192], {"nine": [0, 1.13], "three": [0, 0.38]}, 0.54).axes[0]
+    ax = viz.cache_growth(
+        [0, 8192], {"nine": [0, 1.13], "three": [0, 0.38]}, 0.54
+    ).axes[0]
     assert [line.get_ydata()[-1] for line in ax.lines] == [1.13, 0.38]
     (weights_level,) = ax.collections
-    np.testing.assert_allclose(weights_level.get_segments()[0], [[0, 0.54], [8192, 0.54]])
+    np.testing.assert_allclose(
+        weights_level.get_segments()[0], [[0, 0.54], [8192, 0.54]]
+    )
     assert "weights of the model: 0.54 GB" in [text.get_text() for text in ax.texts]
     curves = {"a": [0.3, 0.6], "b": [0.2, 0.2]}
     slopes = {"a": [0.8, 0.5], "b": [0.9, 0.9]}
@@ -108,19 +122,25 @@ def test_sink_by_layer_shows_every_head_and_the_mean() -> None:
     sink = torch.tensor([[0.2, 0.4], [0.6, 1.0]])
     top, bottom = viz.sink_by_layer(sink, sink / 2, 0.3, torch.tensor([1.5, 0.2])).axes
     np.testing.assert_allclose(
-        top.collections[0].get_offsets(), [[0, 0.2], [0, 0.4], [1, 0.6], [1, 1.0]], rtol=1e-6
+        top.collections[0].get_offsets(),
+        [[0, 0.2], [0, 0.4], [1, 0.6], [1, 1.0]],
+        rtol=1e-6,
     )
     np.testing.assert_allclose(top.lines[0].get_ydata(), [0.3, 0.8], rtol=1e-6)
     np.testing.assert_allclose(top.lines[1].get_ydata(), [0.15, 0.4], rtol=1e-6)
     assert set(top.lines[2].get_ydata()) == {0.3}
-    np.testing.assert_allclose([bar.get_height() for bar in bottom.patches], [1.5, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(
+        [bar.get_height() for bar in bottom.patches], [1.5, 0.2], rtol=1e-6
+    )
 
 
 def test_sink_by_layer_numbers_the_first_the_last_and_the_marked_layers() -> None:
     every = torch.rand(30, 9)
     _, bottom = viz.sink_by_layer(every, every, 0.3, torch.rand(30)).axes
     assert labels(bottom.xaxis) == ["0", "5", "10", "15", "20", "25", "29"]
-    top, bottom = viz.sink_by_layer(every, every, 0.3, torch.rand(30), marked=(11, 20)).axes
+    top, bottom = viz.sink_by_layer(
+        every, every, 0.3, torch.rand(30), marked=(11, 20)
+    ).axes
     assert labels(bottom.xaxis) == ["0", "5", "10", "11", "15", "20", "25", "29"]
     assert [patch.get_x() for patch in top.patches] == [10.5, 19.5]
 
@@ -130,7 +150,9 @@ def test_alignments_numbers_the_queries_as_the_last_positions() -> None:
     ax = viz.alignments({"bottom right": mask}).axes[0]
     assert labels(ax.yaxis) == ["q3", "q4"]
     assert ax.get_xlabel() == "blue: may read"
-    assert np.array_equal(np.asarray(ax.collections[0].get_array()).reshape(2, 5), mask.numpy())
+    assert np.array_equal(
+        np.asarray(ax.collections[0].get_array()).reshape(2, 5), mask.numpy()
+    )
 
 
 @pytest.fixture
@@ -150,7 +172,9 @@ def explorer(model: DecoderOnlyModel) -> AttentionExplorer:
 
 
 def test_the_explorer_shows_the_map_of_its_sliders(
-    explorer: AttentionExplorer, model: DecoderOnlyModel, capsys: pytest.CaptureFixture[str]
+    explorer: AttentionExplorer,
+    model: DecoderOnlyModel,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ids = torch.tensor([[1, 3, 3, 4]])
     with torch.inference_mode(), capture_attention(model) as maps:
@@ -165,7 +189,9 @@ def test_the_explorer_shows_the_map_of_its_sliders(
     shown = np.nan_to_num(drawn(explorer.figure().axes[0]))
     np.testing.assert_allclose(shown, maps[2][0, 0], rtol=1e-5)
     assert bytes(explorer.image.value) != before
-    assert not any("attend" in vars(m) for m in model.modules() if isinstance(m, SelfAttention))
+    assert not any(
+        "attend" in vars(m) for m in model.modules() if isinstance(m, SelfAttention)
+    )
     assert capsys.readouterr() == ("", "")  # nothing leaks into the cell
 
 
@@ -199,7 +225,9 @@ def test_the_controls_wait_for_the_hand_to_stop(explorer: AttentionExplorer) -> 
 def test_capturing_a_subclass_keeps_its_own_attend(model: DecoderOnlyModel) -> None:
     class ReadsAll(SelfAttention):
         def attend(self, q, k, v, mask):
-            return super().attend(q, k, v, torch.ones(1, 1, q.shape[2], k.shape[2]).bool())
+            return super().attend(
+                q, k, v, torch.ones(1, 1, q.shape[2], k.shape[2]).bool()
+            )
 
     for layer in model.layers:
         layer.self_attn.__class__ = ReadsAll

@@ -26,14 +26,19 @@ def test_new_rows_frames_the_last_row_and_hides_the_future() -> None:
         drawn = np.asarray(ax.images[0].get_array().filled(np.nan))
         assert np.isfinite(drawn).sum() == count * (count + 1) // 2
         (frame,) = ax.patches
-        assert (frame.get_y(), frame.get_width(), frame.get_height()) == (count - 1.5, count, 1)
+        assert (frame.get_y(), frame.get_width(), frame.get_height()) == (
+            count - 1.5,
+            count,
+            1,
+        )
 
 
 def test_memory_draws_each_cache_and_its_weights() -> None:
     (ax,) = viz.memory([1, 10], {"a": [1, 10], "b": [3, 30]}, {"a": 5.0, "b": 6.0}).axes
     drawn = [list(line.get_ydata()) for line in ax.lines[:6]]
     assert drawn == [[1, 10], [5, 5], [5], [3, 30], [6, 6], [6]]
-    assert [ax.lines[i].get_xdata()[0] for i in (2, 5)] == [5, 2]  # the cache outweighs the model
+    # the cache outweighs the model
+    assert [ax.lines[i].get_xdata()[0] for i in (2, 5)] == [5, 2]
     colors = [line.get_color() for line in ax.lines[:6]]
     assert colors[:3] == colors[:1] * 3 != colors[3:] == colors[3:4] * 3
 
@@ -86,7 +91,11 @@ def test_sliders_follow_the_formula() -> None:
     assert explorer.kv_heads.options == (1, 2, 3, 6)
     assert explorer.bytes == cache_bytes(CONFIG, 2048)
     before = explorer.image.value
-    explorer.kv_heads.value, explorer.rows.value, explorer.dtype.value = 6, 8, "bfloat16"
+    explorer.kv_heads.value, explorer.rows.value, explorer.dtype.value = (
+        6,
+        8,
+        "bfloat16",
+    )
     assert explorer.bytes == 3 * 8 * cache_bytes(CONFIG, 2048) // 2
     assert explorer.image.value != before
     assert f"{explorer.bytes:,} bytes" in explorer.text.value

@@ -56,7 +56,9 @@ def test_additions_draws_both_ratios():
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [0.5, 0.25])
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [2.0, 0.125])
     attention, mlp = (to_hex(line.get_color()) for line in ax.lines[:2])
-    assert [attention, mlp] == [viz.PART_COLORS[part].lower() for part in ("attention", "MLP")]
+    assert [attention, mlp] == [
+        viz.PART_COLORS[part].lower() for part in ("attention", "MLP")
+    ]
 
 
 def test_channel_writes_draws_the_additions_and_their_running_sum():
@@ -80,7 +82,10 @@ def test_masks_shades_the_columns_of_padding_and_in_the_last_panel_its_rows():
     real = torch.tensor([0, 0, 1, 1, 1]).bool().expand(5, 5)
     fig = viz.masks(real, causal, real & causal)
     assert [len(ax.images) for ax in fig.axes] == [2, 1, 2]
-    grey = [np.asarray(np.ma.filled(ax.images[1].get_array(), False)) for ax in fig.axes[::2]]
+    grey = [
+        np.asarray(np.ma.filled(ax.images[1].get_array(), False))
+        for ax in fig.axes[::2]
+    ]
     np.testing.assert_array_equal(grey[0], ~real.numpy())
     np.testing.assert_array_equal(grey[1], (~real | ~real.T).numpy())
 
@@ -102,14 +107,23 @@ def test_parameter_bars_are_shares_that_fill_the_bar():
     }
     ax = viz.parameter_bars({"a model": parts}).axes[0]
     drawn = [bar for bar in ax.patches if bar.get_width() > 0]
-    assert [bar.get_width() for bar in drawn] == pytest.approx([0.6, 0.055, 0.335, 0.01])
+    assert [bar.get_width() for bar in drawn] == pytest.approx(
+        [0.6, 0.055, 0.335, 0.01]
+    )
     assert drawn[-1].get_x() + drawn[-1].get_width() == pytest.approx(1.0)
     assert to_hex(drawn[0].get_facecolor()) == viz.PART_COLORS["embedding"].lower()
-    assert [t.get_text() for t in ax.texts] == ["60.0 M\n60%", "5.5 M\n6%", "33.5 M\n34%"]
+    assert [t.get_text() for t in ax.texts] == [
+        "60.0 M\n60%",
+        "5.5 M\n6%",
+        "33.5 M\n34%",
+    ]
 
 
 def test_lens_curves_draws_ranks_and_probabilities():
-    ranks, probs = {"a": torch.tensor([9, 3, 1])}, {"a": torch.tensor([0.0, 0.25, 0.75])}
+    ranks, probs = (
+        {"a": torch.tensor([9, 3, 1])},
+        {"a": torch.tensor([0.0, 0.25, 0.75])},
+    )
     left, right = viz.lens_curves(ranks, probs).axes
     np.testing.assert_array_equal(left.lines[0].get_ydata(), [9, 3, 1])
     np.testing.assert_array_equal(right.lines[0].get_ydata(), [0.0, 0.25, 0.75])
@@ -139,7 +153,14 @@ def test_lens_grid_shows_a_label_in_each_cell_with_the_last_layer_on_top():
     ax = viz.lens_grid([["x", " y", ","], ["The", " cat", "."]], probs, TOKENS).axes[0]
     np.testing.assert_allclose(np.asarray(ax.images[0].get_array()), probs.numpy())
     assert ax.images[0].origin == "lower"
-    assert [t.get_text() for t in ax.texts] == ["x", "␣y", "“,” comma", "The", "␣cat", "“.” dot"]
+    assert [t.get_text() for t in ax.texts] == [
+        "x",
+        "␣y",
+        "“,” comma",
+        "The",
+        "␣cat",
+        "“.” dot",
+    ]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["embedding", "layer 0"]
     tick = ax.xaxis.get_major_ticks()[0]
     assert tick.label1.get_visible()

@@ -15,7 +15,9 @@ def test_norm_weights_has_half_a_layer_a_row_and_names_the_marked_channels() -> 
     relative[:, 7] = 0.25
     top, bottom = viz.norm_weights(relative, relative[0], marked=[7, 3]).axes[:2]
     assert top.images[0].get_extent() == [-0.5, 19.5, 30.5, 0]
-    np.testing.assert_allclose(top.images[0].get_array()[:, 7], np.log2(0.25 + 2**-6), rtol=1e-6)
+    np.testing.assert_allclose(
+        top.images[0].get_array()[:, 7], np.log2(0.25 + 2**-6), rtol=1e-6
+    )
     for ax in (top, bottom):
         assert [text.get_text() for text in ax.texts] == ["7", "3"]
 
@@ -34,6 +36,9 @@ def test_gate_at_work_draws_the_comparison_on_the_right_alone() -> None:
     gates = {"layer 5": torch.randn(4, 10, generator=torch.Generator().manual_seed(0))}
     left, right = viz.gate_at_work(gates, {"layer 5": share, "random": share**2}).axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["layer 5"]
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["layer 5", "random"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [
+        "layer 5",
+        "random",
+    ]
     assert right.get_xscale() == "log"
     np.testing.assert_allclose(right.lines[1].get_ydata(), share**2)

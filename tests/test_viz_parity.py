@@ -1,4 +1,5 @@
-"""The parity dashboard draws the errors it is given, and the errors are those of the record."""
+"""The parity dashboard draws the errors it is given, and the errors are those of the
+record."""
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ import torch
 from llm_course.viz import parity
 
 LAYERS = 2
-NAMES = [f"layers.{n}.{part}".rstrip(".") for n in range(LAYERS) for part in parity.COLUMNS]
+NAMES = [
+    f"layers.{n}.{part}".rstrip(".") for n in range(LAYERS) for part in parity.COLUMNS
+]
 NAMES = ["embed_tokens", *NAMES, "norm", "lm_head"]
 RECORDED = {
     "places": {"3": [[0, 2], [1, 0]], "2": [[0, 0], [1, 1]]},
@@ -39,7 +42,9 @@ def test_errors_are_taken_at_the_recorded_places_only():
         ("b", (1, 1), float("nan"), float("inf")),
     ],
 )
-def test_an_error_is_relative_to_the_largest_entry_at_its_position(name, place, value, error):
+def test_an_error_is_relative_to_the_largest_entry_at_its_position(
+    name, place, value, error
+):
     outputs = {key: tensor.clone() for key, tensor in OUTPUTS.items()}
     outputs[name][place] = value
     found = parity.errors(RECORDED, outputs)
@@ -70,7 +75,10 @@ def drawn(fig):
 
 
 def test_the_dashboard_draws_the_logarithm_of_the_errors():
-    right, wrong = some_errors(embed_tokens=0.0), some_errors(**{"layers.1.self_attn.k_proj": 0.01})
+    right, wrong = (
+        some_errors(embed_tokens=0.0),
+        some_errors(**{"layers.1.self_attn.k_proj": 0.01}),
+    )
     wrong["lm_head"] = float("inf")
     fig = parity.dashboard({"right": right, "wrong": wrong}, recorded=["right"])
     first, second = drawn(fig)
@@ -93,11 +101,19 @@ def test_recorded_errors_are_relative_and_the_worst_of_the_prompts():
 
     def prompt(off):
         layers = {label: [[off, 2.0], [0.0, 1.0]] for label in labels}
-        return {"embedding": [0.0, 1.0], "layers": layers, "norm": [1.0, 4.0], "logits": [off, 8.0]}
+        return {
+            "embedding": [0.0, 1.0],
+            "layers": layers,
+            "norm": [1.0, 4.0],
+            "logits": [off, 8.0],
+        }
 
     found = parity.recorded_errors([prompt(0.5), prompt(1.0)])
     assert list(found) == NAMES
-    assert [found[name] for name in NAMES] == [0.0] + [0.5] * 8 + [0.0] * 8 + [0.25, 0.125]
+    assert [found[name] for name in NAMES] == [0.0] + [0.5] * 8 + [0.0] * 8 + [
+        0.25,
+        0.125,
+    ]
 
 
 def test_the_colour_changes_at_the_threshold():

@@ -25,9 +25,13 @@ def rotary():
 def test_wavelength_bars_are_orange_exactly_where_no_turn_is_completed(rotary):
     bars = figures.wavelengths(rotary.inv_freq, CONTEXT).axes[0].patches
     turns = 2 * np.pi / rotary.inv_freq.numpy()
-    heights = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars}
+    heights = {
+        round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars
+    }
     assert np.allclose([heights[i] for i in range(32)], turns)
-    orange = [bar.get_height() for bar in bars if bar.get_facecolor() == to_rgba(ORANGE)]
+    orange = [
+        bar.get_height() for bar in bars if bar.get_facecolor() == to_rgba(ORANGE)
+    ]
     assert sorted(orange) == sorted(turns[turns > CONTEXT])
     assert len(orange) == 12
 
@@ -44,11 +48,15 @@ def test_clock_hands_point_at_the_angle(rotary):
             expected = np.array([cos[0, row, i], sin[0, row, i]])
             assert np.allclose(tip / np.linalg.norm(tip), expected, atol=1e-4)
             assert hand.get_color() == (ORANGE if i == 31 else BLUE)
-            (tint,) = (patch for patch in axes[row, col].patches if isinstance(patch, Wedge))
+            (tint,) = (
+                patch for patch in axes[row, col].patches if isinstance(patch, Wedge)
+            )
             swept = np.degrees(p * float(rotary.inv_freq[i]))
             assert tint.theta2 == pytest.approx(swept % 360, abs=1e-3)
             counts = [text.get_text() for text in axes[row, col].texts]
-            assert [c for c in counts if c.isdigit()] == [f"{swept // 360:.0f}"] * int(swept >= 360)
+            assert [c for c in counts if c.isdigit()] == [f"{swept // 360:.0f}"] * int(
+                swept >= 360
+            )
 
 
 def test_heatmap_shows_pairs_downwards_and_positions_to_the_right(rotary):
@@ -76,7 +84,10 @@ def test_score_matrix_draws_the_diagonals_it_names_and_marks_them():
 
 
 def test_contributions_add_up_to_the_score_beside_them():
-    parts = {"pair 0": torch.tensor([1.0, 2.0]), "all others": torch.tensor([-12.0, -12.5])}
+    parts = {
+        "pair 0": torch.tensor([1.0, 2.0]),
+        "all others": torch.tensor([-12.0, -12.5]),
+    }
     left, right = figures.pair_contributions(torch.arange(2), parts).axes
     assert left.lines[0].get_ydata().tolist() == [-11, -10.5]
     drawn = {line.get_label(): list(line.get_ydata()) for line in right.lines}
@@ -85,18 +96,26 @@ def test_contributions_add_up_to_the_score_beside_them():
 
 
 def test_mean_score_draws_the_curve_it_was_given():
-    (line, _zero) = figures.mean_score(torch.arange(3), torch.tensor([1.0, 2.0, 0.5])).axes[0].lines
+    (line, _zero) = (
+        figures.mean_score(torch.arange(3), torch.tensor([1.0, 2.0, 0.5])).axes[0].lines
+    )
     assert line.get_xdata().tolist() == [0, 1, 2]
     assert line.get_ydata().tolist() == [1.0, 2.0, 0.5]
 
 
 def test_heads_that_move_more_than_half_are_red_and_named_heads_are_labelled():
     moved = torch.tensor([0.1, 0.7, 0.5])
-    ax = figures.heads_moved(torch.tensor([0.2, 0.6, 0.9]), moved, {"this one": 1}).axes[0]
+    ax = figures.heads_moved(
+        torch.tensor([0.2, 0.6, 0.9]), moved, {"this one": 1}
+    ).axes[0]
     dots = {group.get_label(): group for group in ax.collections}
-    assert np.allclose(dots["moves half or less"].get_offsets(), [[0.2, 0.1], [0.9, 0.5]])
+    assert np.allclose(
+        dots["moves half or less"].get_offsets(), [[0.2, 0.1], [0.9, 0.5]]
+    )
     assert np.allclose(dots["moves more than half"].get_offsets(), [[0.6, 0.7]])
-    assert dots["moves more than half"].get_facecolor()[0][:3] == pytest.approx(to_rgba(RED)[:3])
+    assert dots["moves more than half"].get_facecolor()[0][:3] == pytest.approx(
+        to_rgba(RED)[:3]
+    )
     (label,) = (text for text in ax.texts if text.get_text() == "this one")
     assert np.allclose(label.xy, [0.6, 0.7])
 
@@ -105,7 +124,10 @@ def test_layout_arches_join_the_channels_of_a_pair():
     order = [0, 4, 1, 5, 2, 6, 3, 7]
     ax = figures.layouts(order).axes[0]
     arches = [patch for patch in ax.patches if isinstance(patch, Arc)]
-    ends = [(a.center[0] - a.width / 2, a.center[0] + a.width / 2, a.center[1]) for a in arches]
+    ends = [
+        (a.center[0] - a.width / 2, a.center[0] + a.width / 2, a.center[1])
+        for a in arches
+    ]
     assert {(a, b) for a, b, y in ends if y > 0} == {(0, 4), (1, 5), (2, 6), (3, 7)}
     assert {(a, b) for a, b, y in ends if y < 0} == {(0, 1), (2, 3), (4, 5), (6, 7)}
     assert len([patch for patch in ax.patches if isinstance(patch, Rectangle)]) == 16

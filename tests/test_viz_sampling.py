@@ -20,14 +20,20 @@ def tokens(ids: list[int]) -> list[str]:
 
 def widths(ax: plt.Axes, color: str) -> list[float]:
     """Lengths of the filled bars of one colour, from top to bottom."""
-    bars = [b for b in ax.patches if b.get_fill() and same_color(b.get_facecolor(), color)]
+    bars = [
+        b for b in ax.patches if b.get_fill() and same_color(b.get_facecolor(), color)
+    ]
     return [round(b.get_width(), 4) for b in sorted(bars, key=lambda b: b.get_y())]
 
 
 def test_next_token_bars_are_ranked_and_name_the_rest() -> None:
     (ax,) = viz.next_token_bars({"prompt": PROBS}, tokens, top=3).axes
     assert widths(ax, BLUE) == [0.4, 0.3, 0.2]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["' t1'", "' t2'", "' t3'"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "' t1'",
+        "' t2'",
+        "' t3'",
+    ]
     assert "the other 2 tokens: 10%" in [text.get_text() for text in ax.texts]
 
 
@@ -35,7 +41,11 @@ def test_filter_bars_show_kept_removed_and_before() -> None:
     (ax,) = viz.filter_bars(PROBS, {"k = 2": KEPT}, tokens, top=4).axes
     assert widths(ax, BLUE) == [0.5714, 0.4286, 0.0, 0.0]
     assert widths(ax, viz.PALE) == [0.2, 0.05]
-    outlines = [bar.get_width() for bar in ax.patches if to_hex(bar.get_edgecolor()) == "#000000"]
+    outlines = [
+        bar.get_width()
+        for bar in ax.patches
+        if to_hex(bar.get_edgecolor()) == "#000000"
+    ]
     assert outlines[-4:] == pytest.approx([0.4, 0.3, 0.2, 0.05])
     assert ax.get_title(loc="left") == "k = 2\ntokens left: 2"
     assert ax.get_yticklabels()[-1].get_text() == "all others"
@@ -45,7 +55,9 @@ def test_filter_bars_show_kept_removed_and_before() -> None:
 def test_temperature_curves_hold_the_given_values() -> None:
     temperatures, probs = torch.tensor([0.1, 1.0, 10.0]), torch.rand(3, 2)
     entropy = torch.tensor([0.1, 1.0, 1.5])
-    left, right = viz.temperature_curves(temperatures, probs, entropy, 1.6, ["a", "b"]).axes
+    left, right = viz.temperature_curves(
+        temperatures, probs, entropy, 1.6, ["a", "b"]
+    ).axes
     for line, column in zip(left.lines, probs.T, strict=False):
         assert torch.equal(torch.from_numpy(line.get_ydata()), column)
     assert torch.equal(torch.from_numpy(right.lines[0].get_ydata()), entropy)
@@ -53,7 +65,9 @@ def test_temperature_curves_hold_the_given_values() -> None:
 
 
 def test_cumulative_mass_marks_the_nucleus() -> None:
-    fig = viz.cumulative_mass({"x": PROBS, "y": torch.full((5,), 0.2)}, top_p=0.65, top_k=2)
+    fig = viz.cumulative_mass(
+        {"x": PROBS, "y": torch.full((5,), 0.2)}, top_p=0.65, top_k=2
+    )
     notes = [text.get_text() for text in fig.axes[0].texts]
     assert "top-p keeps 2" in notes
     assert "top-p keeps 4" in notes
@@ -66,12 +80,21 @@ def test_draws_against_exact() -> None:
     assert dots.get_ydata().tolist() == pytest.approx((counts / 1000).tolist())
     bars = ax.collections[0].get_segments()
     sigma = (PROBS * (1 - PROBS) / 1000).sqrt()
-    assert [b[1][1] - b[0][1] for b in bars] == pytest.approx((4 * sigma).tolist(), rel=1e-3)
+    assert [b[1][1] - b[0][1] for b in bars] == pytest.approx(
+        (4 * sigma).tolist(), rel=1e-3
+    )
 
 
 def test_batch_grid_writes_pads_and_tokens() -> None:
-    fig = viz.batch_grid([["$", "a"], [" ", " c"]], [["pad", "prompt"], ["generated", "end"]])
-    assert [text.get_text() for text in fig.axes[0].texts] == ["pad", "a", "(blank)", "c"]
+    fig = viz.batch_grid(
+        [["$", "a"], [" ", " c"]], [["pad", "prompt"], ["generated", "end"]]
+    )
+    assert [text.get_text() for text in fig.axes[0].texts] == [
+        "pad",
+        "a",
+        "(blank)",
+        "c",
+    ]
     assert fig.axes[0].get_xlabel() == "column"
     faces = [to_hex(bar.get_facecolor()) for bar in fig.axes[0].patches]
     kinds = ("pad", "prompt", "generated", "end")

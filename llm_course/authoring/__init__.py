@@ -1,7 +1,8 @@
-"""Tools for the notebooks: export their cells to the package, re-execute and normalise them.
+"""Tools for the notebooks: export their cells to the package, re-execute and normalise
+them.
 
-Nothing here imports `llm_course.models` or `llm_course.engine`: a broken export must not stop the
-tool that can mend it.
+Nothing here imports `llm_course.models` or `llm_course.engine`: a broken export must
+not stop the tool that can mend it.
 """
 
 from llm_course._lazy import lazy_exports

@@ -3,10 +3,11 @@
     python -m llm_course.authoring.export            write the modules that changed
     python -m llm_course.authoring.export --check    exit 1 and name each module that differs
 
-A cell whose first line is `#| export models.layers` goes to `llm_course/models/layers.py`. The
-module's docstring is the string that the first such cell starts with. Imports at the top of a cell
-move to the top of the module. The last cell of each notebook calls `export_notebook`, which does
-the same for that notebook alone; like the command, it reads the file on disk.
+A cell whose first line is `#| export models.layers` goes to
+`llm_course/models/layers.py`. The module's docstring is the string that the first such
+cell starts with. Imports at the top of a cell move to the top of the module. The last
+cell of each notebook calls `export_notebook`, which does the same for that notebook
+alone; like the command, it reads the file on disk.
 """
 
 from __future__ import annotations
@@ -47,18 +48,31 @@ class Module:
         return f"llm_course/{self.name.replace('.', '/')}.py"
 
     def render(self, root: Path) -> str:
-        """The text of the module, formatted; ExportError when it is not sound Python."""
+        """The text of the module, formatted; ExportError when it is not sound
+        Python."""
         parts = [take_apart(source, self.notebook) for source in self.cells]
         names = [name for part in parts for name in defined_names(part.tree)]
         header = (
-            f"# Exported from notebooks/{self.notebook}.ipynb; edit there, then run its last cell."
+            f"# Exported from notebooks/{self.notebook}.ipynb; edit there, then run its"
+            " last cell."
         )
-        imports = ["from __future__ import annotations", *(i for p in parts for i in p.imports)]
-        public = ", ".join(f'"{name}"' for name in dict.fromkeys(names) if name[0] != "_")
+        imports = [
+            "from __future__ import annotations",
+            *(i for p in parts for i in p.imports),
+        ]
+        public = ", ".join(
+            f'"{name}"' for name in dict.fromkeys(names) if name[0] != "_"
+        )
         docs = [part.doc for part in parts if part.doc]
         if len(docs) != 1:
-            raise ExportError(f"one export cell must start with a docstring, but {len(docs)} do")
-        top = [f"{header}\n{docs[0]}", "\n".join(dict.fromkeys(imports)), f"__all__ = [{public}]"]
+            raise ExportError(
+                f"one export cell must start with a docstring, but {len(docs)} do"
+            )
+        top = [
+            f"{header}\n{docs[0]}",
+            "\n".join(dict.fromkeys(imports)),
+            f"__all__ = [{public}]",
+        ]
         code = "\n\n\n".join([*top, *(part.body for part in parts if part.body)]) + "\n"
         return ruff_clean(code, root, self.file)
 
@@ -75,8 +89,8 @@ def marked_cells(path: Path) -> list[tuple[str, str]]:
         marks = ANY_MARK.findall(source)
         if len(marks) != bool(match):
             raise ExportError(
-                f"{path.name}: {marks[-1].strip()!r} is not `#| export models.<name>` or "
-                "`#| export engine.<name>` on the first line of its cell"
+                f"{path.name}: {marks[-1].strip()!r} is not `#| export models.<name>`"
+                " or `#| export engine.<name>` on the first line of its cell"
             )
         if match:
             found.append((match[1], source[match.end() :].strip("\n")))
@@ -92,7 +106,9 @@ def collect(folder: Path) -> dict[str, Module]:
         for name, source in marked_cells(path):
             module = modules.setdefault(name, Module(name, path.stem))
             if module.notebook != path.stem:
-                raise ExportError(f"{module.notebook} and {path.stem} both export {name}")
+                raise ExportError(
+                    f"{module.notebook} and {path.stem} both export {name}"
+                )
             module.cells.append(source)
     if not modules:
         raise ExportError(f"no notebooks in {folder}")
@@ -100,7 +116,8 @@ def collect(folder: Path) -> dict[str, Module]:
 
 
 def in_import_order(modules: Iterable[Module]) -> list[Module]:
-    """The modules, each after those it imports: a new one is tried beside what is written by then."""
+    """The modules, each after those it imports: a new one is tried beside what is
+    written by then."""
     named = {module.name: module for module in modules}
     imports = {
         name: [
@@ -118,7 +135,8 @@ def in_import_order(modules: Iterable[Module]) -> list[Module]:
 
 
 def export_all(root: Path = ROOT, check: bool = False) -> list[str]:
-    """Write the modules that changed, or only compare. Returns one line for each problem."""
+    """Write the modules that changed, or only compare. Returns one line for each
+    problem."""
     try:
         modules = collect(root / "notebooks")
     except ExportError as error:
@@ -130,7 +148,9 @@ def export_all(root: Path = ROOT, check: bool = False) -> list[str]:
             if module.is_current(root, text):
                 continue
             if check:
-                problems.append(f"stale: {module.file} differs from {module.notebook}.ipynb")
+                problems.append(
+                    f"stale: {module.file} differs from {module.notebook}.ipynb"
+                )
             else:
                 install(text, root, module.file)
                 print(f"wrote {module.file}")
@@ -148,7 +168,8 @@ def export_all(root: Path = ROOT, check: bool = False) -> list[str]:
 
 
 def unsaved_cells(path: Path, history: list[str]) -> list[str]:
-    """Names whose export cell was last run in a version that the saved notebook does not hold."""
+    """Names whose export cell was last run in a version that the saved notebook does
+    not hold."""
     saved = {source.strip() for source in code_cells(path)}
     last: dict[tuple[str, str], str] = {}
     for source in history:
@@ -162,10 +183,11 @@ def unsaved_cells(path: Path, history: list[str]) -> list[str]:
 
 
 def export_notebook(name: str) -> None:
-    """Export the notebook `name` ("01_rmsnorm") from inside it; its last cell calls this.
+    """Export the notebook `name` ("01_rmsnorm") from inside it; its last cell calls
+    this.
 
-    The `[export]` lines are dropped when outputs are compared: an export that wrote and one that
-    found nothing to do then leave the same stored output.
+    The `[export]` lines are dropped when outputs are compared: an export that wrote and
+    one that found nothing to do then leave the same stored output.
     """
     here = Path.cwd() / f"{name}.ipynb"
     if not check_copy():
@@ -173,7 +195,10 @@ def export_notebook(name: str) -> None:
         return
     path = here if here.exists() else ROOT / "notebooks" / here.name
     if not verifying() and (names := unsaved_cells(path, _history())):
-        print(f"Not saved yet: {', '.join(names)}. Save the notebook, then run this cell again.")
+        print(
+            f"Not saved yet: {', '.join(names)}. Save the notebook, then run this cell"
+            " again."
+        )
         return
     try:
         _export_saved(path)
@@ -186,18 +211,23 @@ def export_notebook(name: str) -> None:
 def _export_saved(path: Path) -> None:
     cells = marked_cells(path)
     targets = dict.fromkeys(target for target, _ in cells)
-    modules = [Module(t, path.stem, [s for target, s in cells if target == t]) for t in targets]
+    modules = [
+        Module(t, path.stem, [s for target, s in cells if target == t]) for t in targets
+    ]
     for module in in_import_order(modules):
         text = module.render(ROOT)
         if not module.is_current(ROOT, text):
             if verifying():
-                raise ExportError(f"{module.file} differs from this notebook; export it first")
+                raise ExportError(
+                    f"{module.file} differs from this notebook; export it first"
+                )
             _refuse_second_home(module)
             install(text, ROOT, module.file)
             print(f"[export] {module.file} was written just now.")
             if f"llm_course.{module.name}" in sys.modules:
                 print(
-                    f"[export] Restart the kernel: it still holds the old llm_course.{module.name}."
+                    "[export] Restart the kernel: it still holds the old"
+                    f" llm_course.{module.name}."
                 )
         count = "1 cell" if len(module.cells) == 1 else f"{len(module.cells)} cells"
         print(f"{module.file} matches this notebook ({count}).")
@@ -222,8 +252,12 @@ def _history() -> list[str]:
 
 def main() -> int:
     """The command line. Exit status 1 when a module is stale, stray or refused."""
-    parser = argparse.ArgumentParser(description="Export notebook cells to the package.")
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 on a difference")
+    parser = argparse.ArgumentParser(
+        description="Export notebook cells to the package."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare only; exit 1 on a difference"
+    )
     problems = export_all(check=parser.parse_args().check)
     print("\n".join(problems) or "Every exported module matches its notebook.")
     return min(1, len(problems))

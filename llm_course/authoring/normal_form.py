@@ -1,4 +1,5 @@
-"""The one form in which notebooks are stored, so that a diff shows only what changed."""
+"""The one form in which notebooks are stored, so that a diff shows only what
+changed."""
 
 from __future__ import annotations
 
@@ -14,10 +15,15 @@ import numpy as np
 from llm_course.authoring.pictures import pixels, strip_png
 
 SANITIZE_FILE = Path(__file__).with_name("sanitize.cfg")
-KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+KERNEL = {
+    "display_name": "Python 3 (ipykernel)",
+    "language": "python",
+    "name": "python3",
+}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
-OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)  # what a progress bar drew over
+# what a progress bar drew over
+OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,10 @@ class Rules:
     def load(cls, path: Path = SANITIZE_FILE) -> Rules:
         parser = configparser.RawConfigParser(delimiters=(":",))
         parser.read_string(path.read_text(encoding="utf-8"))
-        found: dict[str, list[tuple[re.Pattern[str], str]]] = {"scrub": [], "measure": []}
+        found: dict[str, list[tuple[re.Pattern[str], str]]] = {
+            "scrub": [],
+            "measure": [],
+        }
         for section in parser.sections():
             rule = (re.compile(parser[section]["regex"]), parser[section]["replace"])
             found[section.split()[0]].append(rule)
@@ -56,14 +65,19 @@ RULES = Rules.load()
 def normal_form(nb: Any, stem: str, before: Any = None, timing: bool = False) -> str:
     """The text of notebook `nb` in normal form; `nb` is changed.
 
-    `before` is the notebook as it was stored. An output of `before` stays when the new one differs
-    from it only in measurements or in the bytes, not the pixels, of a picture. Cells tagged
-    `timing` keep their stored outputs altogether, unless `timing` is set.
+    `before` is the notebook as it was stored. An output of `before` stays when the new
+    one differs from it only in measurements or in the bytes, not the pixels, of a
+    picture. Cells tagged `timing` keep their stored outputs altogether, unless `timing`
+    is set.
     """
-    nb.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    nb.metadata = nbformat.from_dict(
+        {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    )
     nb.nbformat, nb.nbformat_minor = 4, 5
     nb.cells = [cell for cell in nb.cells if cell.source.strip()]
-    old_outputs = {cell.get("id"): cell.get("outputs") for cell in before.cells} if before else {}
+    old_outputs = (
+        {cell.get("id"): cell.get("outputs") for cell in before.cells} if before else {}
+    )
     used: set[str] = set()
     count = 0
     for i, cell in enumerate(nb.cells):
@@ -82,7 +96,9 @@ def normal_form(nb: Any, stem: str, before: Any = None, timing: bool = False) ->
             if old and "timing" in tags and not timing:
                 cell.outputs = old
             cell.outputs = [out for out in map(normal_output, cell.outputs) if out]
-            keep_old_outputs(cell.outputs, [out for out in map(normal_output, old) if out])
+            keep_old_outputs(
+                cell.outputs, [out for out in map(normal_output, old) if out]
+            )
             for out in cell.outputs:
                 if out.output_type == "execute_result":
                     out.execution_count = count
@@ -110,14 +126,16 @@ def normal_output(out: Any) -> Any:
             out.data[kind] = strip_png(out.data[kind])
         elif kind.startswith("text/"):
             out.data[kind] = RULES.stored(out.data[kind])
-    # An image drawn at double density carries its size; nothing else of the metadata is needed.
+    # An image drawn at double density carries its size; nothing else of the metadata is
+    # needed.
     sizes = {k: v for k, v in out.metadata.items() if k in out.data and "width" in v}
     out.metadata = nbformat.from_dict(sizes)
     return out
 
 
 def keep_old_outputs(outputs: list[Any], old: list[Any]) -> None:
-    """Put back each old output that says the same, so that re-execution gives no diff."""
+    """Put back each old output that says the same, so that re-execution gives no
+    diff."""
     if [out.output_type for out in outputs] != [out.output_type for out in old]:
         return
     for new, stored in zip(outputs, old, strict=True):

@@ -44,19 +44,25 @@ def pictures(outputs: Iterable[Any]) -> list[str]:
     return [o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {})]
 
 
-# matplotlib's RMS over all pixels, 0…255. A redrawn figure differs by 0 within one minor release of
-# matplotlib; one thin grey line of a figure with eight panels, moved by 5 % of its axis, by 3.5.
+# matplotlib's RMS over all pixels, 0…255. A redrawn figure differs by 0 within one
+# minor release of matplotlib; one thin grey line of a figure with eight panels, moved
+# by 5 % of its axis, by 3.5.
 TOLERANCE = 1.0
 
 
-def picture_difference(stored: str, drawn: str, tolerance: float = TOLERANCE) -> str | None:
+def picture_difference(
+    stored: str, drawn: str, tolerance: float = TOLERANCE
+) -> str | None:
     """What differs between two base64 PNGs, in a few words; None when they agree."""
     from matplotlib.testing.compare import compare_images
 
     old, new = pixels(stored), pixels(drawn)
     if old.shape != new.shape:
         size = "{1} × {0} pixels".format
-        return f"the stored picture has {size(*old.shape)}, the redrawn one {size(*new.shape)}"
+        return (
+            f"the stored picture has {size(*old.shape)}, the redrawn one"
+            f" {size(*new.shape)}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / name) for name in ("stored.png", "drawn.png")]
         for file, encoded in zip(files, (stored, drawn), strict=True):
@@ -68,7 +74,8 @@ def picture_difference(stored: str, drawn: str, tolerance: float = TOLERANCE) ->
 
 
 def compare_pictures(stored: Iterable[Any], drawn: Iterable[Any]) -> list[str]:
-    """Compare a cell's stored pictures with those just drawn. One line for each difference."""
+    """Compare a cell's stored pictures with those just drawn. One line for each
+    difference."""
     old, new = pictures(stored), pictures(drawn)
     if len(old) != len(new):
         return [f"{len(old)} pictures are stored, {len(new)} were drawn"]

@@ -1,16 +1,18 @@
-"""Re-execute notebooks and write them in normal form. The only writer of stored notebooks.
+"""Re-execute notebooks and write them in normal form. The only writer of stored
+notebooks.
 
     python -m llm_course.authoring.refresh                      all notebooks
     python -m llm_course.authoring.refresh notebooks/02_*.ipynb  some
     python -m llm_course.authoring.refresh --timing             store fresh measurements too
     python -m llm_course.authoring.refresh --check              exit 1 when one is not in normal form
 
-This one command goes in order: `ruff format`, export, execute, write. Before a commit, check with
+This one command goes in order: `ruff format`, export, execute, write. Before a commit,
+check with
 
     python -m llm_course.authoring.export --check && python -m pytest --nbval notebooks/ tests/
 
-A second run changes nothing: measured numbers stay as they are stored until `--timing` asks for new
-ones. When a cell fails, its notebook is left as it was.
+A second run changes nothing: measured numbers stay as they are stored until `--timing`
+asks for new ones. When a cell fails, its notebook is left as it was.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from llm_course.authoring.normal_form import normal_form
 
 
 class ThisEnvironment(KernelSpecManager):
-    """Kernels of the Python that runs this command, whatever kernels the user has installed."""
+    """Kernels of the Python that runs this command, whatever kernels the user has
+    installed."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """Return the specification of this environment's kernel under any name."""
@@ -67,8 +70,11 @@ def execute(nb: Any, folder: Path) -> None:
 
 
 def failed_cell(nb: Any) -> str:
-    """Name the code cell that holds an error, counted from 1 as the counts in brackets are."""
-    cells = [cell for cell in nb.cells if cell.cell_type == "code" and cell.source.strip()]
+    """Name the code cell that holds an error, counted from 1 as the counts in brackets
+    are."""
+    cells = [
+        cell for cell in nb.cells if cell.cell_type == "code" and cell.source.strip()
+    ]
     for number, cell in enumerate(cells, 1):
         if any(out.output_type == "error" for out in cell.outputs):
             return f"code cell [{number}]"
@@ -100,16 +106,29 @@ def refresh(path: Path, check: bool = False, timing: bool = False) -> str | None
 
 
 def main() -> int:
-    """The command line. Exit status 1 when a notebook failed or is not in normal form."""
-    parser = argparse.ArgumentParser(description="Re-execute notebooks and normalise them.")
-    parser.add_argument("files", nargs="*", type=Path, help="notebooks; all of them by default")
-    parser.add_argument("--check", action="store_true", help="only say which are not normal")
-    parser.add_argument("--timing", action="store_true", help="store new measurements too")
+    """The command line. Exit status 1 when a notebook failed or is not in normal
+    form."""
+    parser = argparse.ArgumentParser(
+        description="Re-execute notebooks and normalise them."
+    )
+    parser.add_argument(
+        "files", nargs="*", type=Path, help="notebooks; all of them by default"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only say which are not normal"
+    )
+    parser.add_argument(
+        "--timing", action="store_true", help="store new measurements too"
+    )
     args = parser.parse_args()
-    files = [file.resolve() for file in args.files] or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    files = [file.resolve() for file in args.files] or sorted(
+        (ROOT / "notebooks").glob("*.ipynb")
+    )
     problems: list[str] = []
     if not args.check:
-        subprocess.run([sys.executable, "-m", "ruff", "format", "-q", *map(str, files)], cwd=ROOT)
+        subprocess.run(
+            [sys.executable, "-m", "ruff", "format", "-q", *map(str, files)], cwd=ROOT
+        )
         problems = export_all()
     if not problems:
         found = [refresh(path, args.check, args.timing) for path in files]

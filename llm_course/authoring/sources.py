@@ -1,4 +1,5 @@
-"""Source text for the exporter: taking cells apart, formatting a module, installing it safely."""
+"""Source text for the exporter: taking cells apart, formatting a module, installing it
+safely."""
 
 from __future__ import annotations
 
@@ -47,12 +48,15 @@ def code_cells(path: Path) -> list[str]:
 
 
 def take_apart(source: str, notebook: str) -> Part:
-    """Split one export cell. Comments between its imports stay with the import they precede."""
+    """Split one export cell. Comments between its imports stay with the import they
+    precede."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
         line = (error.text or "").strip()
-        raise ExportError(f"{notebook}: {error.msg} in an export cell, at {line!r}") from None
+        raise ExportError(
+            f"{notebook}: {error.msg} in an export cell, at {line!r}"
+        ) from None
     lines, head, doc, imports = source.splitlines(), 0, None, []
     for i, node in enumerate(tree.body):
         text = "\n".join(lines[head : node.end_lineno]).strip("\n")
@@ -80,10 +84,22 @@ def defined_names(tree: ast.Module) -> list[str]:
 
 
 def ruff_clean(code: str, root: Path, file: str) -> str:
-    """Sort the imports, format, and refuse what `ruff check` objects to (undefined names, say)."""
+    """Sort the imports, format, and refuse what `ruff check` objects to (undefined
+    names, say)."""
     for options in (["check", "--select", "I", "--fix-only"], ["format"], ["check"]):
-        command = [sys.executable, "-m", "ruff", *options, "-q", "--stdin-filename", file, "-"]
-        run = subprocess.run(command, input=code, capture_output=True, text=True, cwd=root)
+        command = [
+            sys.executable,
+            "-m",
+            "ruff",
+            *options,
+            "-q",
+            "--stdin-filename",
+            file,
+            "-",
+        ]
+        run = subprocess.run(
+            command, input=code, capture_output=True, text=True, cwd=root
+        )
         if run.returncode:
             raise ExportError((run.stdout + run.stderr).strip())
         code = code if options == ["check"] else run.stdout
@@ -91,7 +107,8 @@ def ruff_clean(code: str, root: Path, file: str) -> str:
 
 
 def install(text: str, root: Path, file: str) -> None:
-    """Put `text` in the module's place, whole or not at all, once it imports in a new process."""
+    """Put `text` in the module's place, whole or not at all, once it imports in a new
+    process."""
     path = root / file
     fresh = path.with_name(f".{path.stem}.{os.getpid()}.new")
     name = file.removesuffix(".py").replace("/", ".")

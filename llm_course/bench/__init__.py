@@ -1,1 +1,2 @@
-"""How fast the engine is, beside `transformers` on the same weights: `python -m llm_course.bench`."""
+"""How fast the engine is, beside `transformers` on the same weights: `python -m
+llm_course.bench`."""

@@ -2,8 +2,8 @@
 
     python -m llm_course.bench [--quick] [--threads N] [--figure FILE.png] [--json [FILE]]
 
-A run of all cases takes some ten minutes on two cores, `--quick` about one. Other work on the machine
-moves the times more than the ratios, which are taken within a round.
+A run of all cases takes some ten minutes on two cores, `--quick` about one. Other work
+on the machine moves the times more than the ratios, which are taken within a round.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ import torch
 from tqdm import tqdm
 
 from llm_course.bench import measure, report
-from llm_course.bench.contestants import Contestant, ours, reference_model, theirs, weight_bytes
+from llm_course.bench.contestants import (
+    Contestant,
+    ours,
+    reference_model,
+    theirs,
+    weight_bytes,
+)
 from llm_course.bench.results import Results, as_json
-from llm_course.checkpoints import PINNED_MODELS, CheckpointError, converted_folder, load_pretrained
+from llm_course.checkpoints import PINNED_MODELS, converted_folder, load_pretrained
 from llm_course.config import EngineConfig
+from llm_course.errors import CheckpointError
 
 MODEL = "smollm2-135m-instruct"
 FULL = {"rounds": 5, "prompts": [32, 512], "batches": [1, 8], "new_tokens": 64}
@@ -41,20 +48,44 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"{text} is below 1")
         return number
 
-    parser = argparse.ArgumentParser(prog="llm_course.bench", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="llm_course.bench", description=__doc__.split("\n")[0]
+    )
     add = parser.add_argument
-    add("--model", default=MODEL, help="the pinned model's name, or a Hugging Face folder")
+    add(
+        "--model",
+        default=MODEL,
+        help="the pinned model's name, or a Hugging Face folder",
+    )
     add("--threads", type=count, help="default: PyTorch's own choice")
     add("--rounds", type=count, help="default: 5")
     add("--prompts", type=count, nargs="+", metavar="TOKENS", help="default: 32 512")
     add("--batches", type=count, nargs="+", metavar="ROWS", help="default: 1 8")
     add("--new-tokens", type=count, help="at least 2; default: 64")
     add("--contexts", type=count, nargs=2, default=[64, 2048], help="default: 64 2048")
-    add("--all", action="store_true", help="also what takes minutes: no cache, long, in batches")
-    add("--quick", action="store_true", help="3 rounds, prompt 32, batch 1, 16 new tokens")
+    add(
+        "--all",
+        action="store_true",
+        help="also what takes minutes: no cache, long, in batches",
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help="3 rounds, prompt 32, batch 1, 16 new tokens",
+    )
     add("--seed", type=int, default=0, help="of the random prompts; default: 0")
-    add("--json", nargs="?", const="-", metavar="FILE", help="to FILE, or instead of the table")
-    add("--figure", metavar="FILE", help="a picture of the results, for example bench.png")
+    add(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="to FILE, or instead of the table",
+    )
+    add(
+        "--figure",
+        metavar="FILE",
+        help="a picture of the results, for example bench.png",
+    )
     args = parser.parse_args(argv)
     for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
@@ -69,7 +100,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def benchmark(args: argparse.Namespace) -> Results:
     """Load the model, let everybody generate the same, and measure."""
     model, _ = load_pretrained(args.model, EngineConfig(device="cpu"))
-    folder = converted_folder(args.model) if args.model in PINNED_MODELS else Path(args.model)
+    folder = (
+        converted_folder(args.model)
+        if args.model in PINNED_MODELS
+        else Path(args.model)
+    )
     contestants, notes = ours(model), []
     try:
         contestants += theirs(reference_model(folder))
@@ -81,19 +116,29 @@ def benchmark(args: argparse.Namespace) -> Results:
     vocab = model.config.vocab_size
     cases = [
         measure.make_case(
-            contestants, vocab, p, b, args.new_tokens, everything=args.all, seed=args.seed
+            contestants,
+            vocab,
+            p,
+            b,
+            args.new_tokens,
+            everything=args.all,
+            seed=args.seed,
         )
         for p in args.prompts
         for b in args.batches
     ]
     contexts = [
-        measure.make_case(contestants, vocab, p, 1, GROWTH_TOKENS, cached_only=True, seed=args.seed)
+        measure.make_case(
+            contestants, vocab, p, 1, GROWTH_TOKENS, cached_only=True, seed=args.seed
+        )
         for p in args.contexts
     ]
     notes += left_out(contestants, cases)
 
     everything = [*cases, *contexts]
-    with tqdm(total=len(everything) * (1 + args.rounds), disable=None, leave=False) as bar:
+    with tqdm(
+        total=len(everything) * (1 + args.rounds), disable=None, leave=False
+    ) as bar:
 
         def progress(what: str) -> None:
             bar.set_description(what)
@@ -129,7 +174,9 @@ def benchmark(args: argparse.Namespace) -> Results:
     )
 
 
-def left_out(contestants: Sequence[Contestant], cases: Sequence[measure.Case]) -> list[str]:
+def left_out(
+    contestants: Sequence[Contestant], cases: Sequence[measure.Case]
+) -> list[str]:
     """A line for each case in which some contestants would take too long."""
     lines = []
     for case in cases:
@@ -143,7 +190,8 @@ def left_out(contestants: Sequence[Contestant], cases: Sequence[measure.Case]) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Exit status 1 when the model cannot be loaded, or contestants disagree."""
+    """The command line. Exit status 1 when the model cannot be loaded, or contestants
+    disagree."""
     args = parse(argv)
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -1,4 +1,5 @@
-"""Who takes part: this engine in three forms, `transformers` in three, all behind one interface."""
+"""Who takes part: this engine in three forms, `transformers` in three, all behind one
+interface."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ Tell = Callable[[TokenIds], None]
 
 @dataclass(frozen=True)
 class Contestant:
-    """`generate(prompt [B, S], n, tell)` calls `tell` with each of n greedy tokens [B, 1], at once."""
+    """`generate(prompt [B, S], n, tell)` calls `tell` with each of n greedy tokens [B,
+    1], at once."""
 
     name: str
     cached: bool
@@ -50,14 +52,19 @@ def our_stream(model: DecoderOnlyModel, use_cache: bool) -> Stream:
     """The engine's own loop, with everything that it does around the model."""
 
     def stream(prompt: TokenIds, n: int) -> Iterator[TokenIds]:
-        config = GenerationConfig(max_new_tokens=n, do_sample=False, use_cache=use_cache)
+        config = GenerationConfig(
+            max_new_tokens=n, do_sample=False, use_cache=use_cache
+        )
         return generate_stream(model, prompt, config)
 
     return stream
 
 
-def their_generate(model: nn.Module, use_cache: bool) -> Callable[[TokenIds, int, Tell], None]:
-    """What a user of `transformers` calls: `model.generate`, with a streamer that hears each token."""
+def their_generate(
+    model: nn.Module, use_cache: bool
+) -> Callable[[TokenIds, int, Tell], None]:
+    """What a user of `transformers` calls: `model.generate`, with a streamer that hears
+    each token."""
     from transformers.generation.streamers import BaseStreamer
 
     class Teller(BaseStreamer):
@@ -86,7 +93,8 @@ def their_generate(model: nn.Module, use_cache: bool) -> Callable[[TokenIds, int
 
 
 def their_loop(model: nn.Module) -> Stream:
-    """The loop of `model.generate` without what that does around the model: the model at its best.
+    """The loop of `model.generate` without what that does around the model: the model
+    at its best.
 
     With its DynamicCache, and logits for the last position only.
     """
@@ -111,12 +119,15 @@ def ours(model: DecoderOnlyModel) -> list[Contestant]:
     return [
         Contestant(UNCACHED, False, streamed(our_stream(model, use_cache=False))),
         Contestant(CACHED, True, streamed(our_stream(model, use_cache=True))),
-        Contestant(PREPARED, True, streamed(our_stream(prepare_for_inference(model), True))),
+        Contestant(
+            PREPARED, True, streamed(our_stream(prepare_for_inference(model), True))
+        ),
     ]
 
 
 def reference_model(folder: Path) -> nn.Module:
-    """`transformers` on the weights of a Hugging Face folder, in float32, with PyTorch's attention.
+    """`transformers` on the weights of a Hugging Face folder, in float32, with
+    PyTorch's attention.
 
     It never stops early. Raises ImportError where it is not installed.
     """
@@ -139,7 +150,8 @@ def theirs(model: nn.Module) -> list[Contestant]:
 
 
 def weight_bytes(model: DecoderOnlyModel) -> int:
-    """Bytes of the weights that a forward pass reads: all but an embedding table of its own."""
+    """Bytes of the weights that a forward pass reads: all but an embedding table of its
+    own."""
     weights = {p.data_ptr(): p.nbytes for p in model.parameters()}
     if not model.config.tie_word_embeddings:
         del weights[model.embed_tokens.weight.data_ptr()]

@@ -1,4 +1,5 @@
-"""The clock: rounds in which every contestant has its turn, and what is measured beside them."""
+"""The clock: rounds in which every contestant has its turn, and what is measured beside
+them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from llm_course.engine import cache_bytes, decode, make_cache, prefill
 from llm_course.models import DecoderOnlyModel
 from llm_course.types import TokenIds
 
-UNCACHED_POSITIONS = 4_200  # what a contestant without a cache may compute in one generation
+UNCACHED_POSITIONS = (
+    4_200  # what a contestant without a cache may compute in one generation
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,20 @@ class Case:
     new_tokens: dict[str, int]
 
 
-def tokens_without_cache(prompt: int, batch: int, wanted: int, everything: bool = False) -> int:
-    """How many tokens are generated where each one recomputes the whole sequence; 0 = left out.
+def tokens_without_cache(
+    prompt: int, batch: int, wanted: int, everything: bool = False
+) -> int:
+    """How many tokens are generated where each one recomputes the whole sequence; 0 =
+    left out.
 
-    As many as wanted, within UNCACHED_POSITIONS. At least two, the fewest that have a time per token;
-    where two are too many, none, or two with `everything`.
+    As many as wanted, within UNCACHED_POSITIONS. At least two, the fewest that have a
+    time per token; where two are too many, none, or two with `everything`.
     """
     n, positions = 0, 0
-    while n < wanted and (positions := positions + batch * (prompt + n)) <= UNCACHED_POSITIONS:
+    while (
+        n < wanted
+        and (positions := positions + batch * (prompt + n)) <= UNCACHED_POSITIONS
+    ):
         n += 1
     return n if n >= 2 else 2 * everything
 
@@ -54,7 +63,11 @@ def make_case(
     """Random ids, and the number of tokens of each contestant that takes part."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, vocab_size, (batch, prompt), generator=generator)  # [B, S]
-    few = 0 if cached_only else tokens_without_cache(prompt, batch, new_tokens, everything)
+    few = (
+        0
+        if cached_only
+        else tokens_without_cache(prompt, batch, new_tokens, everything)
+    )
     counts = {c.name: new_tokens if c.cached else few for c in contestants}
     return Case(ids, {name: n for name, n in counts.items() if n})
 
@@ -74,8 +87,11 @@ def timed(
     return Timing(times[0], (times[-1] - times[0]) / (n - 1)), torch.cat(tokens, dim=-1)
 
 
-def check_same_tokens(tokens: dict[str, Tensor], case: Case, model: DecoderOnlyModel) -> None:
-    """Raise RuntimeError when two contestants went different ways; says how close the choice was.
+def check_same_tokens(
+    tokens: dict[str, Tensor], case: Case, model: DecoderOnlyModel
+) -> None:
+    """Raise RuntimeError when two contestants went different ways; says how close the
+    choice was.
 
     tokens: contestant -> [B, n]; a shorter one is compared as far as it goes.
     """
@@ -91,10 +107,11 @@ def check_same_tokens(tokens: dict[str, Tensor], case: Case, model: DecoderOnlyM
             logits = model(text, last_only=True)[0, -1]  # [V]
         gap = float((logits[found[row, step]] - logits[wanted[row, step]]).abs())
         raise RuntimeError(
-            f"not the same tokens, so nothing is timed: prompt of {case.prompt.shape[1]}, row {row}, "
-            f"new token {step}: {name!r} chose {int(found[row, step])} and {longest!r} "
-            f"{int(wanted[row, step])}. Their logits differ by {gap:.1e}, of at most "
-            f"{float(logits.abs().max()):.1f}; where that is rounding, take another --seed"
+            "not the same tokens, so nothing is timed: prompt of"
+            f" {case.prompt.shape[1]}, row {row}, new token {step}: {name!r} chose"
+            f" {int(found[row, step])} and {longest!r} {int(wanted[row, step])}. Their"
+            f" logits differ by {gap:.1e}, of at most {float(logits.abs().max()):.1f};"
+            " where that is rounding, take another --seed"
         )
 
 
@@ -110,8 +127,8 @@ def run(
 ) -> list[CaseResult]:
     """Time every contestant in every case, `rounds` times, in turn.
 
-    Before that one round that is not timed warms up and compares the tokens. The order turns by one
-    each round, so that nobody always follows the same one.
+    Before that one round that is not timed warms up and compares the tokens. The order
+    turns by one each round, so that nobody always follows the same one.
     """
     results = []
     for case in cases:
@@ -138,7 +155,8 @@ def run(
 
 
 def memory_bandwidth(numbers: int = 2**27) -> Callable[[], float]:
-    """A function that measures bytes a second: the best of five sums over 0.5 GB of float32."""
+    """A function that measures bytes a second: the best of five sums over 0.5 GB of
+    float32."""
     data = torch.ones(numbers)
 
     def measure() -> float:
@@ -152,13 +170,18 @@ def memory_bandwidth(numbers: int = 2**27) -> Callable[[], float]:
     return measure
 
 
-def cache_memory(model: DecoderOnlyModel, prompt: TokenIds, new_tokens: int) -> CacheMemory:
-    """Use a cache of the size that `generate` makes, and count the bytes of its storage."""
+def cache_memory(
+    model: DecoderOnlyModel, prompt: TokenIds, new_tokens: int
+) -> CacheMemory:
+    """Use a cache of the size that `generate` makes, and count the bytes of its
+    storage."""
     batch, tokens = prompt.shape[0], prompt.shape[1] + new_tokens
     cache = make_cache(model, batch, tokens)
     logits = prefill(model, prompt, cache)
     decode(model, logits.argmax(dim=-1, keepdim=True), cache)
-    storages = {s.data_ptr(): s.nbytes() for s in (x.untyped_storage() for x in cache.layers)}
+    storages = {
+        s.data_ptr(): s.nbytes() for s in (x.untyped_storage() for x in cache.layers)
+    }
     formula = cache_bytes(model.config, tokens, batch, model.embed_tokens.weight.dtype)
     return CacheMemory(tokens, batch, sum(storages.values()), formula)
 
@@ -177,7 +200,8 @@ print(time.perf_counter() - start)
 def load_seconds(model: str, times: int) -> list[float]:
     """Seconds of `load_pretrained` beyond `import torch`, each in a Python of its own.
 
-    One more load comes first and is not counted: it brings the file into the system's memory.
+    One more load comes first and is not counted: it brings the file into the system's
+    memory.
     """
     command = [sys.executable, "-c", LOAD, model]
     runs = [

@@ -1,4 +1,5 @@
-"""What a benchmark run measured, and what follows from it. Numbers in, numbers out: nothing is timed here."""
+"""What a benchmark run measured, and what follows from it. Numbers in, numbers out:
+nothing is timed here."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Timing:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One prompt length and batch size: a Timing a round for each contestant, in the same rounds."""
+    """One prompt length and batch size: a Timing a round for each contestant, in the
+    same rounds."""
 
     prompt: int
     batch: int
@@ -53,7 +55,8 @@ class Results:
     model: str
     weight_bytes: int  # read by one forward pass
     cases: list[CaseResult]
-    growth: list[CaseResult]  # the same generation after a short and after a long context
+    # the same generation after a short and after a long context
+    growth: list[CaseResult]
     memory: list[CacheMemory]
     load: list[float]  # seconds of load_pretrained beyond `import torch`
     notes: list[str] = field(default_factory=list)
@@ -73,14 +76,18 @@ def column(case: CaseResult, contestant: str, phase: str) -> list[float]:
 
 
 def speedup(case: CaseResult, contestant: str, than: str, phase: str) -> float | None:
-    """How many times as fast as another contestant; None where one of the two was not measured."""
+    """How many times as fast as another contestant; None where one of the two was not
+    measured."""
     if contestant not in case.timings or than not in case.timings:
         return None
     return times_as_fast(column(case, contestant, phase), column(case, than, phase))
 
 
-def summary(case: CaseResult, contestant: str, weight_bytes: int) -> dict[str, float | None]:
-    """The figures of one row of the table: medians, and medians of the rounds' ratios."""
+def summary(
+    case: CaseResult, contestant: str, weight_bytes: int
+) -> dict[str, float | None]:
+    """The figures of one row of the table: medians, and medians of the rounds'
+    ratios."""
     later = column(case, contestant, "later")
     shares = [weight_bytes / s / b for s, b in zip(later, case.bandwidth, strict=True)]
     return {
@@ -96,7 +103,8 @@ def summary(case: CaseResult, contestant: str, weight_bytes: int) -> dict[str, f
 
 
 def growth(results: Results) -> dict[str, float]:
-    """Contestant -> time for one token after the long context, relative to the short one."""
+    """Contestant -> time for one token after the long context, relative to the short
+    one."""
     if not results.growth:
         return {}
     short, long = results.growth
@@ -117,11 +125,16 @@ class Target:
 
     @property
     def reached(self) -> bool:
-        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
+        return (
+            self.measured >= self.bound
+            if self.at_least
+            else self.measured <= self.bound
+        )
 
 
 def targets(results: Results) -> list[Target]:
-    """The claims that this run can speak of: those whose cases and contestants it measured."""
+    """The claims that this run can speak of: those whose cases and contestants it
+    measured."""
     found: list[tuple[str, float | None, float, bool]] = []
     for case in results.cases:
         if (case.prompt, case.batch, max(case.new_tokens.values())) == (32, 1, 64):
@@ -134,10 +147,14 @@ def targets(results: Results) -> list[Target]:
     for name, ratio in growth(results).items():
         short, long = (case.prompt for case in results.growth)
         if name == PREPARED and (short, long) == (64, 2048):
-            found.append((f"a token at {long:,} against one at {short}", ratio, 1.5, False))
+            found.append(
+                (f"a token at {long:,} against one at {short}", ratio, 1.5, False)
+            )
     if results.load:
         found.append(("load_pretrained, seconds", median(results.load), 1.5, False))
-    return [Target(what, value, *rest) for what, value, *rest in found if value is not None]
+    return [
+        Target(what, value, *rest) for what, value, *rest in found if value is not None
+    ]
 
 
 def as_json(results: Results) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Talk with the model in a terminal: `python -m llm_course.chat`. Names are imported when first used."""
+"""Talk with the model in a terminal: `python -m llm_course.chat`. Names are imported
+when first used."""
 
 from llm_course._lazy import lazy_exports
 

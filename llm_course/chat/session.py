@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from llm_course.chat.settings import DEFAULTS, change, show
-from llm_course.checkpoints import CheckpointError, Tokenizer
 from llm_course.config import GenerationConfig
 from llm_course.engine import Conversation
 from llm_course.engine.generation import seeded_generator
+from llm_course.errors import CheckpointError
 from llm_course.models.transformer import DecoderOnlyModel
+from llm_course.text import Tokenizer
 
 HELP = """\
 /set NAME VALUE  change a setting, for example /set temperature 0.7; /set alone shows all
@@ -42,7 +43,12 @@ class Chat:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Raises ValueError as `set_system` does."""
-        self.tokenizer, self.settings, self.write, self.clock = tokenizer, settings, write, clock
+        self.tokenizer, self.settings, self.write, self.clock = (
+            tokenizer,
+            settings,
+            write,
+            clock,
+        )
         self.model, self.conversation = model, Conversation(model)
         self.generator = self._seeded()
         self.messages: list[dict[str, str]] = []
@@ -64,7 +70,10 @@ class Chat:
             if name in ("quit", "exit"):
                 return False
             commands = {"help": self._help, "reset": self._reset, "set": self._set}
-            commands |= {"settings": lambda _rest: self._set(""), "system": self._system}
+            commands |= {
+                "settings": lambda _rest: self._set(""),
+                "system": self._system,
+            }
             if name not in commands:
                 raise ValueError(f"There is no command /{name}. /help lists them.")
             commands[name](rest.strip())
@@ -74,35 +83,42 @@ class Chat:
 
     def reset(self) -> None:
         """Forget what was said, but not the settings. The cache's memory stays."""
-        self.messages = [{"role": "system", "content": self.system}] if self.system else []
+        self.messages = (
+            [{"role": "system", "content": self.system}] if self.system else []
+        )
 
     def set(self, name: str, value: str) -> None:
-        """Change one setting. Raises ValueError, and changes nothing, as `change` does."""
+        """Change one setting. Raises ValueError, and changes nothing, as `change`
+        does."""
         self.settings = change(self.settings, name, value)
         if name == "seed":
             self.generator = self._seeded()
 
     def set_system(self, text: str | None) -> None:
-        """Begin anew with another system message; None or "" leaves it to the chat template.
+        """Begin anew with another system message; None or "" leaves it to the chat
+        template.
 
-        Raises ValueError, and changes nothing, for one that the vocabulary cannot spell, the template
-        refuses, or the context cannot hold.
+        Raises ValueError, and changes nothing, for one that the vocabulary cannot
+        spell, the template refuses, or the context cannot hold.
         """
         first = [{"role": "system", "content": text}] if text else []
-        self._room(self.tokenizer.encode_chat([*first, {"role": "user", "content": "?"}]))
+        self._room(
+            self.tokenizer.encode_chat([*first, {"role": "user", "content": "?"}])
+        )
         self.system = text
         self.reset()
 
     def stop(self) -> None:
-        """End the reply after the token that is being computed. For signal handlers and threads."""
+        """End the reply after the token that is being computed. For signal handlers and
+        threads."""
         self._stopping = True
 
     def reply(self, text: str) -> None:
         """Stream the model's answer to `text`, and write a line about it.
 
-        `stop` ends it early, and so does KeyboardInterrupt, at once. What was shown until then is
-        remembered. Raises ValueError for a text that the vocabulary cannot spell or the context
-        cannot hold.
+        `stop` ends it early, and so does KeyboardInterrupt, at once. What was shown
+        until then is remembered. Raises ValueError for a text that the vocabulary
+        cannot spell or the context cannot hold.
         """
         self._stopping, reply = False, Reply(self.clock())
         messages = [*self.messages, {"role": "user", "content": text}]
@@ -112,27 +128,41 @@ class Chat:
             for piece in self.tokenizer.decode_stream(
                 self._new_ids(prompt, room, reply), skip_special_tokens=True
             ):
-                # Only the last piece can end in half a character: the reply was cut there.
+                # Only the last piece can end in half a character: the reply was cut
+                # there.
                 whole = piece.rstrip("\ufffd")
                 reply.said += whole
                 # A model may write what a terminal takes for commands.
                 self.write(CONTROL.sub("", whole))
         except (KeyboardInterrupt, ValueError, RuntimeError) as error:
-            self.conversation = Conversation(self.model)  # the other one was left in mid-work
-            reply.ending = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
+            # the other one was left in mid-work
+            self.conversation = Conversation(self.model)
+            reply.ending = (
+                "stopped"
+                if isinstance(error, KeyboardInterrupt)
+                else f"failed: {error}"
+            )
         self._say("" if reply.said.endswith("\n") else "\n", end="")
         if reply.ending and not reply.said:
-            self._say(f"[{reply.ending} before the first word; your message is taken back]")
+            self._say(
+                f"[{reply.ending} before the first word; your message is taken back]"
+            )
             return
         self.messages = [*messages, {"role": "assistant", "content": reply.said}]
         counts = statistics(reply.times, len(prompt), conversation.reused)
         self._say(f"[{', '.join(filter(None, (counts, reply.ending)))}]")
 
     def _new_ids(self, prompt: list[int], room: int, reply: Reply) -> Iterator[int]:
-        """The tokens of a reply, at most `room`; keeps their times, and notes why they end."""
-        count, eos = min(self.settings.max_new_tokens, room), self.tokenizer.eos_token_ids
+        """The tokens of a reply, at most `room`; keeps their times, and notes why they
+        end."""
+        count, eos = (
+            min(self.settings.max_new_tokens, room),
+            self.tokenizer.eos_token_ids,
+        )
         settings = replace(self.settings, max_new_tokens=count)
-        for token in self.conversation.stream(prompt, settings, eos, generator=self.generator):
+        for token in self.conversation.stream(
+            prompt, settings, eos, generator=self.generator
+        ):
             reply.times.append(self.clock() - reply.start)
             yield token
             if token in eos:
@@ -141,15 +171,18 @@ class Chat:
                 reply.ending = "stopped"
                 return
         full = count == room
-        reply.ending = "the context is full: /reset" if full else "max_new_tokens reached"
+        reply.ending = (
+            "the context is full: /reset" if full else "max_new_tokens reached"
+        )
 
     def _room(self, prompt: list[int]) -> int:
         """How many tokens fit behind a prompt. Raises ValueError for none."""
         limit = self.model.config.max_position_embeddings
         if len(prompt) >= limit:
             raise ValueError(
-                f"With this message the conversation has {len(prompt)} tokens, and the model reads "
-                f"{limit - 1} at most before a reply. Write less, or /reset."
+                f"With this message the conversation has {len(prompt)} tokens, and the"
+                f" model reads {limit - 1} at most before a reply. Write less, or"
+                " /reset."
             )
         return limit - len(prompt)
 
@@ -165,7 +198,8 @@ class Chat:
         self._say("[a new conversation]")
 
     def _set(self, rest: str) -> None:
-        """Change one setting; a bad name or value changes nothing. Without a name, show all."""
+        """Change one setting; a bad name or value changes nothing. Without a name, show
+        all."""
         if not rest:
             system = self.system or "the model's own"
             self._say(f"{show(self.settings)}\nsystem message: {system}")
@@ -175,8 +209,11 @@ class Chat:
         self._say(f"[{name} = {value.strip()}]")
 
     def _seeded(self) -> torch.Generator:
-        """One generator for all replies, so that the same question twice is not answered alike."""
-        return seeded_generator(self.settings.seed, self.model.embed_tokens.weight.device)
+        """One generator for all replies, so that the same question twice is not
+        answered alike."""
+        return seeded_generator(
+            self.settings.seed, self.model.embed_tokens.weight.device
+        )
 
     def _say(self, text: str, end: str = "\n") -> None:
         self.write(text + end)

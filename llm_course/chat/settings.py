@@ -19,12 +19,19 @@ KINDS = {
     "repetition_penalty": f"{NUMBER}, or off",
     "seed": f"{WHOLE} from 0 to 2**63 - 1, or off",
 }
-OFF = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": None}
+OFF = {
+    "top_k": None,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "seed": None,
+}
 SWITCHES = {"on": True, "true": True, "off": False, "false": False}
 
 
 def parse_value(name: str, text: str) -> object:
-    """The value that `text` gives a setting. Raises ValueError that says what it may be."""
+    """The value that `text` gives a setting. Raises ValueError that says what it may
+    be."""
     kind, word = KINDS[name], text.lower()
     if name in OFF and word in ("off", "none"):
         return OFF[name]
@@ -40,7 +47,8 @@ def parse_value(name: str, text: str) -> object:
 
 
 def change(settings: GenerationConfig, name: str, text: str) -> GenerationConfig:
-    """`settings` with one of them changed. Raises ValueError that names the setting and the fix."""
+    """`settings` with one of them changed. Raises ValueError that names the setting and
+    the fix."""
     if name not in KINDS:
         raise ValueError(f"There is no setting {name!r}; there are {', '.join(KINDS)}.")
     value = parse_value(name, text)

@@ -2,8 +2,8 @@
 
     python -m llm_course.chat [--model NAME_OR_PATH] [--system TEXT] [--set NAME VALUE]
 
-One key/value cache serves the whole conversation: each turn prefills only what is new. Ctrl-C stops
-a reply; the chat goes on.
+One key/value cache serves the whole conversation: each turn prefills only what is new.
+Ctrl-C stops a reply; the chat goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MODEL = "smollm2-135m-instruct"
 
 @contextmanager
 def first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """Inside, the first Ctrl-C calls `stop`, and the next one raises KeyboardInterrupt as usual."""
+    """Inside, the first Ctrl-C calls `stop`, and the next one raises KeyboardInterrupt
+    as usual."""
 
     def handler(_signal: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, usual)
@@ -38,7 +39,8 @@ def first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def talk(chat: Chat, read: Callable[[], str]) -> None:
-    """Handle lines until /quit, the end of the input (EOFError), or Ctrl-C twice at the prompt."""
+    """Handle lines until /quit, the end of the input (EOFError), or Ctrl-C twice at the
+    prompt."""
     asked = False
     while True:
         try:
@@ -67,7 +69,8 @@ def write(text: str) -> None:
 
 
 def load(args: argparse.Namespace) -> Chat:
-    """Raises CheckpointError for a model that cannot be had, ValueError for an option that is wrong."""
+    """Raises CheckpointError for a model that cannot be had, ValueError for an option
+    that is wrong."""
     model, tokenizer = load_pretrained(args.model)
     if tokenizer is None or not tokenizer.chat_template:
         raise ValueError(f"{args.model} has no chat template: it is not a chat model")
@@ -80,11 +83,18 @@ def load(args: argparse.Namespace) -> Chat:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Exit status 1 when the model cannot be loaded or an option is wrong."""
-    parser = argparse.ArgumentParser(prog="llm_course.chat", description="Talk with the model.")
-    parser.add_argument("--model", default=MODEL, help="a name, a folder, or a .gguf file")
+    """The command line. Exit status 1 when the model cannot be loaded or an option is
+    wrong."""
+    parser = argparse.ArgumentParser(
+        prog="llm_course.chat", description="Talk with the model."
+    )
+    parser.add_argument(
+        "--model", default=MODEL, help="a name, a folder, or a .gguf file"
+    )
     parser.add_argument("--system", help="the system message")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument(
+        "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
+    )
     args = parser.parse_args(argv)
     try:
         chat = load(args)
@@ -94,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     with suppress(AttributeError):  # a stand-in of the two without `reconfigure`
-        # Bytes that are no text become lone surrogates, which the tokenizer refuses by name.
+        # Bytes that are no text become lone surrogates, which the tokenizer refuses by
+        # name.
         sys.stdin.reconfigure(errors="surrogateescape")
         sys.stdout.reconfigure(errors="replace")
     try:

@@ -1,17 +1,21 @@
-"""Real weights: download, read and convert checkpoints, and turn text into token ids and back.
+"""Real weights: download, read, convert and save checkpoints.
 
-Start with `load_pretrained("smollm2-135m-instruct")`, which returns a model and its tokenizer, or with
-`load_tensors(...)`, which returns the same weights as a plain dict and needs no model code at all.
-The first use downloads the pinned model (93 MB) and converts it (0.5 GB) in the user's cache folder;
-later uses read the converted copy. Two environment variables matter: `LLM_COURSE_CACHE` moves the
-cache folder, and `LLM_COURSE_WEIGHTS` names a folder that already holds the GGUF file, so that nothing
-is downloaded. Whatever goes wrong with a file is a `CheckpointError`.
+Start with `load_pretrained("smollm2-135m-instruct")`, which returns a model and its
+tokenizer, or with `load_tensors(...)`, which returns the same weights as a plain dict
+and needs no model code at all. The first use downloads the pinned model (93 MB) and
+converts it (0.5 GB) in the user's cache folder; later uses read the converted copy. Two
+environment variables matter: `LLM_COURSE_CACHE` moves the cache folder, and
+`LLM_COURSE_WEIGHTS` names a folder that already holds the GGUF file, so that nothing is
+downloaded. Whatever goes wrong with a file is a `CheckpointError`
+(`llm_course.errors`).
 
-`save_pretrained` goes the other way: a model becomes a folder that `transformers` loads.
+`save_pretrained` goes the other way: a model becomes a folder that `transformers`
+loads.
 
-One convention runs through this package: **in memory, the rows of q and k are in adjacent-pair order**
-(RoPE rotates channels 2i and 2i+1 together), as `llm_course.models` wants them. GGUF files hold them
-so; Hugging Face files hold them half-split (channels i and i + d/2) and are permuted when read.
+One convention runs through this package: **in memory, the rows of q and k are in
+adjacent-pair order** (RoPE rotates channels 2i and 2i+1 together), as
+`llm_course.models` wants them. GGUF files hold them so; Hugging Face files hold them
+half-split (channels i and i + d/2) and are permuted when read.
 
 Names are imported when first used.
 """
@@ -24,12 +28,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "cache": ("cache_dir",),
         "convert": ("convert_gguf", "converted_folder"),
         "download": ("PINNED_MODELS", "PinnedModel", "ensure_gguf"),
-        "errors": ("CheckpointError",),
         "gguf_file": ("dequantize", "read_gguf"),
         "huggingface": ("read_folder",),
         "layout": ("Checkpoint", "to_adjacent", "to_half_split"),
         "loading": ("load_pretrained", "load_tensors"),
         "saving": ("save_pretrained",),
-        "tokenizer": ("Tokenizer",),
     },
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
-from llm_course.checkpoints.errors import CheckpointError
+from llm_course.errors import CheckpointError
 
 CACHE_VARIABLE = "LLM_COURSE_CACHE"
 _WORK_PREFIX = ".work-"
@@ -20,18 +20,21 @@ _STALE_SECONDS = 24 * 3600
 
 
 def cache_dir() -> Path:
-    """Return the cache folder, which may not exist yet: `LLM_COURSE_CACHE`, or the user's own."""
+    """Return the cache folder, which may not exist yet: `LLM_COURSE_CACHE`, or the
+    user's own."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return Path(chosen).expanduser() if chosen else Path(user_cache_dir("llm_course"))
 
 
 @contextmanager
 def work_folder(needed_bytes: int) -> Iterator[Path]:
-    """Give a private folder inside the cache; it is removed at the end, whatever happens.
+    """Give a private folder inside the cache; it is removed at the end, whatever
+    happens.
 
-    A file is made here and moved into the cache by one rename. So an interrupted run leaves nothing
-    that looks finished, and two processes never write to the same file. Raises CheckpointError if the
-    cache folder cannot be written to or the disk has less than `needed_bytes` to spare.
+    A file is made here and moved into the cache by one rename. So an interrupted run
+    leaves nothing that looks finished, and two processes never write to the same file.
+    Raises CheckpointError if the cache folder cannot be written to or the disk has less
+    than `needed_bytes` to spare.
     """
     cache = cache_dir()
     try:
@@ -39,17 +42,18 @@ def work_folder(needed_bytes: int) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=cache))
     except OSError as error:
         raise CheckpointError(
-            f"Cannot write to the cache folder {cache} ({error.strerror}): make it writable, "
-            f"or set the environment variable {CACHE_VARIABLE} to a folder that is."
+            f"Cannot write to the cache folder {cache} ({error.strerror}): make it"
+            f" writable, or set the environment variable {CACHE_VARIABLE} to a folder"
+            " that is."
         ) from error
     try:
         _remove_leftovers(cache)
         free = shutil.disk_usage(folder).free
         if free < needed_bytes:
             raise CheckpointError(
-                f"The cache folder {cache} needs {needed_bytes / 1e6:,.0f} MB and its disk has "
-                f"{free / 1e6:,.0f} MB free: make room, or set the environment variable "
-                f"{CACHE_VARIABLE} to a folder on another disk."
+                f"The cache folder {cache} needs {needed_bytes / 1e6:,.0f} MB and its"
+                f" disk has {free / 1e6:,.0f} MB free: make room, or set the"
+                f" environment variable {CACHE_VARIABLE} to a folder on another disk."
             )
         yield folder
     finally:

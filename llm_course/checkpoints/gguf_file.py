@@ -1,7 +1,9 @@
-"""Read a Llama-architecture GGUF file: its config, its tensors as float32, its tokenizer.
+"""Read a Llama-architecture GGUF file: its config, its tensors as float32, its
+tokenizer.
 
-GGUF stores q and k rows in adjacent-pair order, as this course's RoPE wants them: none are moved.
-The layouts of the quantized blocks are those of ggml, which the `gguf` package also describes.
+GGUF stores q and k rows in adjacent-pair order, as this course's RoPE wants them: none
+are moved. The layouts of the quantized blocks are those of ggml, which the `gguf`
+package also describes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
-from llm_course.checkpoints.errors import CheckpointError
 from llm_course.checkpoints.gguf_header import GgufTensor, read_header
 from llm_course.checkpoints.layout import (
     EMBEDDING,
@@ -26,8 +27,9 @@ from llm_course.checkpoints.layout import (
     table_problems,
     tensor_problems,
 )
-from llm_course.checkpoints.tokenizer import Tokenizer
 from llm_course.config import ModelConfig
+from llm_course.errors import CheckpointError
+from llm_course.text.tokenizer import Tokenizer
 
 _TOP_LEVEL = {
     "token_embd.weight": EMBEDDING,
@@ -48,11 +50,13 @@ _IN_LAYER = {
 
 
 def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """Read and dequantize a whole GGUF file; the weights become `dtype`, piece by piece.
+    """Read and dequantize a whole GGUF file; the weights become `dtype`, piece by
+    piece.
 
-    Raises CheckpointError for a file that is missing, truncated or not GGUF, and one that lists
-    everything else that is wrong: an architecture other than "llama", expert layers and RoPE scaling
-    other than linear (not supported), missing metadata, tensors that do not fit the config.
+    Raises CheckpointError for a file that is missing, truncated or not GGUF, and one
+    that lists everything else that is wrong: an architecture other than "llama", expert
+    layers and RoPE scaling other than linear (not supported), missing metadata, tensors
+    that do not fit the config.
     """
     path = Path(path)
     try:
@@ -61,8 +65,8 @@ def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
         raise CheckpointError(f"There is no file {path}: check the path.") from error
     except (ValueError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a whole GGUF file (truncated, damaged, or another format: {error!s:.300}): "
-            "copy or download it again."
+            f"{path} is not a whole GGUF file (truncated, damaged, or another format:"
+            f" {error!s:.300}): copy or download it again."
         ) from error
     stored = {_our_name(tensor.name): tensor for tensor in tensors}
     shapes = {name: tensor.shape for name, tensor in stored.items()}
@@ -80,7 +84,8 @@ def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
 
 
 def _our_name(name: str) -> str:
-    """Translate a GGUF tensor name; an unknown one stays as it is, to be reported as unexpected."""
+    """Translate a GGUF tensor name; an unknown one stays as it is, to be reported as
+    unexpected."""
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name):
         layer, part = match.groups()
         return f"layers.{layer}.{_IN_LAYER[part]}.weight" if part in _IN_LAYER else name
@@ -93,7 +98,9 @@ def _model_config(
     """Return (config, problems); the config is None where the metadata allow none."""
     problems = []
     if (architecture := metadata.get("general.architecture")) != "llama":
-        problems.append(f"architecture {architecture!r:.100}: only 'llama' is supported")
+        problems.append(
+            f"architecture {architecture!r:.100}: only 'llama' is supported"
+        )
 
     def optional(key: str, default: Any = None) -> Any:
         value = metadata.get(f"llama.{key}", default)
@@ -104,20 +111,29 @@ def _model_config(
         factor = optional("rope.scaling.factor", optional("rope.scale_linear"))
         scaling = {"rope_type": "linear", "factor": _shortest(factor)}
     elif kind != "none" or "rope_freqs.weight" in shapes:
-        problems.append(f"RoPE scaling (type {kind!r:.100}) is not supported in GGUF files")
+        problems.append(
+            f"RoPE scaling (type {kind!r:.100}) is not supported in GGUF files"
+        )
     if experts := optional("expert_count", 0):
-        problems.append(f"expert layers (llama.expert_count = {experts!r:.100}) are not supported")
+        problems.append(
+            f"expert layers (llama.expert_count = {experts!r:.100}) are not supported"
+        )
     required = {
         "hidden_dim": "embedding_length",
         "intermediate_dim": "feed_forward_length",
         "num_layers": "block_count",
         "num_heads": "attention.head_count",
         "max_position_embeddings": "context_length",
-        "rope_theta": "rope.freq_base",  # no default: 10000 would be silently wrong for many models
+        # no default: 10000 would be silently wrong for many models
+        "rope_theta": "rope.freq_base",
         "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     }
     missing = [f"llama.{key}" for key in required.values() if optional(key) is None]
-    missing += [] if len(shapes.get(EMBEDDING, ())) == 2 else ["token_embd.weight (the tensor)"]
+    missing += (
+        []
+        if len(shapes.get(EMBEDDING, ())) == 2
+        else ["token_embd.weight (the tensor)"]
+    )
     if missing:
         return None, [*problems, f"lacks {', '.join(missing)}"]
     values = {field: _shortest(optional(key)) for field, key in required.items()}
@@ -136,7 +152,8 @@ def _model_config(
         found = optional(key, config.head_dim)
         if found != config.head_dim:
             problems.append(
-                f"llama.{key} = {found!r:.100} with heads of {config.head_dim} channels: must be equal"
+                f"llama.{key} = {found!r:.100} with heads of {config.head_dim}"
+                " channels: must be equal"
             )
     return config, problems + table_problems(config)
 
@@ -147,7 +164,8 @@ def _shortest(value: Any) -> Any:
 
 
 def _weights(tensor: GgufTensor, dtype: torch.dtype) -> Tensor:
-    """Dequantize a tensor, 2 million weights at a time: beside the result little memory is used."""
+    """Dequantize a tensor, 2 million weights at a time: beside the result little memory
+    is used."""
     per_block, size = gguf.GGML_QUANT_SIZES[tensor.kind]
     blocks = tensor.data.reshape(-1, size)
     weights = torch.empty(len(blocks) * per_block, dtype=dtype)
@@ -169,8 +187,9 @@ def _is_readable(kind: Kind) -> bool:
 def dequantize(data: np.ndarray, kind: Kind) -> Tensor:
     """Turn the stored bytes of one tensor into float32 values, flattened.
 
-    A quantized tensor is a row of blocks of 32 weights; a block has a float16 scale d, for the "_1"
-    kinds also a float16 minimum m, and 32 small integers q: weight = d * q (+ m).
+    A quantized tensor is a row of blocks of 32 weights; a block has a float16 scale d,
+    for the "_1" kinds also a float16 minimum m, and 32 small integers q: weight = d * q
+    (+ m).
     """
     if kind not in (Kind.F32, Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q8_0):
         try:
@@ -178,9 +197,11 @@ def dequantize(data: np.ndarray, kind: Kind) -> Tensor:
                 return torch.from_numpy(gguf.quants.dequantize(data, kind).reshape(-1))
         except NotImplementedError as error:
             raise CheckpointError(
-                f"Tensors of kind {kind.name} cannot be read: choose a file with Q4_0, Q8_0 or F16."
+                f"Tensors of kind {kind.name} cannot be read: choose a file with Q4_0,"
+                " Q8_0 or F16."
             ) from error
-    raw = torch.from_numpy(np.array(data).reshape(-1).view(np.uint8))  # the file is read-only
+    # the file is read-only
+    raw = torch.from_numpy(np.array(data).reshape(-1).view(np.uint8))
     if kind == Kind.F32:
         return raw.view(torch.float32)
     if kind == Kind.F16:
@@ -199,5 +220,6 @@ def dequantize(data: np.ndarray, kind: Kind) -> Tensor:
 
 
 def _nibbles(packed: Tensor) -> Tensor:
-    """Unpack [blocks, 16] bytes into [blocks, 32]: all low halves first, then all high halves."""
+    """Unpack [blocks, 16] bytes into [blocks, 32]: all low halves first, then all high
+    halves."""
     return torch.cat([packed & 15, packed >> 4], dim=1)

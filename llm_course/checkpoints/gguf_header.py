@@ -1,6 +1,8 @@
-"""Read the header of a GGUF file; every count and length in it is checked against the file's size.
+"""Read the header of a GGUF file; every count and length in it is checked against the
+file's size.
 
-The layout (versions 2 and 3, little-endian; a string is its length as u64, then UTF-8 bytes):
+The layout (versions 2 and 3, little-endian; a string is its length as u64, then UTF-8
+bytes):
 
     "GGUF", version u32, number of tensors u64, number of metadata entries u64
     metadata    key string, kind u32, value; an array is its items' kind u32, its length u64, the items
@@ -21,14 +23,16 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Kind
 
-# Far above what real files hold (300,000 strings, 1,200 tensors), and still quick to read.
+# Far above what real files hold (300,000 strings, 1,200 tensors), and still quick to
+# read.
 _MAX_STRINGS, _MAX_ENTRIES, _MAX_DIMENSIONS = 4_000_000, 65_536, 4
 _STRING, _ARRAY = 8, 9
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 
 
 class GgufTensor(NamedTuple):
-    """A tensor in the file: `shape` outermost dimension first, `data` its stored bytes (read-only)."""
+    """A tensor in the file: `shape` outermost dimension first, `data` its stored bytes
+    (read-only)."""
 
     name: str
     kind: Kind
@@ -39,20 +43,24 @@ class GgufTensor(NamedTuple):
 def read_header(path: Path) -> tuple[dict[str, Any], list[GgufTensor]]:
     """Return (metadata, tensors). The tensors' bytes stay mapped to the file.
 
-    A metadata array is a list of strings or a numpy array of numbers. Raises ValueError that says what
-    is wrong with the file, and OSError where it cannot be opened.
+    A metadata array is a list of strings or a numpy array of numbers. Raises ValueError
+    that says what is wrong with the file, and OSError where it cannot be opened.
     """
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ValueError("it does not start with the letters GGUF")
-        data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        data = np.frombuffer(
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8
+        )
     cursor = _Cursor(data.data)
     cursor.take(4)
     version, tensor_count, entry_count = cursor.numbers("<IQQ")
     if version not in (2, 3):
         raise ValueError(f"its version is {version}, where 2 and 3 can be read")
     if max(tensor_count, entry_count) > _MAX_ENTRIES:
-        raise ValueError(f"{tensor_count} tensors and {entry_count} metadata entries are announced")
+        raise ValueError(
+            f"{tensor_count} tensors and {entry_count} metadata entries are announced"
+        )
 
     metadata: dict[str, Any] = {}
     for _ in range(entry_count):
@@ -63,7 +71,9 @@ def read_header(path: Path) -> tuple[dict[str, Any], list[GgufTensor]]:
     infos = [_tensor_info(cursor) for _ in range(tensor_count)]
     if len({name for name, *_ in infos}) < len(infos):
         raise ValueError("a tensor's name appears twice")
-    return metadata, _tensors(infos, data, cursor.at, metadata.get("general.alignment", 32))
+    return metadata, _tensors(
+        infos, data, cursor.at, metadata.get("general.alignment", 32)
+    )
 
 
 class _Cursor:
@@ -74,7 +84,9 @@ class _Cursor:
 
     def take(self, size: int) -> memoryview:
         if size > len(self.data) - self.at:
-            raise ValueError(f"{size} bytes are announced at byte {self.at}, beyond the end")
+            raise ValueError(
+                f"{size} bytes are announced at byte {self.at}, beyond the end"
+            )
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -113,7 +125,9 @@ def _tensor_info(cursor: _Cursor) -> tuple[str, Kind, tuple[int, ...], int]:
     return name, Kind(kind), tuple(reversed(dimensions)), offset
 
 
-def _tensors(infos: list, data: np.ndarray, header_end: int, alignment: object) -> list[GgufTensor]:
+def _tensors(
+    infos: list, data: np.ndarray, header_end: int, alignment: object
+) -> list[GgufTensor]:
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise ValueError(f"general.alignment is {alignment!r:.100}, not a power of two")
     start = -(-header_end // alignment) * alignment
@@ -121,10 +135,14 @@ def _tensors(infos: list, data: np.ndarray, header_end: int, alignment: object) 
     for name, kind, shape, offset in infos:
         block, size = gguf.GGML_QUANT_SIZES[kind]
         if (shape[-1] if shape else 1) % block:
-            raise ValueError(f"the rows of {name!r:.100} do not divide into blocks of {block}")
+            raise ValueError(
+                f"the rows of {name!r:.100} do not divide into blocks of {block}"
+            )
         first, length = start + offset, math.prod(shape) // block * size
         if offset % alignment or first + length > len(data):
-            raise ValueError(f"the data of {name!r:.100} are misplaced or beyond the end")
+            raise ValueError(
+                f"the data of {name!r:.100} are misplaced or beyond the end"
+            )
         tensors.append(GgufTensor(name, kind, shape, data[first : first + length]))
         spans.append((first, first + length))
     spans.sort()

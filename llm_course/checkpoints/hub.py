@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from llm_course.checkpoints.errors import CheckpointError
 from llm_course.checkpoints.huggingface import weight_files
+from llm_course.errors import CheckpointError
 
-# All that is ever fetched: JSON, safetensors, and the chat template. No pickles and no code.
+# All that is ever fetched: JSON, safetensors, and the chat template. No pickles and no
+# code.
 FILES = (
     "config.json",
     "generation_config.json",
@@ -22,7 +23,8 @@ FILES = (
 
 
 def is_hub_id(name: object) -> bool:
-    """Say whether `name` can be the id of a model on the hub, "org/name", and not a path."""
+    """Say whether `name` can be the id of a model on the hub, "org/name", and not a
+    path."""
     return (
         isinstance(name, str)
         and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII) is not None
@@ -31,17 +33,19 @@ def is_hub_id(name: object) -> bool:
 
 
 def hub_folder(hub_id: str) -> Path:
-    """Return the folder of a hub model in Hugging Face's cache; download what is missing.
+    """Return the folder of a hub model in Hugging Face's cache; download what is
+    missing.
 
-    A model that is in the cache, whole, is used without asking the network. Raises CheckpointError
-    when it is neither there nor to be had.
+    A model that is in the cache, whole, is used without asking the network. Raises
+    CheckpointError when it is neither there nor to be had.
     """
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise CheckpointError(
-            f"There is no folder {hub_id} here, and to look for it on the Hugging Face hub needs the "
-            "package huggingface_hub: pip install huggingface_hub, or give the path of a folder."
+            f"There is no folder {hub_id} here, and to look for it on the Hugging Face"
+            " hub needs the package huggingface_hub: pip install huggingface_hub, or"
+            " give the path of a folder."
         ) from error
 
     def fetch(local_files_only: bool) -> Path:
@@ -62,11 +66,15 @@ def hub_folder(hub_id: str) -> Path:
     try:
         return fetch(local_files_only=False)
     except Exception as error:  # the library and its HTTP client raise many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".:")
+        reason = (
+            (str(error).strip() or type(error).__name__)
+            .splitlines()[0][:300]
+            .rstrip(".:")
+        )
         raise CheckpointError(
-            f"There is no folder {hub_id} here, and the Hugging Face hub could not give it "
-            f"({reason}): check the name; connect to the network once; for a gated model, ask for "
-            "access on its page and log in (`hf auth login`)."
+            f"There is no folder {hub_id} here, and the Hugging Face hub could not give"
+            f" it ({reason}): check the name; connect to the network once; for a gated"
+            " model, ask for access on its page and log in (`hf auth login`)."
         ) from error
 
 

@@ -1,7 +1,8 @@
 """Read a Hugging Face folder (config.json + safetensors) of a Llama-architecture model.
 
-Such files hold q and k rows half-split; they are permuted to adjacent-pair order as they are read.
-Only JSON and safetensors are read: nothing is unpickled and no code of the folder runs.
+Such files hold q and k rows half-split; they are permuted to adjacent-pair order as
+they are read. Only JSON and safetensors are read: nothing is unpickled and no code of
+the folder runs.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from llm_course.checkpoints.errors import CheckpointError
-from llm_course.checkpoints.json_files import read_json
 from llm_course.checkpoints.layout import (
     EMBEDDING,
     LM_HEAD,
@@ -29,8 +28,10 @@ from llm_course.checkpoints.layout import (
     to_adjacent,
 )
 from llm_course.checkpoints.rope_scaling import read_rope
-from llm_course.checkpoints.tokenizer import Tokenizer
 from llm_course.config import ModelConfig
+from llm_course.errors import CheckpointError
+from llm_course.files import read_json
+from llm_course.text.tokenizer import Tokenizer
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 _REQUIRED = {
@@ -42,7 +43,8 @@ _REQUIRED = {
     "max_position_embeddings": "max_position_embeddings",
     "rms_norm_eps": "rms_norm_eps",
 }
-# key of config.json -> the values that mean an ordinary Llama model; absent or null is one always
+# key of config.json -> the values that mean an ordinary Llama model; absent or null is
+# one always
 _ORDINARY = {
     "hidden_act": ("silu",),
     "attention_bias": (False,),
@@ -55,11 +57,13 @@ _MAX_HEADER = 10_000_000  # bytes; that of a model with 1,000 tensors has about 
 
 
 def read_folder(folder: str | Path) -> Checkpoint:
-    """Read a folder's config, weights (in the file's dtype, memory-mapped) and tokenizer, if any.
+    """Read a folder's config, weights (in the file's dtype, memory-mapped) and
+    tokenizer, if any.
 
-    Raises CheckpointError for a file that is missing or damaged, and one that lists everything this
-    course does not build: another architecture, biases, kinds of RoPE, a missing RoPE θ, and
-    tensors that are missing, unexpected, misshapen or not floating-point.
+    Raises CheckpointError for a file that is missing or damaged, and one that lists
+    everything this course does not build: another architecture, biases, kinds of RoPE,
+    a missing RoPE θ, and tensors that are missing, unexpected, misshapen or not
+    floating-point.
     """
     folder = Path(folder)
     values = read_json(folder / "config.json")
@@ -70,10 +74,12 @@ def read_folder(folder: str | Path) -> Checkpoint:
             duplicate = stored.pop(LM_HEAD)
             if EMBEDDING in stored and not _equal(duplicate, stored[EMBEDDING]):
                 problems.append(
-                    "the config ties lm_head to the embedding, but the file holds a different "
-                    "lm_head.weight (is tie_word_embeddings false?)"
+                    "the config ties lm_head to the embedding, but the file holds a"
+                    " different lm_head.weight (is tie_word_embeddings false?)"
                 )
-        problems += tensor_problems(config, {name: tuple(t.shape) for name, t in stored.items()})
+        problems += tensor_problems(
+            config, {name: tuple(t.shape) for name, t in stored.items()}
+        )
     for dtype in sorted({t.dtype for t in stored.values()} - {*_DTYPES}, key=str):
         names = list_names([name for name, t in stored.items() if t.dtype == dtype])
         problems.append(f"stored as {str(dtype).removeprefix('torch.')}: {names}")
@@ -84,18 +90,23 @@ def read_folder(folder: str | Path) -> Checkpoint:
     return Checkpoint(config, stored, Tokenizer.from_folder(folder))
 
 
-def config_from_json(values: dict[str, Any], tied: bool) -> tuple[ModelConfig | None, list[str]]:
+def config_from_json(
+    values: dict[str, Any], tied: bool
+) -> tuple[ModelConfig | None, list[str]]:
     """Translate the contents of a config.json into (config, problems).
 
-    `tied` says what an absent tie_word_embeddings means. The config is None where the values allow
-    none; it may be there although there are problems, so that the tensors can be compared with it.
+    `tied` says what an absent tie_word_embeddings means. The config is None where the
+    values allow none; it may be there although there are problems, so that the tensors
+    can be compared with it.
     """
     problems = []
     if (kind := values.get("model_type")) != "llama":
         problems.append(f"model_type {kind!r:.100}: only 'llama' is supported")
     names = values.get("architectures")
     if names and (not isinstance(names, list) or "LlamaForCausalLM" not in names):
-        problems.append(f"architectures {names!r:.100}: only 'LlamaForCausalLM' is supported")
+        problems.append(
+            f"architectures {names!r:.100}: only 'LlamaForCausalLM' is supported"
+        )
     for key, ordinary in _ORDINARY.items():
         found = values.get(key)
         if found is not None and found not in ordinary:
@@ -105,24 +116,34 @@ def config_from_json(values: dict[str, Any], tied: bool) -> tuple[ModelConfig | 
     if missing := [key for key in _REQUIRED.values() if values.get(key) is None]:
         return None, [*problems, f"config.json lacks {', '.join(missing)}"]
     sizes = [*_REQUIRED.values(), "num_key_value_heads", "head_dim"]
-    if absurd := [key for key in sizes if isinstance(values.get(key), int) and values[key] > 2**62]:
-        return None, [*problems, f"config.json has absurdly large values of {', '.join(absurd)}"]
+    if absurd := [
+        key for key in sizes if isinstance(values.get(key), int) and values[key] > 2**62
+    ]:
+        return None, [
+            *problems,
+            f"config.json has absurdly large values of {', '.join(absurd)}",
+        ]
     try:
+        # 1.0 is never used: it is a problem
         config = ModelConfig(
             **{field: values[key] for field, key in _REQUIRED.items()},
             num_kv_heads=values.get("num_key_value_heads"),
             head_dim=values.get("head_dim"),
-            rope_theta=1.0 if theta is None else theta,  # 1.0 is never used: it is a problem
+            rope_theta=(1.0 if theta is None else theta),
             rope_scaling=scaling,
             tie_word_embeddings=values.get("tie_word_embeddings", tied),
         )
     except ValueError as error:
-        return None, [*problems, f"config.json describes an impossible model ({error!s:.300})"]
+        return None, [
+            *problems,
+            f"config.json describes an impossible model ({error!s:.300})",
+        ]
     return config, problems + table_problems(config)
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Return the names of a folder's weight files: model.safetensors, or the shards of its index.
+    """Return the names of a folder's weight files: model.safetensors, or the shards of
+    its index.
 
     Raises CheckpointError for an index that is damaged or names files elsewhere.
     """
@@ -132,17 +153,21 @@ def weight_files(folder: Path) -> list[str]:
     table = read_json(index).get("weight_map")
     names = list(table.values()) if isinstance(table, dict) else []
     if not names or not all(
-        isinstance(name, str) and re.fullmatch(r"[^/\\:]+\.safetensors", name) for name in names
+        isinstance(name, str) and re.fullmatch(r"[^/\\:]+\.safetensors", name)
+        for name in names
     ):
-        raise CheckpointError(f"{index} lists no shards beside it: copy the model again.")
+        raise CheckpointError(
+            f"{index} lists no shards beside it: copy the model again."
+        )
     return sorted(set(names))
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Read model.safetensors, or the shards its index lists, under this course's names.
 
-    Rows stay as stored (q and k half-split). The `inv_freq` tables of old files are left out. Raises
-    CheckpointError for a file that is missing or damaged, and for a tensor that is there twice.
+    Rows stay as stored (q and k half-split). The `inv_freq` tables of old files are
+    left out. Raises CheckpointError for a file that is missing or damaged, and for a
+    tensor that is there twice.
     """
     tensors: dict[str, Tensor] = {}
     for file_name in weight_files(folder):
@@ -150,8 +175,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             name = stored_name.removeprefix("model.")
             if name in tensors:
                 raise CheckpointError(
-                    f"{folder} holds {name[:200]} twice, the second time in {file_name}: copy the "
-                    "model again."
+                    f"{folder} holds {name[:200]} twice, the second time in"
+                    f" {file_name}: copy the model again."
                 )
             if not name.endswith("rotary_emb.inv_freq"):
                 tensors[name] = tensor
@@ -161,8 +186,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 def _load(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(
-            f"{path.parent} does not hold {path.name}: this course reads weights in safetensors "
-            "format, and no other."
+            f"{path.parent} does not hold {path.name}: this course reads weights in"
+            " safetensors format, and no other."
         )
     try:
         with path.open("rb") as file:

@@ -1,4 +1,5 @@
-"""What a checkpoint must hold: tensor names, their shapes, and the two orders of q and k rows."""
+"""What a checkpoint must hold: tensor names, their shapes, and the two orders of q and
+k rows."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from llm_course.checkpoints.errors import CheckpointError
-from llm_course.checkpoints.tokenizer import Tokenizer
 from llm_course.config import ModelConfig
+from llm_course.errors import CheckpointError
+from llm_course.text.tokenizer import Tokenizer
 
 EMBEDDING, LM_HEAD = "embed_tokens.weight", "lm_head.weight"
 
@@ -19,8 +20,9 @@ EMBEDDING, LM_HEAD = "embed_tokens.weight", "lm_head.weight"
 class Checkpoint:
     """A whole checkpoint in memory.
 
-    `tensors` has the names of `DecoderOnlyModel`'s state dict, except that a tied `lm_head.weight` is
-    absent; q and k rows are in adjacent-pair order. `tokenizer` is None where the file has none.
+    `tensors` has the names of `DecoderOnlyModel`'s state dict, except that a tied
+    `lm_head.weight` is absent; q and k rows are in adjacent-pair order. `tokenizer` is
+    None where the file has none.
     """
 
     config: ModelConfig
@@ -29,9 +31,13 @@ class Checkpoint:
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return name → shape ([out, in] for matrices) of every tensor a model of this config needs."""
+    """Return name → shape ([out, in] for matrices) of every tensor a model of this
+    config needs."""
     hidden, inner = config.hidden_dim, config.intermediate_dim
-    q_dim, kv_dim = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    q_dim, kv_dim = (
+        config.num_heads * config.head_dim,
+        config.num_kv_heads * config.head_dim,
+    )
     layer = {
         "input_layernorm.weight": (hidden,),
         "self_attn.q_proj.weight": (q_dim, hidden),
@@ -51,10 +57,17 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def tensor_problems(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Return one line each for all missing, all unexpected and all misshapen tensors; [] if all fit."""
-    if config.num_layers > len(shapes):  # also a guard: never list the tensors of 10**9 layers
-        return [f"{config.num_layers} layers are announced, but there are {len(shapes)} tensors"]
+def tensor_problems(
+    config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """Return one line each for all missing, all unexpected and all misshapen tensors;
+    [] if all fit."""
+    # also a guard: never list the tensors of 10**9 layers
+    if config.num_layers > len(shapes):
+        return [
+            f"{config.num_layers} layers are announced, but there are {len(shapes)}"
+            " tensors"
+        ]
     expected = expected_shapes(config)
     found = {
         "missing": [name for name in expected if name not in shapes],
@@ -69,8 +82,10 @@ def tensor_problems(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) 
 
 
 def table_problems(config: ModelConfig) -> list[str]:
-    """Refuse a context so long that RoPE's table of angles alone would take gigabytes."""
-    if config.max_position_embeddings * config.head_dim <= 2**27:  # 2**20 positions of 128 channels
+    """Refuse a context so long that RoPE's table of angles alone would take
+    gigabytes."""
+    # 2**20 positions of 128 channels
+    if config.max_position_embeddings * config.head_dim <= 2**27:
         return []
     return [
         f"max_position_embeddings = {config.max_position_embeddings} with heads of "
@@ -84,18 +99,25 @@ def refuse(source: object, problems: Sequence[str]) -> None:
         raise CheckpointError(f"{source} cannot be loaded: {problems[0]}.")
     if problems:
         lines = "".join(f"\n- {problem}" for problem in problems)
-        raise CheckpointError(f"{source} cannot be loaded, for {len(problems)} reasons:{lines}")
+        raise CheckpointError(
+            f"{source} cannot be loaded, for {len(problems)} reasons:{lines}"
+        )
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Join names of tensors; those that differ in the layer only become one: layers.0-29.mlp.…"""
+    """Join names of tensors; those that differ in the layer only become one:
+    layers.0-29.mlp.…"""
     groups: dict[tuple[str, str], list[int]] = {}
     for name in names:
         short = name if len(name) <= 200 else f"{name[:200]}…"
         match = re.match(r"(.*?\blayers\.)(0|[1-9]\d{0,5})(\..*)", short, re.DOTALL)
         head, layer, tail = match.groups() if match else (short, None, "")
-        groups.setdefault((head, tail), []).extend([] if layer is None else [int(layer)])
-    shown = [f"{head}{_ranges(layers)}{tail}" for (head, tail), layers in groups.items()]
+        groups.setdefault((head, tail), []).extend(
+            [] if layer is None else [int(layer)]
+        )
+    shown = [
+        f"{head}{_ranges(layers)}{tail}" for (head, tail), layers in groups.items()
+    ]
     more = f" and {len(shown) - 200} more" if len(shown) > 200 else ""
     return ", ".join(shown[:200]) + more
 
@@ -112,19 +134,23 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def to_adjacent(weight: Tensor, num_heads: int) -> Tensor:
-    """Reorder q or k rows [num_heads * d, ...] from half-split to adjacent-pair order, per head.
+    """Reorder q or k rows [num_heads * d, ...] from half-split to adjacent-pair order,
+    per head.
 
-    Half-split RoPE rotates channels (i, i + d/2) of a head together, adjacent-pair RoPE (2i, 2i + 1).
-    For k, `num_heads` is the number of key/value heads. v and o are never reordered.
+    Half-split RoPE rotates channels (i, i + d/2) of a head together, adjacent-pair RoPE
+    (2i, 2i + 1). For k, `num_heads` is the number of key/value heads. v and o are never
+    reordered.
     """
     halves = weight.view(num_heads, 2, -1, *weight.shape[1:])  # [H, 2, d/2, in]
     return halves.transpose(1, 2).reshape(weight.shape)
 
 
 def to_half_split(weight: Tensor, num_heads: int) -> Tensor:
-    """Undo `to_adjacent`: reorder q or k rows [num_heads * d, ...] from adjacent to half-split."""
+    """Undo `to_adjacent`: reorder q or k rows [num_heads * d, ...] from adjacent to
+    half-split."""
     rows_per_head = weight.shape[0] // num_heads
-    pairs = weight.view(num_heads, rows_per_head // 2, 2, *weight.shape[1:])  # [H, d/2, 2, in]
+    # [H, d/2, 2, in]
+    pairs = weight.view(num_heads, rows_per_head // 2, 2, *weight.shape[1:])
     return pairs.transpose(1, 2).reshape(weight.shape)
 
 

@@ -11,13 +11,13 @@ from torch.overrides import TorchFunctionMode
 
 from llm_course.checkpoints.convert import converted_folder
 from llm_course.checkpoints.download import PINNED_MODELS, unknown_model
-from llm_course.checkpoints.errors import CheckpointError
 from llm_course.checkpoints.gguf_file import read_gguf
 from llm_course.checkpoints.hub import hub_folder, is_hub_id
 from llm_course.checkpoints.huggingface import read_folder
 from llm_course.checkpoints.layout import EMBEDDING, LM_HEAD, Checkpoint
-from llm_course.checkpoints.tokenizer import Tokenizer
 from llm_course.config import EngineConfig
+from llm_course.errors import CheckpointError
+from llm_course.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # load_tensors must work before the reader has built any model code
     from llm_course.models import DecoderOnlyModel
@@ -28,26 +28,37 @@ def load_pretrained(
 ) -> tuple[DecoderOnlyModel, Tokenizer | None]:
     """Return (model, tokenizer) of a checkpoint, in eval mode and without gradients.
 
-    `name_or_path` is the name of the pinned model ("smollm2-135m-instruct": downloaded and converted on
-    first use), a folder in Hugging Face format, the id of such a model on the hub ("org/name", found
-    in Hugging Face's own cache or downloaded), or a .gguf file, which is read directly each time and
-    leaves nothing in the cache. The tokenizer is None where the checkpoint has none. The weights go to
-    the device and dtype of `engine_config` (default: the best device, float32); q and k rows are in
-    adjacent-pair order. On the CPU in the file's own dtype the weights stay mapped to the file.
+    `name_or_path` is the name of the pinned model ("smollm2-135m-instruct": downloaded
+    and converted on first use), a folder in Hugging Face format, the id of such a model
+    on the hub ("org/name", found in Hugging Face's own cache or downloaded), or a .gguf
+    file, which is read directly each time and leaves nothing in the cache. The
+    tokenizer is None where the checkpoint has none. The weights go to the device and
+    dtype of `engine_config` (default: the best device, float32); q and k rows are in
+    adjacent-pair order. On the CPU in the file's own dtype the weights stay mapped to
+    the file.
 
     No code that comes with a checkpoint is run, and nothing is unpickled.
 
-    Raises CheckpointError for anything wrong with the checkpoint, ValueError for a device not here.
+    Raises CheckpointError for anything wrong with the checkpoint, ValueError for a
+    device not here.
     """
     from llm_course.models.transformer import DecoderOnlyModel, resolve_device
 
     engine_config = engine_config or EngineConfig()
-    device, dtype = resolve_device(engine_config.device), getattr(torch, engine_config.dtype)
+    device, dtype = (
+        resolve_device(engine_config.device),
+        getattr(torch, engine_config.dtype),
+    )
     checkpoint = read_checkpoint(name_or_path, dtype)
     weights = checkpoint.tensors
-    for name in list(weights):  # one by one, so that the two copies never coexist in full
+    # one by one, so that the two copies never coexist in full
+    for name in list(weights):
         weights[name] = weights[name].to(device=device, dtype=dtype)
-    with torch.device("meta"), _NoInitialValues():  # shapes only: no memory, no random numbers
+    # shapes only: no memory, no random numbers
+    with (
+        torch.device("meta"),
+        _NoInitialValues(),
+    ):
         model = DecoderOnlyModel(checkpoint.config)
     if checkpoint.config.tie_word_embeddings:
         weights[LM_HEAD] = weights[EMBEDDING]
@@ -58,12 +69,14 @@ def load_pretrained(
 
 
 def load_tensors(name_or_path: str | Path) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint as float32 tensors, under Hugging Face's names.
+    """Return the weights of a checkpoint as float32 tensors, under Hugging Face's
+    names.
 
     For example `model.embed_tokens.weight` [vocab, hidden] or
-    `model.layers.0.self_attn.q_proj.weight` [heads * head_dim, hidden]; a matrix is [out, in]. A tied
-    `lm_head.weight` is absent. **The rows of q_proj and k_proj are in adjacent-pair order**, as this
-    course's RoPE wants them, not half-split as in Hugging Face's files.
+    `model.layers.0.self_attn.q_proj.weight` [heads * head_dim, hidden]; a matrix is
+    [out, in]. A tied `lm_head.weight` is absent. **The rows of q_proj and k_proj are in
+    adjacent-pair order**, as this course's RoPE wants them, not half-split as in
+    Hugging Face's files.
 
     Takes what `load_pretrained` takes and raises what it raises, and needs nothing of
     `llm_course.models`. Writing into the tensors does not change the file.
@@ -75,10 +88,13 @@ def load_tensors(name_or_path: str | Path) -> dict[str, Tensor]:
     }
 
 
-def read_checkpoint(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
+def read_checkpoint(
+    name_or_path: str | Path, dtype: torch.dtype = torch.float32
+) -> Checkpoint:
     """Read a pinned model, a Hugging Face folder, a hub model or a .gguf file.
 
-    `dtype` is what the weights of a .gguf file become; the others keep the dtype of their file.
+    `dtype` is what the weights of a .gguf file become; the others keep the dtype of
+    their file.
     """
     if str(name_or_path) in PINNED_MODELS:
         return read_folder(converted_folder(str(name_or_path)))
@@ -88,14 +104,17 @@ def read_checkpoint(name_or_path: str | Path, dtype: torch.dtype = torch.float32
     if path.is_file():
         if path.suffix.lower() == ".gguf":
             return read_gguf(path, dtype)
-        raise CheckpointError(f"{path} is neither a .gguf file nor a folder: give one of the two.")
+        raise CheckpointError(
+            f"{path} is neither a .gguf file nor a folder: give one of the two."
+        )
     if is_hub_id(name_or_path):
         return read_folder(hub_folder(str(name_or_path)))
     raise unknown_model(name_or_path)
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Skip `torch.nn.init`: the values are replaced at once, and drawing them would load 1 s of code."""
+    """Skip `torch.nn.init`: the values are replaced at once, and drawing them would
+    load 1 s of code."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

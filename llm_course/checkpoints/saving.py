@@ -1,4 +1,5 @@
-"""Write a model as a Hugging Face folder: what `transformers`, and any server of that format, loads."""
+"""Write a model as a Hugging Face folder: what `transformers`, and any server of that
+format, loads."""
 
 from __future__ import annotations
 
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llm_course.checkpoints.errors import CheckpointError
 from llm_course.checkpoints.huggingface import INDEX, WEIGHTS
 from llm_course.checkpoints.layout import (
     EMBEDDING,
@@ -24,7 +24,8 @@ from llm_course.checkpoints.layout import (
     to_half_split,
 )
 from llm_course.checkpoints.rope_scaling import rope_json
-from llm_course.checkpoints.tokenizer import Tokenizer
+from llm_course.errors import CheckpointError
+from llm_course.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llm_course.models import DecoderOnlyModel
@@ -42,23 +43,27 @@ def save_pretrained(
 ) -> None:
     """Write `model`, and its tokenizer if there is one, as a Hugging Face folder.
 
-    The weights keep their dtype; q and k rows become half-split, as that format wants them; a tied
-    head is left out. A model larger than `max_shard_bytes` is written in several files with an index.
-    `load_pretrained(folder)` gives the same weights back, bit by bit.
+    The weights keep their dtype; q and k rows become half-split, as that format wants
+    them; a tied head is left out. A model larger than `max_shard_bytes` is written in
+    several files with an index. `load_pretrained(folder)` gives the same weights back,
+    bit by bit.
 
-    The folder appears whole or not at all. One that holds anything is refused; with `overwrite`, a
-    model folder (config.json, no folders inside) is replaced as a whole, other files in it included.
+    The folder appears whole or not at all. One that holds anything is refused; with
+    `overwrite`, a model folder (config.json, no folders inside) is replaced as a whole,
+    other files in it included.
 
-    Raises CheckpointError for such a folder, for a full disk, and for a model whose parameters are
-    not those of its config; OSError where the folder cannot be written.
+    Raises CheckpointError for such a folder, for a full disk, and for a model whose
+    parameters are not those of its config; OSError where the folder cannot be written.
     """
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    weights = {
+        name: tensor.detach().cpu() for name, tensor in model.state_dict().items()
+    }
     if model.config.tie_word_embeddings:
         head = weights.pop(LM_HEAD, None)
         if head is not None and not head.equal(weights[EMBEDDING]):
             raise CheckpointError(
-                "The model's config ties lm_head to the embedding, but the two differ: make them one "
-                "tensor, or set tie_word_embeddings to False."
+                "The model's config ties lm_head to the embedding, but the two differ:"
+                " make them one tensor, or set tie_word_embeddings to False."
             )
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if problems := tensor_problems(model.config, shapes):
@@ -70,11 +75,16 @@ def save_pretrained(
     needed = sum(tensor.nbytes for tensor in weights.values()) + 100_000_000
     if (free := shutil.disk_usage(target.parent).free) < needed:
         raise CheckpointError(
-            f"{target} needs {needed / 1e6:,.0f} MB and its disk has {free / 1e6:,.0f} MB free."
+            f"{target} needs {needed / 1e6:,.0f} MB and its disk has {free / 1e6:,.0f}"
+            " MB free."
         )
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+    with tempfile.TemporaryDirectory(
+        prefix=f".{target.name}-", dir=target.parent
+    ) as work:
         made = Path(work) / "made"
-        write_folder(Checkpoint(model.config, weights, tokenizer), made, max_shard_bytes)
+        write_folder(
+            Checkpoint(model.config, weights, tokenizer), made, max_shard_bytes
+        )
         _check_target(target, overwrite)  # again: the writing took a while
         replaced = Path(work) / "replaced"  # removed together with the work folder
         if target.exists():
@@ -95,20 +105,21 @@ def _check_target(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise CheckpointError(
-            f"{target} is there already and not empty: choose another folder, or pass overwrite=True "
-            "to replace a model that was saved there."
+            f"{target} is there already and not empty: choose another folder, or pass"
+            " overwrite=True to replace a model that was saved there."
         )
     if not (target / "config.json").is_file() or any(path.is_dir() for path in inside):
         raise CheckpointError(
-            f"{target} holds other things than a saved model: nothing is replaced. Choose another "
-            "folder."
+            f"{target} holds other things than a saved model: nothing is replaced."
+            " Choose another folder."
         )
 
 
 def write_folder(
     checkpoint: Checkpoint, folder: Path, max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> None:
-    """Write all files of a Hugging Face folder into `folder`, which must not exist yet."""
+    """Write all files of a Hugging Face folder into `folder`, which must not exist
+    yet."""
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     folder.mkdir(parents=True)
     tensors = {}
@@ -126,11 +137,16 @@ def write_folder(
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON object as people read it."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
-def _write_tensors(tensors: dict[str, Tensor], folder: Path, max_shard_bytes: int) -> None:
-    """Write the tensors in order, a new file whenever the next one would not fit any more."""
+def _write_tensors(
+    tensors: dict[str, Tensor], folder: Path, max_shard_bytes: int
+) -> None:
+    """Write the tensors in order, a new file whenever the next one would not fit any
+    more."""
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -139,16 +155,25 @@ def _write_tensors(tensors: dict[str, Tensor], folder: Path, max_shard_bytes: in
             size = 0
         shards[-1][name] = tensor
         size += tensor.nbytes
-    names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    names = [
+        f"model-{i:05}-of-{len(shards):05}.safetensors"
+        for i in range(1, len(shards) + 1)
+    ]
     if len(shards) == 1:
         names = [WEIGHTS]
     for name, shard in zip(names, shards, strict=True):
         save_file(shard, folder / name, metadata={"format": "pt"})
         (folder / name).chmod(0o644)  # written as 0600; a lab may share one folder
     if len(shards) > 1:
-        table = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+        table = {
+            key: name
+            for name, shard in zip(names, shards, strict=True)
+            for key in shard
+        }
         total = sum(tensor.nbytes for tensor in tensors.values())
-        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": table})
+        write_json(
+            folder / INDEX, {"metadata": {"total_size": total}, "weight_map": table}
+        )
 
 
 def _token_ids(checkpoint: Checkpoint) -> dict[str, Any]:

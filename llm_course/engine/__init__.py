@@ -1,4 +1,5 @@
-"""Generation: from logits to token ids, with a cache. Names are imported when first used."""
+"""Generation: from logits to token ids, with a cache. Names are imported when first
+used."""
 
 from llm_course._lazy import lazy_exports
 
@@ -8,6 +9,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "generation": (
             "generate",
             "generate_stream",
+        ),
+        "sampling": (
+            "choose_token",
             "sample_next_token",
             "top_k_filtering",
             "top_p_filtering",

@@ -24,8 +24,8 @@ def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 class Conversation:
     """A cache that outlives a reply: the next turn prefills only the ids that are new.
 
-    Give it the whole conversation each time. What it has in common with the last one, from the
-    start, is not computed again.
+    Give it the whole conversation each time. What it has in common with the last one,
+    from the start, is not computed again.
     """
 
     def __init__(self, model: DecoderOnlyModel) -> None:
@@ -41,7 +41,8 @@ class Conversation:
         *,
         generator: torch.Generator | None = None,
     ) -> Iterator[int]:
-        """Yield the new ids of the one row `input_ids`. Leaving the loop early is fine."""
+        """Yield the new ids of the one row `input_ids`. Leaving the loop early is
+        fine."""
         ids, held = list(input_ids), self._held[: self.cache.length]
         # The last id is always fed: its logits choose the first new token.
         self.reused = min(shared_prefix(held, ids), max(len(ids) - 1, 0))

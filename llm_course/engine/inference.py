@@ -40,12 +40,14 @@ def prefill(
     *,
     chunk_size: int | None = None,
 ) -> Logits:
-    """Run a prompt through the model and into the cache: input_ids [B, S] -> logits [B, V].
+    """Run a prompt through the model and into the cache: input_ids [B, S] -> logits [B,
+    V].
 
-    The logits are those after the last position; no others are computed. `mask` [B, past + S], 1 =
-    real token, covers what the cache holds and the new ids; None = all real. With `chunk_size` the
-    prompt goes through in pieces of so many tokens: the same result, and scores of at most
-    chunk_size x (past + S) at a time. Raises ValueError for a chunk_size below 1.
+    The logits are those after the last position; no others are computed. `mask` [B,
+    past + S], 1 = real token, covers what the cache holds and the new ids; None = all
+    real. With `chunk_size` the prompt goes through in pieces of so many tokens: the
+    same result, and scores of at most chunk_size x (past + S) at a time. Raises
+    ValueError for a chunk_size below 1.
 
     Source: Agrawal et al. 2023, "SARATHI", section 4.1 (chunked prefill).
     """
@@ -56,7 +58,8 @@ def prefill(
     for start in range(0, max(length, 1), step):
         end = min(start + step, length)
         seen = mask[:, : past + end] if mask is not None else None  # [B, past + end]
-        logits = model(input_ids[:, start:end], seen, kv_cache=cache, last_only=True)  # [B, 1, V]
+        # [B, 1, V]
+        logits = model(input_ids[:, start:end], seen, kv_cache=cache, last_only=True)
     return logits[:, -1]
 
 
@@ -66,10 +69,12 @@ def decode(
 ) -> Logits:
     """One more token a row: token [B, 1] -> the logits [B, V] that follow it.
 
-    `mask` [B, past + 1], 1 = real token; None = all real. Raises ValueError for more than one token.
+    `mask` [B, past + 1], 1 = real token; None = all real. Raises ValueError for more
+    than one token.
     """
     if token.ndim != 2 or token.shape[1] != 1:
         raise ValueError(
-            f"token has shape {list(token.shape)}: must be [B, 1]; several tokens are a prefill"
+            f"token has shape {list(token.shape)}: must be [B, 1]; several tokens are a"
+            " prefill"
         )
     return model(token, mask, kv_cache=cache, last_only=True)[:, -1]

@@ -19,27 +19,40 @@ def cache_bytes(
     batch_size: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> int:
-    """Bytes for the keys and values of `num_tokens` tokens in each of `batch_size` rows.
+    """Bytes for the keys and values of `num_tokens` tokens in each of `batch_size`
+    rows.
 
-    2 (keys, values) x layers x rows x K/V heads x tokens x head_dim x bytes of a number.
+    2 (keys, values) x layers x rows x K/V heads x tokens x head_dim x bytes of a
+    number.
     """
-    numbers = config.num_layers * batch_size * config.num_kv_heads * num_tokens * config.head_dim
+    numbers = (
+        config.num_layers
+        * batch_size
+        * config.num_kv_heads
+        * num_tokens
+        * config.head_dim
+    )
     return 2 * numbers * dtype.itemsize
 
 
-def _reserve(shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    # Uninitialised: the system hands out a page of memory when it is first written. An ordinary
-    # tensor also inside inference_mode, so that a cache made there can be used outside.
+def _reserve(
+    shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
+) -> Tensor:
+    # Uninitialised: the system hands out a page of memory when it is first written. An
+    # ordinary tensor also inside inference_mode, so that a cache made there can be used
+    # outside.
     with torch.inference_mode(False):
         return torch.empty(shape, device=device, dtype=dtype)
 
 
 class KVCache:
-    """The keys and values of every layer, in memory reserved ahead. Implements `types.KVCache`.
+    """The keys and values of every layer, in memory reserved ahead. Implements
+    `types.Cache`.
 
-    A layer's storage is one tensor [2, B, Hkv, capacity, D]: keys, already rotated by RoPE, and
-    values, for the K/V heads only. The first `length` of the `capacity` places are in use. A forward
-    pass writes behind them and counts them at its end, so one that was interrupted leaves no trace.
+    A layer's storage is one tensor [2, B, Hkv, capacity, D]: keys, already rotated by
+    RoPE, and values, for the K/V heads only. The first `length` of the `capacity`
+    places are in use. A forward pass writes behind them and counts them at its end, so
+    one that was interrupted leaves no trace.
 
     Source: Pope et al. 2022, "Efficiently Scaling Transformer Inference", section 2.1.
     """
@@ -55,8 +68,9 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         buffers: list[Tensor] | None = None,
     ) -> None:
-        """`capacity` tokens have room at first; past it the cache grows, up to `max_length` tokens
-        (None: no limit). `buffers`, one flat tensor a layer, are used instead of new memory.
+        """`capacity` tokens have room at first; past it the cache grows, up to
+        `max_length` tokens (None: no limit). `buffers`, one flat tensor a layer, are
+        used instead of new memory.
 
         Raises ValueError when a size is below 1, or max_length below capacity.
         """
@@ -64,12 +78,16 @@ class KVCache:
             if value < 1:
                 raise ValueError(f"{name} = {value}: must be at least 1")
         if max_length is not None and max_length < capacity:
-            raise ValueError(f"max_length = {max_length}: below the capacity of {capacity}")
+            raise ValueError(
+                f"max_length = {max_length}: below the capacity of {capacity}"
+            )
         self.length = 0
         self.max_length = max_length
         shape = (2, batch_size, config.num_kv_heads, capacity, config.head_dim)
         if buffers is None:
-            self.layers = [_reserve(shape, device, dtype) for _ in range(config.num_layers)]
+            self.layers = [
+                _reserve(shape, device, dtype) for _ in range(config.num_layers)
+            ]
         else:
             numbers = torch.Size(shape).numel()
             self.layers = [buffer[:numbers].view(shape) for buffer in buffers]
@@ -89,10 +107,11 @@ class KVCache:
         return sum(layer.nbytes for layer in self.layers)
 
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v [B, Hkv, S, D] of one layer; return all of them [B, Hkv, length + S, D].
+        """Store k and v [B, Hkv, S, D] of one layer; return all of them [B, Hkv, length
+        + S, D].
 
-        What is returned are views of the storage, not copies, and carry no gradient. Raises
-        ValueError for a k or v of another shape or dtype, or past `max_length`.
+        What is returned are views of the storage, not copies, and carry no gradient.
+        Raises ValueError for a k or v of another shape or dtype, or past `max_length`.
         """
         self.check(k, v)
         new, held = self.room(layer_idx, k.shape[2])
@@ -101,9 +120,11 @@ class KVCache:
         return keys, values
 
     def room(self, layer_idx: int, n: int) -> tuple[Tensor, Tensor]:
-        """The places of the next n tokens [2, B, Hkv, n, D], and all up to them [.., length + n, D].
+        """The places of the next n tokens [2, B, Hkv, n, D], and all up to them [..,
+        length + n, D].
 
-        Both are views of one layer's storage, which grows if it must. Raises ValueError past `max_length`.
+        Both are views of one layer's storage, which grows if it must. Raises ValueError
+        past `max_length`.
         """
         end = self.length + n
         storage = self.layers[layer_idx]  # [2, B, Hkv, capacity, D]
@@ -113,11 +134,13 @@ class KVCache:
         return held.narrow(3, self.length, n), held
 
     def advance(self, n: int) -> None:
-        """Count n more tokens. The model calls this once a forward pass, after its last layer."""
+        """Count n more tokens. The model calls this once a forward pass, after its last
+        layer."""
         self.length += n
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first `length` tokens. Raises ValueError when there are not so many."""
+        """Forget all but the first `length` tokens. Raises ValueError when there are
+        not so many."""
         if not 0 <= length <= self.length:
             raise ValueError(f"length = {length}: the cache holds {self.length} tokens")
         self.length = length
@@ -127,14 +150,17 @@ class KVCache:
         self.truncate(0)
 
     def _grow(self, layer_idx: int, needed: int) -> Tensor:
-        """Move one layer to a larger room. Each grows when it runs full, so a pass may break off."""
+        """Move one layer to a larger room. Each grows when it runs full, so a pass may
+        break off."""
         if self.max_length is not None and needed > self.max_length:
             raise ValueError(
-                f"the cache is full: {needed} tokens, and max_length = {self.max_length}; "
-                "generate fewer tokens, shorten the prompt, or make a larger cache"
+                f"the cache is full: {needed} tokens, and max_length ="
+                f" {self.max_length}; generate fewer tokens, shorten the prompt, or"
+                " make a larger cache"
             )
         old = self.layers[layer_idx]
-        # At least doubled: n tokens then cost fewer than 2n copies, however often it grows.
+        # At least doubled: n tokens then cost fewer than 2n copies, however often it
+        # grows.
         capacity = max(needed, 2 * old.shape[3])
         if self.max_length is not None:
             capacity = min(capacity, self.max_length)
@@ -152,8 +178,9 @@ class KVCache:
         for name, x in (("k", k), ("v", v)):
             if x.shape != shape or x.dtype != dtype:
                 raise ValueError(
-                    f"{name} is {x.dtype} of shape {list(x.shape)}: this cache holds {dtype} of "
-                    f"shape [{batch}, {heads}, S, {head_dim}] (rows, K/V heads, tokens, head_dim)"
+                    f"{name} is {x.dtype} of shape {list(x.shape)}: this cache holds"
+                    f" {dtype} of shape [{batch}, {heads}, S, {head_dim}] (rows, K/V"
+                    " heads, tokens, head_dim)"
                 )
 
 
@@ -171,11 +198,12 @@ class CacheStats:
 
 
 class KVCacheManager:
-    """Hands out caches within a byte budget, and takes their memory back for the next request.
+    """Hands out caches within a byte budget, and takes their memory back for the next
+    request.
 
-    The memory of one cache is one flat buffer a layer. A freed cache's buffers are kept; a request
-    that fits into them gets them, the smallest that do. When new memory would pass the budget, kept
-    buffers are given up first; caches in use never are.
+    The memory of one cache is one flat buffer a layer. A freed cache's buffers are
+    kept; a request that fits into them gets them, the smallest that do. When new memory
+    would pass the budget, kept buffers are given up first; caches in use never are.
     """
 
     def __init__(
@@ -187,15 +215,23 @@ class KVCacheManager:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """`budget` in bytes, for all caches together and all layers of each."""
-        self.config, self.budget, self.device, self.dtype = config, budget, device, dtype
+        self.config, self.budget, self.device, self.dtype = (
+            config,
+            budget,
+            device,
+            dtype,
+        )
         self._used: dict[int, tuple[KVCache, list[Tensor]]] = {}  # by id of the cache
-        self._kept: list[list[Tensor]] = []  # one list of buffers, a layer each, for each cache
+        # one list of buffers, a layer each, for each cache
+        self._kept: list[list[Tensor]] = []
         self._peak = self._allocated = self._reused = self._refused = 0
 
     def allocate(self, num_tokens: int, batch_size: int = 1) -> KVCache:
-        """A cache with room for `num_tokens` in each row, prompt and new tokens together.
+        """A cache with room for `num_tokens` in each row, prompt and new tokens
+        together.
 
-        It does not grow. Raises MemoryError that states need and budget when it does not fit.
+        It does not grow. Raises MemoryError that states need and budget when it does
+        not fit.
         """
         need = cache_bytes(self.config, num_tokens, batch_size, self.dtype)
         # Buffers more than twice too large are left to a request that needs them.
@@ -209,7 +245,9 @@ class KVCacheManager:
             numbers = need // self.dtype.itemsize // self.config.num_layers
             layers = range(self.config.num_layers)
             buffers = [_reserve((numbers,), self.device, self.dtype) for _ in layers]
-        cache = KVCache(self.config, batch_size, num_tokens, max_length=num_tokens, buffers=buffers)
+        cache = KVCache(
+            self.config, batch_size, num_tokens, max_length=num_tokens, buffers=buffers
+        )
         self._used[id(cache)] = cache, buffers
         self._allocated += 1
         self._peak = max(self._peak, self.stats.in_use)
@@ -218,7 +256,8 @@ class KVCacheManager:
     def free(self, cache: KVCache) -> None:
         """Take a cache's memory back. The cache cannot be used any more.
 
-        Raises ValueError for a cache that is not out: another manager's, or freed before.
+        Raises ValueError for a cache that is not out: another manager's, or freed
+        before.
         """
         if id(cache) not in self._used:
             raise ValueError("this cache was not allocated here, or was freed before")
@@ -241,14 +280,16 @@ class KVCacheManager:
         )
 
     def _make_room(self, need: int) -> None:
-        """Give up kept buffers, the smallest first, until `need` more bytes fit the budget."""
+        """Give up kept buffers, the smallest first, until `need` more bytes fit the
+        budget."""
         in_use = self.stats.in_use
         if in_use + need > self.budget:
             self._refused += 1
             raise MemoryError(
-                f"this cache needs {need:,} bytes, and {self.budget - in_use:,} of the budget of "
-                f"{self.budget:,} are free ({len(self._used)} caches hold {in_use:,}): free one, "
-                "ask for fewer tokens or rows, or raise the budget"
+                f"this cache needs {need:,} bytes, and {self.budget - in_use:,} of the"
+                f" budget of {self.budget:,} are free ({len(self._used)} caches hold"
+                f" {in_use:,}): free one, ask for fewer tokens or rows, or raise the"
+                " budget"
             )
         self._kept.sort(key=_nbytes)
         while self.stats.kept + in_use + need > self.budget:

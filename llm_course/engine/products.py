@@ -1,5 +1,6 @@
 # Exported from notebooks/06_kv_cache.ipynb; edit there, then run its last cell.
-"""The matrix products of a layer, by the library that is faster for them on this machine."""
+"""The matrix products of a layer, by the library that is faster for them on this
+machine."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Blas:
 
     @staticmethod
     def gated(x: Tensor, gate_up: Tensor) -> Tensor:
-        """SiLU(gate x) * (up x), the matrices stacked [2 * inner, in]: [..., in] -> [..., inner]."""
+        """SiLU(gate x) * (up x), the matrices stacked [2 * inner, in]: [..., in] ->
+        [..., inner]."""
         gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
         return F.silu(gate) * up
 
@@ -34,8 +36,8 @@ class Blas:
 class InPlace(Blas):
     """The same for float32 on the CPU, with one memory for all layers of a pass.
 
-    A result is valid until the next product of the same output width. What is added to a stream
-    is added in place.
+    A result is valid until the next product of the same output width. What is added to
+    a stream is added in place.
     """
 
     def __init__(self) -> None:
@@ -69,7 +71,9 @@ class OneDnn:
         return torch.ops.mkldnn._linear_pointwise(x, weight, None, then, [], "")
 
     @staticmethod
-    def add_linear(stream: Tensor, x: Tensor, weight: Tensor, how: str = "add") -> Tensor:
+    def add_linear(
+        stream: Tensor, x: Tensor, weight: Tensor, how: str = "add"
+    ) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise.binary(x, stream, weight, None, how)
 
     @staticmethod
@@ -87,8 +91,10 @@ def products_for(x: Tensor) -> Blas | OneDnn:
 
 @lru_cache
 def blas_wins() -> bool:
-    """True if BLAS multiplies a matrix with one vector faster on this machine. A race, run once."""
-    x, matrices = torch.ones(1, 576), torch.ones(24, 1536, 576)  # 85 MB, to be read from memory
+    """True if BLAS multiplies a matrix with one vector faster on this machine. A race,
+    run once."""
+    # 85 MB, to be read from memory
+    x, matrices = (torch.ones(1, 576), torch.ones(24, 1536, 576))
 
     def seconds(products: type[Blas] | type[OneDnn]) -> float:
         start = time.perf_counter()
@@ -97,4 +103,5 @@ def blas_wins() -> bool:
         return time.perf_counter() - start
 
     rounds = [(seconds(Blas), seconds(OneDnn)) for _ in range(4)]
-    return median(blas / onednn for blas, onednn in rounds[1:]) < 1  # the first round warms up
+    # the first round warms up
+    return median(blas / onednn for blas, onednn in rounds[1:]) < 1

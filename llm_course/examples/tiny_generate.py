@@ -16,7 +16,9 @@ from llm_course.models import build_decoder_only_model
 
 def main() -> None:
     # 1. Three configs: the model's shape, where it runs, how it samples.
-    model_config = ModelConfig.from_json(files("llm_course") / "configs" / "tiny_model.json")
+    model_config = ModelConfig.from_json(
+        files("llm_course") / "configs" / "tiny_model.json"
+    )
     engine_config = EngineConfig()
     gen_config = GenerationConfig(max_new_tokens=8, temperature=0.8, top_k=50, seed=0)
 

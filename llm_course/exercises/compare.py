@@ -13,7 +13,8 @@ SMALL = 12  # tensors with more entries are described by their shape
 
 
 class Observed(dict[str, Any]):
-    """What a check looked at in a result, by names that can start a sentence ("The length").
+    """What a check looked at in a result, by names that can start a sentence ("The
+    length").
 
     `kind` says what the result is, for a reader who returned something else.
     """
@@ -24,17 +25,24 @@ class Observed(dict[str, Any]):
 
 
 def show(value: Any) -> str:
-    """`value` in a few characters: small tensors by their entries, large ones by their shape."""
+    """`value` in a few characters: small tensors by their entries, large ones by their
+    shape."""
     if isinstance(value, Tensor):
         kind = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-        entries = value.squeeze() if value.ndim > 2 else value  # the shape stands beside them
-        return f"{show(entries.tolist())}, {kind}" if value.numel() <= SMALL else f"tensor {kind}"
+        # the shape stands beside them
+        entries = value.squeeze() if value.ndim > 2 else value
+        return (
+            f"{show(entries.tolist())}, {kind}"
+            if value.numel() <= SMALL
+            else f"tensor {kind}"
+        )
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         parts = [show(item) for item in value[:SMALL]] + ["…"] * (len(value) > SMALL)
         if len(parts) > 1 and all(map(_holds_tensors, value)):
-            return "[" + "".join(f"\n    {part}" for part in parts) + "]"  # a line for each
+            # a line for each
+            return "[" + "".join(f"\n    {part}" for part in parts) + "]"
         left, right = "()" if isinstance(value, tuple) else "[]"
         separator = "; " if any(isinstance(item, Tensor) for item in value) else ", "
         return left + separator.join(parts) + right
@@ -47,7 +55,9 @@ def show(value: Any) -> str:
 
 
 def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value)
+    return isinstance(value, list | tuple) and any(
+        isinstance(item, Tensor) for item in value
+    )
 
 
 def kind_of(value: Any) -> str:
@@ -74,22 +84,33 @@ def difference(
     elif isinstance(expected, Observed):
         if isinstance(got, Observed):
             pairs = zip(expected.items(), got.values(), strict=True)
-            found = (difference(fact, seen, rtol, atol, name) for (name, fact), seen in pairs)
+            found = (
+                difference(fact, seen, rtol, atol, name) for (name, fact), seen in pairs
+            )
             return next((sentence for sentence in found if sentence), None)
     elif isinstance(expected, dict):
         if isinstance(got, dict):
             return _dicts(expected, got, rtol, atol, name)
     elif isinstance(expected, float) and isinstance(got, numbers.Real):
-        wide = (torch.tensor(float(number), dtype=torch.float64) for number in (expected, got))
+        wide = (
+            torch.tensor(float(number), dtype=torch.float64)
+            for number in (expected, got)
+        )
         return _tensors(*wide, rtol, atol, name)
     elif type(got) is type(expected):
-        return None if got == expected else f"{name} is {show(got)}; expected {show(expected)}."
+        return (
+            None
+            if got == expected
+            else f"{name} is {show(got)}; expected {show(expected)}."
+        )
     whole = name == "Your result"  # not an entry of it
     return_missing = " Is a `return` missing?" if got is None and whole else ""
     return f"{name} is {kind_of(got)}; expected {kind_of(expected)}.{return_missing}"
 
 
-def _sequences(expected: Any, got: Any, rtol: float, atol: float, name: str) -> str | None:
+def _sequences(
+    expected: Any, got: Any, rtol: float, atol: float, name: str
+) -> str | None:
     if len(expected) != len(got):
         return f"{name} has {len(got)} entries; expected {len(expected)}."
     found = [
@@ -101,7 +122,9 @@ def _sequences(expected: Any, got: Any, rtol: float, atol: float, name: str) -> 
 
 def _dicts(expected: Any, got: Any, rtol: float, atol: float, name: str) -> str | None:
     if set(expected) != set(got):
-        return f"{name} has the keys {show(list(got))}; expected {show(list(expected))}."
+        return (
+            f"{name} has the keys {show(list(got))}; expected {show(list(expected))}."
+        )
     found = [
         difference(value, got[key], rtol, atol, f"{name}[{key!r}]")
         for key, value in expected.items()
@@ -109,7 +132,9 @@ def _dicts(expected: Any, got: Any, rtol: float, atol: float, name: str) -> str 
     return next((sentence for sentence in found if sentence), None)
 
 
-def _tensors(expected: Tensor, got: Tensor, rtol: float, atol: float, name: str) -> str | None:
+def _tensors(
+    expected: Tensor, got: Tensor, rtol: float, atol: float, name: str
+) -> str | None:
     if got.shape != expected.shape:
         return f"{name} has shape {list(got.shape)}; expected {list(expected.shape)}."
     if got.dtype != expected.dtype:
@@ -124,8 +149,9 @@ def _tensors(expected: Tensor, got: Tensor, rtol: float, atol: float, name: str)
     place = (~equal).nonzero()[0].tolist()
     here, wanted = got[tuple(place)].item(), expected[tuple(place)].item()
     return (
-        f"{int((~equal).sum())} of {equal.numel()} entries of {name[0].lower() + name[1:]} are "
-        f"wrong, the first at {place}: {show(here)}, expected {show(wanted)}.{_symptom(mine, right)}"
+        f"{int((~equal).sum())} of {equal.numel()} entries of"
+        f" {name[0].lower() + name[1:]} are wrong, the first at {place}: {show(here)},"
+        f" expected {show(wanted)}.{_symptom(mine, right)}"
     )
 
 
@@ -137,7 +163,9 @@ def _symptom(got: Tensor, expected: Tensor) -> str:
     ratio = (got / expected)[counted]
     same = len(ratio) > 1 and torch.isclose(ratio, ratio[0], rtol=1e-3, atol=0).all()
     if same and got.any() and abs(ratio[0].item() - 1) > 1e-3:
-        return f" All entries are {show(ratio[0].item() + 0.0)} times the expected ones."
+        return (
+            f" All entries are {show(ratio[0].item() + 0.0)} times the expected ones."
+        )
     return ""
 
 
@@ -145,12 +173,18 @@ def unchanged(before: Any, after: Any) -> bool:
     """True when an argument holds after a call what it held before."""
     if isinstance(before, Tensor):
         same = before.shape == after.shape and before.dtype == after.dtype
-        return same and bool(torch.isclose(before, after, rtol=0, atol=0, equal_nan=True).all())
+        return same and bool(
+            torch.isclose(before, after, rtol=0, atol=0, equal_nan=True).all()
+        )
     if isinstance(before, nn.Module):
         return unchanged(before.state_dict(), after.state_dict())
     if isinstance(before, dict):
-        return list(before) == list(after) and unchanged(list(before.values()), [*after.values()])
+        return list(before) == list(after) and unchanged(
+            list(before.values()), [*after.values()]
+        )
     if isinstance(before, list | tuple):
         pairs: Callable[..., Any] = zip
-        return len(before) == len(after) and all(unchanged(b, a) for b, a in pairs(before, after))
+        return len(before) == len(after) and all(
+            unchanged(b, a) for b, a in pairs(before, after)
+        )
     return True

@@ -19,7 +19,9 @@ def judge(key: str, function: Callable[..., Any]) -> Verdict:
     """Run a reader's function, or test, against the exercise `key` ("01.backward")."""
     known = registry(key.partition(".")[0])
     if key not in known:
-        raise ValueError(f"there is no exercise {key!r}; this notebook has {', '.join(known)}")
+        raise ValueError(
+            f"there is no exercise {key!r}; this notebook has {', '.join(known)}"
+        )
     return known[key].judge(function)
 
 

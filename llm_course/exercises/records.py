@@ -1,4 +1,5 @@
-"""What an exercise is: a record that judges a reader's function and says what is wrong with it."""
+"""What an exercise is: a record that judges a reader's function and says what is wrong
+with it."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from llm_course.exercises.compare import difference, show, unchanged
 
 SOLVED, NOT_YET, FAILING = "solved", "not yet", "failing"
 STRICT = (
-    "If its values look right: two right ways to compute something differ by rounding, so compare "
-    "with a tolerance (torch.testing.assert_close takes rtol and atol)."
+    "If its values look right: two right ways to compute something differ by rounding,"
+    " so compare with a tolerance (torch.testing.assert_close takes rtol and atol)."
 )
 ROUNDING = 0.05  # bfloat16 keeps three digits
 
@@ -36,7 +37,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Case:
-    """The arguments of one call. `name` says where they come from, if that is worth saying."""
+    """The arguments of one call. `name` says where they come from, if that is worth
+    saying."""
 
     args: tuple[Any, ...]
     name: str = ""
@@ -57,7 +59,8 @@ class Outcome:
 
     @property
     def is_stub(self) -> bool:
-        """True for the stub's own exception; PyTorch raises the same type with a message."""
+        """True for the stub's own exception; PyTorch raises the same type with a
+        message."""
         return isinstance(self.error, NotImplementedError) and not str(self.error)
 
 
@@ -70,11 +73,12 @@ def plain(function: Callable[..., Any], *args: Any) -> Any:
 class Exercise:
     """A function to write.
 
-    `cases` makes the arguments afresh at each call, the smallest case first: what the reader's
-    function does to them is then seen, and hurts nobody else. `wrong` maps how the verdict goes on
-    after "your result equals the version …" to that version. `call` calls what the reader wrote
-    where that is not simply a function of the case (a class, an iterator). Each function of
-    `properties` gets the reader's function and returns a complaint or None.
+    `cases` makes the arguments afresh at each call, the smallest case first: what the
+    reader's function does to them is then seen, and hurts nobody else. `wrong` maps how
+    the verdict goes on after "your result equals the version …" to that version. `call`
+    calls what the reader wrote where that is not simply a function of the case (a
+    class, an iterator). Each function of `properties` gets the reader's function and
+    returns a complaint or None.
     """
 
     key: str
@@ -94,7 +98,10 @@ class Exercise:
         expected = self._run(self.reference)
         for i, (right, got) in enumerate(zip(expected, outcomes, strict=True)):
             if problem := self._problem(right, got, function):
-                lines = [f"Case {i + 1} of {len(expected)}: {self._described(i)}", problem]
+                lines = [
+                    f"Case {i + 1} of {len(expected)}: {self._described(i)}",
+                    problem,
+                ]
                 lines += self._changed(got) + self._likely_bug(outcomes)
                 return self._failing(lines)
         for outcome in outcomes:
@@ -103,7 +110,9 @@ class Exercise:
         for complaint in (check(function) for check in self.properties):
             if complaint:
                 return self._failing([f"The result is right, but {complaint}"])
-        return Verdict(self.key, SOLVED, (f"{self.key}: solved, all {len(expected)} cases.",))
+        return Verdict(
+            self.key, SOLVED, (f"{self.key}: solved, all {len(expected)} cases.",)
+        )
 
     def _run(self, function: Callable[..., Any]) -> list[Outcome]:
         names = list(inspect.signature(self.reference).parameters)
@@ -119,7 +128,9 @@ class Exercise:
                     return outcomes
                 continue
             pairs = zip(names, fresh.args, given.args, strict=True)
-            changed = tuple(name for name, before, now in pairs if not unchanged(before, now))
+            changed = tuple(
+                name for name, before, now in pairs if not unchanged(before, now)
+            )
             outcomes.append(Outcome(value, changed=changed))
         return outcomes
 
@@ -132,7 +143,9 @@ class Exercise:
         """The wrong version that does in all cases what the reader's function did."""
         for hint, version in self.wrong.items():
             theirs = self._run(version)
-            if all(map(self._alike, theirs, outcomes)) and not all(o.error for o in theirs):
+            if all(map(self._alike, theirs, outcomes)) and not all(
+                o.error for o in theirs
+            ):
                 return [f"Likely bug: your result equals the version {hint}."]
         return []
 
@@ -149,7 +162,9 @@ class Exercise:
         return f"{chosen.name}: {given}" if chosen.name else given
 
     def _changed(self, outcome: Outcome) -> list[str]:
-        return [f"Your function changed its input `{name}`." for name in outcome.changed]
+        return [
+            f"Your function changed its input `{name}`." for name in outcome.changed
+        ]
 
     def _failing(self, lines: list[str]) -> Verdict:
         return Verdict(self.key, FAILING, (f"{self.key}: not right yet.", *lines))
@@ -159,8 +174,9 @@ class Exercise:
 class BugHunt:
     """A test to write: it must accept `right` and expose `planted`.
 
-    `planted` and the `others` are wrong implementations, by what is wrong with them; `kind` says it
-    of the planted one without giving it away. The notebook prints the planted one.
+    `planted` and the `others` are wrong implementations, by what is wrong with them;
+    `kind` says it of the planted one without giving it away. The notebook prints the
+    planted one.
     """
 
     key: str
@@ -175,7 +191,9 @@ class BugHunt:
         value, error = self._run(test, self.right)
         if Outcome(error=error).is_stub:
             return Verdict(self.key, NOT_YET, (f"{self.key}: not done yet.",))
-        passed = [name for name, bug in self.others.items() if self._run(test, bug)[1] is None]
+        passed = [
+            name for name, bug in self.others.items() if self._run(test, bug)[1] is None
+        ]
         exposed = len(self.others) - len(passed)
         rest = [f"It exposes {exposed} of {len(self.others)} other bugs."]
         caught = self._run(test, self.planted)[1] is not None
@@ -183,7 +201,10 @@ class BugHunt:
             rest = [f"{rest[0]} These pass:", *(f"  {name}" for name in passed)]
         if error is not None:
             reason = described_error(error, test)
-            lines = ["Your test rejects the right implementation.", f"It raised {reason}"]
+            lines = [
+                "Your test rejects the right implementation.",
+                f"It raised {reason}",
+            ]
             return self._failing(*lines, *[STRICT] * may_be_rounding(error))
         if not caught:
             lines = [f"It passes a bug of this kind: {self.kind}."]
@@ -206,14 +227,16 @@ class BugHunt:
 
 
 def may_be_rounding(error: Exception) -> bool:
-    """True for an AssertionError, unless it states a difference that is too large for rounding."""
+    """True for an AssertionError, unless it states a difference that is too large for
+    rounding."""
     stated = re.search(r"Greatest absolute difference: ([\d.e+-]+)", str(error))
     small = stated is None or float(stated[1]) < ROUNDING
     return isinstance(error, AssertionError) and small
 
 
 def described_error(error: Exception, function: Any) -> str:
-    """Type, message and the line of the reader's own code that an exception came from."""
+    """Type, message and the line of the reader's own code that an exception came
+    from."""
     message = [line for line in str(error).strip().splitlines() if line]
     shown = message[:1] + [line for line in message[1:] if line.startswith("Greatest")]
     text = ": ".join([type(error).__name__, *filter(None, [" ".join(shown)])])
@@ -222,4 +245,6 @@ def described_error(error: Exception, function: Any) -> str:
     lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     if not lines:
         return text
-    return f"{text}, in line {lines[-1].lineno}" + (f": {lines[-1].line}" if lines[-1].line else "")
+    return f"{text}, in line {lines[-1].lineno}" + (
+        f": {lines[-1].line}" if lines[-1].line else ""
+    )

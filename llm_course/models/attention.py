@@ -1,5 +1,6 @@
 # Exported from notebooks/03_attention_gqa.ipynb; edit there, then run its last cell.
-"""Causal self-attention with grouped key/value heads, and a way to look at its weights."""
+"""Causal self-attention with grouped key/value heads, and a way to look at its
+weights."""
 
 from __future__ import annotations
 
@@ -13,16 +14,17 @@ from torch.nn import functional as F
 
 from llm_course.config import ModelConfig
 from llm_course.models.rope import RotaryEmbedding
-from llm_course.types import HiddenStates, KVCache
+from llm_course.types import Cache, HiddenStates
 
 __all__ = ["causal_mask", "attention_weights", "SelfAttention", "capture_attention"]
 
 
 def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """Boolean [1, 1, Q, K], True = may attend. The queries are the LAST num_queries of the keys.
+    """Boolean [1, 1, Q, K], True = may attend. The queries are the LAST num_queries of
+    the keys.
 
-    So query i sits at position K - Q + i and sees the keys up to it. With Q < K (a cache holds the
-    earlier keys) the triangle is aligned to the bottom right.
+    So query i sits at position K - Q + i and sees the keys up to it. With Q < K (a
+    cache holds the earlier keys) the triangle is aligned to the bottom right.
     """
     mask = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
     return mask.tril(diagonal=num_keys - num_queries)[None, None]
@@ -31,9 +33,9 @@ def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     """The attention map: softmax(q kᵀ / sqrt(D)) over the keys that the mask allows.
 
-    q [B, H, Q, D], k [B, Hkv, K, D]; mask boolean, broadcastable to [B, 1, Q, K], True = may attend,
-    or None for causal. Returns [B, H, Q, K]; each row sums to 1, or is all 0 where the mask allows
-    nothing. Query head h reads key head h // (H / Hkv).
+    q [B, H, Q, D], k [B, Hkv, K, D]; mask boolean, broadcastable to [B, 1, Q, K], True
+    = may attend, or None for causal. Returns [B, H, Q, K]; each row sums to 1, or is
+    all 0 where the mask allows nothing. Query head h reads key head h // (H / Hkv).
 
     Source: Vaswani et al. 2017, section 3.2.1; Ainslie et al. 2023 (GQA), section 2.2.
     """
@@ -42,22 +44,31 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # [B, H, K, D]
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # [B, H, Q, K]
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
-    return weights.to(q.dtype) * mask  # a fully masked row is uniform until this line makes it 0
+    weights = torch.softmax(
+        scores, dim=-1, dtype=torch.promote_types(q.dtype, torch.float32)
+    )
+    # a fully masked row is uniform until this line makes it 0
+    return weights.to(q.dtype) * mask
 
 
 class SelfAttention(nn.Module):
-    """Causal self-attention in which groups of query heads share one key/value head (GQA).
+    """Causal self-attention in which groups of query heads share one key/value head
+    (GQA).
 
-    With `num_kv_heads == num_heads` it is multi-head attention. Without biases, as in Llama.
+    With `num_kv_heads == num_heads` it is multi-head attention. Without biases, as in
+    Llama.
 
     Source: Vaswani et al. 2017, section 3.2; Ainslie et al. 2023, "GQA", section 2.2.
     """
 
     def __init__(
-        self, config: ModelConfig, layer_idx: int = 0, rotary: RotaryEmbedding | None = None
+        self,
+        config: ModelConfig,
+        layer_idx: int = 0,
+        rotary: RotaryEmbedding | None = None,
     ) -> None:
-        """`rotary` lets all layers of a model share one table; by default the layer makes its own."""
+        """`rotary` lets all layers of a model share one table; by default the layer
+        makes its own."""
         super().__init__()
         self.layer_idx = layer_idx
         self.head_dim = config.head_dim
@@ -75,12 +86,15 @@ class SelfAttention(nn.Module):
         )
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [B, S, H*D] -> [B, H, S, D]
+        # [B, S, H*D] -> [B, H, S, D]
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """q [B, H, Q, D], k and v [B, Hkv, K, D] -> [B, H, Q, D], by PyTorch's fused kernel."""
+        """q [B, H, Q, D], k and v [B, Hkv, K, D] -> [B, H, Q, D], by PyTorch's fused
+        kernel."""
         if mask is None and q.shape[2] != k.shape[2]:
-            # is_causal=True would align the triangle to the top left: wrong with a cache.
+            # is_causal=True would align the triangle to the top left: wrong with a
+            # cache.
             mask = causal_mask(q.shape[2], k.shape[2], q.device)
         return F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True
@@ -91,18 +105,19 @@ class SelfAttention(nn.Module):
         hidden_states: HiddenStates,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        kv_cache: KVCache | None = None,
+        kv_cache: Cache | None = None,
     ) -> HiddenStates:
         """hidden_states [B, S, hidden] -> [B, S, hidden].
 
-        attention_mask: boolean, broadcastable to [B, 1, S, K], True = may attend, complete (nothing
-        is added to it); None means causal. position_ids [B, S]: None counts on from the cache's
-        length. Raises ValueError for a mask that is not boolean.
+        attention_mask: boolean, broadcastable to [B, 1, S, K], True = may attend,
+        complete (nothing is added to it); None means causal. position_ids [B, S]: None
+        counts on from the cache's length. Raises ValueError for a mask that is not
+        boolean.
         """
         if attention_mask is not None and attention_mask.dtype != torch.bool:
             raise ValueError(
-                f"attention_mask is {attention_mask.dtype}: the layer takes a boolean mask, "
-                "True = may attend (a 0/1 mask: use mask.bool())"
+                f"attention_mask is {attention_mask.dtype}: the layer takes a boolean"
+                " mask, True = may attend (a 0/1 mask: use mask.bool())"
             )
         if position_ids is None:
             past = kv_cache.length if kv_cache is not None else 0
@@ -115,7 +130,8 @@ class SelfAttention(nn.Module):
         if kv_cache is not None:
             k, v = kv_cache.update(self.layer_idx, k, v)  # [B, Hkv, K, D], K = past + S
         out = self.attend(q, k, v, attention_mask)  # [B, H, S, D]
-        return self.o_proj(out.transpose(1, 2).flatten(2))  # [B, S, H*D] -> [B, S, hidden]
+        # [B, S, H*D] -> [B, S, hidden]
+        return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
 @contextmanager
@@ -124,9 +140,10 @@ def capture_attention(
 ) -> Iterator[dict[int, Tensor]]:
     """Record the attention maps of every forward pass inside the `with` block.
 
-    Yields a dict that fills as the model runs: layer index -> weights [B, H, Q, K] of the latest
-    pass. `layers` limits the recording. The output of the model does not change: the fused kernel
-    still computes it, and the maps are computed beside it. After the block the layers are as they were.
+    Yields a dict that fills as the model runs: layer index -> weights [B, H, Q, K] of
+    the latest pass. `layers` limits the recording. The output of the model does not
+    change: the fused kernel still computes it, and the maps are computed beside it.
+    After the block the layers are as they were.
     """
     maps: dict[int, Tensor] = {}
 
@@ -140,10 +157,12 @@ def capture_attention(
     watched = [
         module
         for module in model.modules()
-        if isinstance(module, SelfAttention) and (layers is None or module.layer_idx in layers)
+        if isinstance(module, SelfAttention)
+        and (layers is None or module.layer_idx in layers)
     ]
     for layer in watched:
-        layer.attend = recorder(layer)  # the instance's attribute hides the class's method
+        # the instance's attribute hides the class's method
+        layer.attend = recorder(layer)
     try:
         yield maps
     finally:

@@ -13,10 +13,12 @@ __all__ = ["RMSNorm", "MLP"]
 
 
 class RMSNorm(nn.Module):
-    """Divide each vector by its root mean square, then scale each channel by a learned weight.
+    """Divide each vector by its root mean square, then scale each channel by a learned
+    weight.
 
-    `x * weight / sqrt(mean(x²) + eps)`, over the last dimension. The mean square is taken in float32
-    (or wider) whatever the dtype of `x`; the result has the dtype of `x` if the weight has it too.
+    `x * weight / sqrt(mean(x²) + eps)`, over the last dimension. The mean square is
+    taken in float32 (or wider) whatever the dtype of `x`; the result has the dtype of
+    `x` if the weight has it too.
 
     Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", section 4.
     """

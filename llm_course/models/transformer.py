@@ -10,7 +10,7 @@ from llm_course.config import EngineConfig, ModelConfig
 from llm_course.models.attention import SelfAttention, causal_mask
 from llm_course.models.layers import MLP, RMSNorm
 from llm_course.models.rope import RotaryEmbedding
-from llm_course.types import HiddenStates, KVCache, Logits, TokenIds
+from llm_course.types import Cache, HiddenStates, Logits, TokenIds
 
 __all__ = [
     "DecoderLayer",
@@ -22,13 +22,17 @@ __all__ = [
 
 
 class DecoderLayer(nn.Module):
-    """One block: attention, then the MLP, each reading a normed copy and adding to the stream.
+    """One block: attention, then the MLP, each reading a normed copy and adding to the
+    stream.
 
     Source: Touvron et al. 2023, "LLaMA", section 2.2 (pre-normalisation).
     """
 
     def __init__(
-        self, config: ModelConfig, layer_idx: int = 0, rotary: RotaryEmbedding | None = None
+        self,
+        config: ModelConfig,
+        layer_idx: int = 0,
+        rotary: RotaryEmbedding | None = None,
     ) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
@@ -41,9 +45,10 @@ class DecoderLayer(nn.Module):
         hidden_states: HiddenStates,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        kv_cache: KVCache | None = None,
+        kv_cache: Cache | None = None,
     ) -> HiddenStates:
-        """hidden_states [B, S, hidden] -> [B, S, hidden]; the rest as in SelfAttention."""
+        """hidden_states [B, S, hidden] -> [B, S, hidden]; the rest as in
+        SelfAttention."""
         normed = self.input_layernorm(hidden_states)
         hidden_states = hidden_states + self.self_attn(
             normed, attention_mask, position_ids, kv_cache
@@ -55,26 +60,30 @@ class DecoderLayer(nn.Module):
 def expand_mask(
     attention_mask: Tensor | None, num_queries: int, device: torch.device
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Combine a padding mask [B, K] with causality, and count positions by its real tokens.
+    """Combine a padding mask [B, K] with causality, and count positions by its real
+    tokens.
 
-    Returns (mask [B, 1, Q, K] boolean, position_ids [B, Q]) for the last Q of the K tokens, or
-    (None, None) when nothing is padded, so that the causal fast path stays open.
+    Returns (mask [B, 1, Q, K] boolean, position_ids [B, Q]) for the last Q of the K
+    tokens, or (None, None) when nothing is padded, so that the causal fast path stays
+    open.
     """
     if attention_mask is None:
         return None, None
     real = attention_mask.to(device).bool()  # [B, K]
     if real.all():
         return None, None
-    position_ids = (real.long().cumsum(dim=-1) - 1).clamp(min=0)  # the first real token is at 0
+    # the first real token is at 0
+    position_ids = (real.long().cumsum(dim=-1) - 1).clamp(min=0)
     causal = causal_mask(num_queries, real.shape[1], device)  # [1, 1, Q, K]
     return causal & real[:, None, None, :], position_ids[:, -num_queries:]
 
 
 class DecoderOnlyModel(nn.Module):
-    """Token ids to logits: embedding, `num_layers` decoder layers, a final norm, the output head.
+    """Token ids to logits: embedding, `num_layers` decoder layers, a final norm, the
+    output head.
 
-    With `config.tie_word_embeddings` the head uses the embedding's own matrix. `model.config` is the
-    ModelConfig.
+    With `config.tie_word_embeddings` the head uses the embedding's own matrix.
+    `model.config` is the ModelConfig.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -88,13 +97,15 @@ class DecoderOnlyModel(nn.Module):
         )
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_dim)
         self.layers = nn.ModuleList(
-            DecoderLayer(config, layer_idx, rotary) for layer_idx in range(config.num_layers)
+            DecoderLayer(config, layer_idx, rotary)
+            for layer_idx in range(config.num_layers)
         )
         self.norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_dim, config.vocab_size, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)  # small, as GPT-2 and Llama start
+                # small, as GPT-2 and Llama start
+                nn.init.normal_(module.weight, std=0.02)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 
@@ -103,28 +114,33 @@ class DecoderOnlyModel(nn.Module):
         input_ids: TokenIds,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        kv_cache: KVCache | None = None,
+        kv_cache: Cache | None = None,
         last_only: bool = False,
     ) -> Logits:
         """input_ids [B, S] -> logits [B, S, vocab]; with `last_only`, [B, 1, vocab].
 
-        attention_mask [B, S], or [B, past + S] with a cache: boolean or integer, 1 = real token;
-        None = all real. position_ids [B, S]: by default counted by the mask, or on from the cache.
-        A cache is advanced once, by S. Raises ValueError for ids outside the vocabulary, an empty
-        input, or a mask of another shape.
+        attention_mask [B, S], or [B, past + S] with a cache: boolean or integer, 1 =
+        real token; None = all real. position_ids [B, S]: by default counted by the
+        mask, or on from the cache. A cache is advanced once, by S. Raises ValueError
+        for ids outside the vocabulary, an empty input, or a mask of another shape.
         """
         past = kv_cache.length if kv_cache is not None else 0
         input_ids = input_ids.to(self.embed_tokens.weight.device)
         self._check(input_ids, attention_mask, past)
-        mask, mask_positions = expand_mask(attention_mask, input_ids.shape[1], input_ids.device)
+        mask, mask_positions = expand_mask(
+            attention_mask, input_ids.shape[1], input_ids.device
+        )
         if position_ids is None:
             position_ids = mask_positions
             if position_ids is None:
-                position_ids = torch.arange(past, past + input_ids.shape[1])[None]  # [1, S]
+                # [1, S]
+                position_ids = torch.arange(past, past + input_ids.shape[1])[None]
         position_ids = position_ids.to(input_ids.device)
 
         hidden_states = self.embed_tokens(input_ids)  # [B, S, hidden]
-        hidden_states = self.run_layers(hidden_states, mask, position_ids, kv_cache, last_only)
+        hidden_states = self.run_layers(
+            hidden_states, mask, position_ids, kv_cache, last_only
+        )
         if kv_cache is not None:
             kv_cache.advance(input_ids.shape[1])
         return self.lm_head(self.norm(hidden_states))  # [B, S or 1, vocab]
@@ -134,7 +150,7 @@ class DecoderOnlyModel(nn.Module):
         hidden_states: HiddenStates,
         mask: Tensor | None,
         position_ids: Tensor,
-        kv_cache: KVCache | None,
+        kv_cache: Cache | None,
         last_only: bool,
     ) -> HiddenStates:
         """[B, S, hidden] -> [B, S, hidden], or with `last_only` [B, 1, hidden].
@@ -143,16 +159,22 @@ class DecoderOnlyModel(nn.Module):
         """
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, position_ids, kv_cache)
-        return hidden_states[:, -1:] if last_only else hidden_states  # the head is the costly part
+        # the head is the costly part
+        return hidden_states[:, -1:] if last_only else hidden_states
 
-    def _check(self, input_ids: TokenIds, attention_mask: Tensor | None, past: int) -> None:
+    def _check(
+        self, input_ids: TokenIds, attention_mask: Tensor | None, past: int
+    ) -> None:
         if input_ids.ndim != 2 or input_ids.numel() == 0:
             raise ValueError(
-                f"input_ids have shape {list(input_ids.shape)}: must be [B, S] with at least one "
-                "token (one prompt: ids[None]; an empty prompt: start from the BOS token)"
+                f"input_ids have shape {list(input_ids.shape)}: must be [B, S] with at"
+                " least one token (one prompt: ids[None]; an empty prompt: start from"
+                " the BOS token)"
             )
         if input_ids.dtype not in (torch.int64, torch.int32):
-            raise ValueError(f"input_ids are {input_ids.dtype}: token ids are whole numbers")
+            raise ValueError(
+                f"input_ids are {input_ids.dtype}: token ids are whole numbers"
+            )
         low, high = (int(i) for i in input_ids.aminmax())
         if low < 0 or high >= self.config.vocab_size:
             bad = low if low < 0 else high
@@ -163,13 +185,15 @@ class DecoderOnlyModel(nn.Module):
         expected = [input_ids.shape[0], past + input_ids.shape[1]]
         if attention_mask is not None and list(attention_mask.shape) != expected:
             raise ValueError(
-                f"attention_mask has shape {list(attention_mask.shape)}: must be {expected}, "
-                f"one entry for each of the {past} cached and {input_ids.shape[1]} new tokens"
+                f"attention_mask has shape {list(attention_mask.shape)}: must be"
+                f" {expected}, one entry for each of the {past} cached and"
+                f" {input_ids.shape[1]} new tokens"
             )
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn "auto" into CUDA, Apple's MPS or the CPU. Raises ValueError for a device not here."""
+    """Turn "auto" into CUDA, Apple's MPS or the CPU. Raises ValueError for a device not
+    here."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -1,1 +1,2 @@
-"""Figures of the course: functions that take arrays or tensors and return a matplotlib Figure."""
+"""Figures of the course: functions that take arrays or tensors and return a matplotlib
+Figure."""

@@ -1,4 +1,5 @@
-"""Figures of chapter 03: attention maps, all heads of a layer, who shares keys, the sink, the scale."""
+"""Figures of chapter 03: attention maps, all heads of a layer, who shares keys, the
+sink, the scale."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ MASKED = "#D9D9D9"  # grey, in no colour map: what the mask removed
 
 
 def visible(token: str) -> str:
-    """A token as an axis label: one line, and a mark where there would be nothing to see."""
+    """A token as an axis label: one line, and a mark where there would be nothing to
+    see."""
     return token.replace("\n", "⏎").strip() or "␣"
 
 
@@ -46,7 +48,8 @@ def _heat(ax: Axes, values: Any, tokens: Sequence[str], **options: Any) -> AxesI
 
 
 def _weights(ax: Axes, weights: Any, tokens: Sequence[str]) -> AxesImage:
-    """A map of weights [Q, K]. Grey is a key that comes after its query and has a weight of 0."""
+    """A map of weights [Q, K]. Grey is a key that comes after its query and has a
+    weight of 0."""
     weights = numpy(weights)
     queries, keys = weights.shape
     removed = np.triu(weights == 0, k=1 + keys - queries)
@@ -54,11 +57,14 @@ def _weights(ax: Axes, weights: Any, tokens: Sequence[str]) -> AxesImage:
     return _heat(ax, shown, tokens, cmap=SEQUENTIAL, vmin=0, vmax=1)
 
 
-def mask_stages(scores: Any, masked: Any, weights: Any, tokens: Sequence[str]) -> Figure:
-    """The same map three times, each [S, S]: scores, scores after the mask, weights after softmax.
+def mask_stages(
+    scores: Any, masked: Any, weights: Any, tokens: Sequence[str]
+) -> Figure:
+    """The same map three times, each [S, S]: scores, scores after the mask, weights
+    after softmax.
 
-    The two maps of scores share one scale, lowest to highest: only differences matter to a softmax.
-    What the mask removed is grey.
+    The two maps of scores share one scale, lowest to highest: only differences matter
+    to a softmax. What the mask removed is grey.
     """
     scores, masked = numpy(scores), numpy(masked)
     finite = scores[np.isfinite(scores)]
@@ -66,10 +72,14 @@ def mask_stages(scores: Any, masked: Any, weights: Any, tokens: Sequence[str]) -
     fig, axes = subplots(1, 3, width=9.6, height=4.0, sharey=True)
     _heat(axes[0], scores, tokens, **scale)
     image = _heat(axes[1], masked, tokens, **scale)
-    fig.colorbar(image, ax=axes[:2], location="bottom", shrink=0.5, label="score, q·k / √D")
+    fig.colorbar(
+        image, ax=axes[:2], location="bottom", shrink=0.5, label="score, q·k / √D"
+    )
     image = _weights(axes[2], weights, tokens)
     fig.colorbar(image, ax=axes[2], location="bottom", shrink=0.9, label="weight")
-    for ax, title in zip(axes, ("1  scores", "2  after the mask", "3  after softmax"), strict=True):
+    for ax, title in zip(
+        axes, ("1  scores", "2  after the mask", "3  after softmax"), strict=True
+    ):
         ax.set_title(title)
     axes[0].set_ylabel("query: the token that reads")
     axes[1].set_xlabel("key: the token that is read")
@@ -92,20 +102,31 @@ def attention_map(weights: Any, tokens: Sequence[str], title: str = "") -> Figur
     return fig
 
 
-def head_grid(weights: Any, tokens: Sequence[str], num_kv_heads: int, title: str = "") -> Figure:
-    """All heads of one layer, weights [H, Q, K]: a row of the grid for each key/value head."""
+def head_grid(
+    weights: Any, tokens: Sequence[str], num_kv_heads: int, title: str = ""
+) -> Figure:
+    """All heads of one layer, weights [H, Q, K]: a row of the grid for each key/value
+    head."""
     weights = numpy(weights)
     group = len(weights) // num_kv_heads
     height = 0.8 + 2.6 * num_kv_heads
     fig, axes = subplots(
-        num_kv_heads, group, height=height, width=9.0, sharex=True, sharey=True, squeeze=False
+        num_kv_heads,
+        group,
+        height=height,
+        width=9.0,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for head, ax in enumerate(axes.flat):
         image = _weights(ax, weights[head], tokens)
         ax.set_title(f"query head {head}", fontsize=10)
         ax.tick_params(labelsize=8)
     for row, ax in enumerate(axes[:, 0]):
-        ax.set_ylabel(f"K/V head {row}", color=CYCLE[row % len(CYCLE)], fontsize=12, weight="bold")
+        ax.set_ylabel(
+            f"K/V head {row}", color=CYCLE[row % len(CYCLE)], fontsize=12, weight="bold"
+        )
     fig.colorbar(image, ax=axes, shrink=0.5, label="weight")
     if title:
         fig.suptitle(title, fontsize=11)
@@ -113,11 +134,13 @@ def head_grid(weights: Any, tokens: Sequence[str], num_kv_heads: int, title: str
 
 
 def sharing(kv_head_of: Sequence[int]) -> Figure:
-    """Query heads above, K/V heads below, a line from each query head to the one it reads."""
+    """Query heads above, K/V heads below, a line from each query head to the one it
+    reads."""
     kv_heads = sorted(set(kv_head_of))
     fig, ax = subplots(height=2.3)
     middle = {
-        kv: float(np.mean([h for h, g in enumerate(kv_head_of) if g == kv])) for kv in kv_heads
+        kv: float(np.mean([h for h, g in enumerate(kv_head_of) if g == kv]))
+        for kv in kv_heads
     }
     for head, kv in enumerate(kv_head_of):
         color = CYCLE[kv % len(CYCLE)]
@@ -134,20 +157,35 @@ def sharing(kv_head_of: Sequence[int]) -> Figure:
 
 def _box(ax: Axes, x: float, y: float, label: str, width: float, color: str) -> None:
     corner, style = (x - width / 2, y - 0.17), "round,pad=0,rounding_size=0.08"
-    ax.add_patch(FancyBboxPatch(corner, width, 0.34, boxstyle=style, fc="white", ec=color, lw=1.6))
+    ax.add_patch(
+        FancyBboxPatch(
+            corner, width, 0.34, boxstyle=style, fc="white", ec=color, lw=1.6
+        )
+    )
     ax.text(x, y, label, ha="center", va="center", fontsize=9)
 
 
-def cache_growth(tokens: Any, gigabytes: Mapping[str, Any], weights_gb: float) -> Figure:
-    """Size of the KV cache against the length of the text, one line for each `gigabytes` entry.
+def cache_growth(
+    tokens: Any, gigabytes: Mapping[str, Any], weights_gb: float
+) -> Figure:
+    """Size of the KV cache against the length of the text, one line for each
+    `gigabytes` entry.
 
     A dashed level shows `weights_gb`, what all weights of the model take.
     """
     fig, ax = subplots(height=3.0)
     ends = {"ha": "left", "va": "center", "fontsize": 9}
-    for (name, values), color in zip(gigabytes.items(), (RED, BLUE, GREEN), strict=False):
+    for (name, values), color in zip(
+        gigabytes.items(), (RED, BLUE, GREEN), strict=False
+    ):
         ax.plot(tokens, values, color=color)
-        ax.text(tokens[-1] * 1.01, values[-1], f"{name}: {values[-1]:.2f} GB", color=color, **ends)
+        ax.text(
+            tokens[-1] * 1.01,
+            values[-1],
+            f"{name}: {values[-1]:.2f} GB",
+            color=color,
+            **ends,
+        )
     ax.hlines(weights_gb, 0, tokens[-1], color=GREY, linestyle="--", linewidth=1.2)
     label = f"weights of the model: {weights_gb:.2f} GB"
     ax.text(tokens[-1] * 1.01, weights_gb, label, color=GREY, **ends)
@@ -162,16 +200,22 @@ def cache_growth(tokens: Any, gigabytes: Mapping[str, Any], weights_gb: float) -
 
 
 def scale_study(
-    dims: Sequence[int], spread: Any, largest: Mapping[str, Any], slopes: Mapping[str, Any]
+    dims: Sequence[int],
+    spread: Any,
+    largest: Mapping[str, Any],
+    slopes: Mapping[str, Any],
 ) -> Figure:
-    """By head width: the standard deviation of q·k, the largest softmax weight, the sum of slopes."""
+    """By head width: the standard deviation of q·k, the largest softmax weight, the sum
+    of slopes."""
     fig, (left, middle, right) = subplots(1, 3, width=9.6, height=3.2)
     left.plot(dims, np.sqrt(dims), color=GREY, linestyle="--", label="√D")
     left.plot(dims, spread, "o", color=BLUE, label="measured")
     left.set(xscale="log", yscale="log", title="standard deviation of q·k")
     left.set_yticks(np.sqrt(dims), [f"{np.sqrt(d):g}" for d in dims])
     titles = "largest weight (mean)", "sum of the slopes (mean)"
-    for ax, curves, title in zip((middle, right), (largest, slopes), titles, strict=True):
+    for ax, curves, title in zip(
+        (middle, right), (largest, slopes), titles, strict=True
+    ):
         for (name, values), color in zip(curves.items(), (RED, BLUE), strict=True):
             ax.plot(dims, values, "o-", color=color, label=name)
         ax.set(xscale="log", ylim=(0, 1.05), title=title)
@@ -187,11 +231,13 @@ def scale_study(
 def sink_by_layer(
     sink: Any, share: Any, even: float, value_ratio: Any, marked: Sequence[int] = ()
 ) -> Figure:
-    """The first token, layer by layer. Above: the weight it draws, `sink` [L, H], one dot a head.
+    """The first token, layer by layer. Above: the weight it draws, `sink` [L, H], one
+    dot a head.
 
-    `share` [L, H] is its share of the lengths that are added up. `even` is the weight that it would
-    draw if every query spread its weight evenly. Below: the length of its value vector against the
-    mean of the other tokens', `value_ratio` [L]. The layers `marked` stand on grey.
+    `share` [L, H] is its share of the lengths that are added up. `even` is the weight
+    that it would draw if every query spread its weight evenly. Below: the length of its
+    value vector against the mean of the other tokens', `value_ratio` [L]. The layers
+    `marked` stand on grey.
     """
     sink, share, value_ratio = numpy(sink), numpy(share), numpy(value_ratio)
     layers = np.arange(len(sink))
@@ -199,21 +245,41 @@ def sink_by_layer(
         2, 1, height=5.0, sharex=True, gridspec_kw={"height_ratios": [1.5, 1]}
     )
     dots = {"s": 14, "color": GREY, "alpha": 0.6, "linewidths": 0}
-    top.scatter(np.repeat(layers, sink.shape[1]), sink.ravel(), label="weight, one head", **dots)
-    top.plot(
-        layers, sink.mean(axis=1), color=ORANGE, linewidth=2, label="weight, mean of the layer"
+    top.scatter(
+        np.repeat(layers, sink.shape[1]), sink.ravel(), label="weight, one head", **dots
     )
-    top.plot(layers, share.mean(axis=1), color=GREEN, linewidth=2, label="share of what is added")
-    top.axhline(even, color=BLUE, linestyle="--", linewidth=1.2, label="weight if spread evenly")
+    top.plot(
+        layers,
+        sink.mean(axis=1),
+        color=ORANGE,
+        linewidth=2,
+        label="weight, mean of the layer",
+    )
+    top.plot(
+        layers,
+        share.mean(axis=1),
+        color=GREEN,
+        linewidth=2,
+        label="share of what is added",
+    )
+    top.axhline(
+        even, color=BLUE, linestyle="--", linewidth=1.2, label="weight if spread evenly"
+    )
     top.set(ylim=(0, 1.02), ylabel="token 0")
     bottom.bar(layers, value_ratio, color=ORANGE)
-    bottom.axhline(1, color=GREY, linestyle="--", linewidth=1.2, label="as long as the others'")
+    bottom.axhline(
+        1, color=GREY, linestyle="--", linewidth=1.2, label="as long as the others'"
+    )
     for ax in (top, bottom):
         for layer in marked:
-            ax.axvspan(layer - 0.5, layer + 0.5, color=MASKED, alpha=0.6, zorder=0, linewidth=0)
+            ax.axvspan(
+                layer - 0.5, layer + 0.5, color=MASKED, alpha=0.6, zorder=0, linewidth=0
+            )
     bottom.set_xticks(sorted({*range(0, len(sink) - 1, 5), len(sink) - 1, *marked}))
     bottom.set(
-        xlabel="layer", ylabel="length of v, token 0\n÷ other tokens", xlim=(-0.7, len(sink))
+        xlabel="layer",
+        ylabel="length of v, token 0\n÷ other tokens",
+        xlim=(-0.7, len(sink)),
     )
     bottom.legend(loc="upper right")
     top.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, columnspacing=1.2)
@@ -221,14 +287,19 @@ def sink_by_layer(
 
 
 def alignments(masks: Mapping[str, Any]) -> Figure:
-    """Boolean masks [Q, K] side by side: blue squares may be read, white ones may not."""
+    """Boolean masks [Q, K] side by side: blue squares may be read, white ones may
+    not."""
     fig, axes = subplots(1, len(masks), height=2.1, width=8.0, squeeze=False)
     for ax, (title, mask) in zip(axes.flat, masks.items(), strict=True):
         mask = numpy(mask).astype(bool)
-        ax.pcolormesh(mask, cmap="Blues", vmin=0, vmax=1.4, edgecolors=GREY, linewidth=0.8)
+        ax.pcolormesh(
+            mask, cmap="Blues", vmin=0, vmax=1.4, edgecolors=GREY, linewidth=0.8
+        )
         queries, keys = mask.shape
         ax.set_xticks(np.arange(keys) + 0.5, [f"k{j}" for j in range(keys)])
-        ax.set_yticks(np.arange(queries) + 0.5, [f"q{keys - queries + i}" for i in range(queries)])
+        ax.set_yticks(
+            np.arange(queries) + 0.5, [f"q{keys - queries + i}" for i in range(queries)]
+        )
         ax.invert_yaxis()
         ax.set(title=title, aspect="equal", xlabel="blue: may read")
         ax.tick_params(length=0)

@@ -1,4 +1,5 @@
-"""Figures of notebook 06: what a cache saves, what it holds, and where the time goes."""
+"""Figures of notebook 06: what a cache saves, what it holds, and where the time
+goes."""
 
 from __future__ import annotations
 
@@ -21,11 +22,14 @@ from llm_course.viz.style import (
     numpy,
     subplots,
 )
-from llm_course.viz.style import lines as lines  # for the notebook, beside the figures here
+from llm_course.viz.style import (
+    lines as lines,  # for the notebook, beside the figures here
+)
 
 
 def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
-    """Attention maps [S, S] of consecutive steps, each one token longer; the new row is framed.
+    """Attention maps [S, S] of consecutive steps, each one token longer; the new row is
+    framed.
 
     `tokens` label the longest one.
     """
@@ -37,7 +41,9 @@ def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
         drawn = np.full((size, size), np.nan)
         drawn[:count, :count] = np.where(np.tri(count, dtype=bool), values, np.nan)
         ax.imshow(drawn, cmap=SEQUENTIAL, vmin=0, vmax=1)
-        box = Rectangle((-0.5, count - 1.5), count, 1, fill=False, ec=RED, lw=2.5, clip_on=False)
+        box = Rectangle(
+            (-0.5, count - 1.5), count, 1, fill=False, ec=RED, lw=2.5, clip_on=False
+        )
         ax.add_patch(box)
         ax.set_title(f"{count} tokens: {count} rows,\n1 of them new", fontsize=10)
         ax.set_xticks(range(size), tokens, rotation=90)
@@ -49,11 +55,14 @@ def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
     return fig
 
 
-def memory(contexts: Any, caches: Mapping[str, Any], weights: Mapping[str, float]) -> Figure:
-    """Gigabytes of a cache against the context length; the weights of each model as a dotted line.
+def memory(
+    contexts: Any, caches: Mapping[str, Any], weights: Mapping[str, float]
+) -> Figure:
+    """Gigabytes of a cache against the context length; the weights of each model as a
+    dotted line.
 
-    caches: model -> GB at each context, in proportion to it. weights: model -> GB. A point marks
-    the context at which the two are equal.
+    caches: model -> GB at each context, in proportion to it. weights: model -> GB. A
+    point marks the context at which the two are equal.
     """
     fig, ax = subplots(width=8.0, height=4.2)
     for (name, values), color in zip(caches.items(), CYCLE, strict=False):
@@ -89,18 +98,23 @@ def roofline(
     peak: float,
     bandwidth: float,
 ) -> Figure:
-    """Operations per second against operations per byte, under the two limits of a machine.
+    """Operations per second against operations per byte, under the two limits of a
+    machine.
 
     work: FLOPs per byte read. achieved and peak: GFLOP/s. bandwidth: GB/s.
     """
     fig, ax = subplots(width=8.0, height=4.2)
     x = np.geomspace(min(work) / 2, max(work) * 2, 200)
-    ax.plot(x, np.minimum(peak, bandwidth * x), color=GREY, label="limit of this machine")
+    ax.plot(
+        x, np.minimum(peak, bandwidth * x), color=GREY, label="limit of this machine"
+    )
     ax.axvline(peak / bandwidth, color=GREY, linestyle=":", linewidth=1.0)
     ax.plot(work, achieved, "o", color=RED, label="one forward pass")
     for a, b, label in zip(work, achieved, labels, strict=True):
         ax.annotate(label, (a, b), (4, -12), textcoords="offset points", fontsize=9)
-    ax.set(xscale="log", yscale="log", xlabel="FLOPs per byte of weights", ylabel="GFLOP/s")
+    ax.set(
+        xscale="log", yscale="log", xlabel="FLOPs per byte of weights", ylabel="GFLOP/s"
+    )
     ax.set_ylim(min(achieved) / 3, 2.5 * max(peak, *achieved))
     ax.legend(loc="lower right")
     return fig
@@ -113,11 +127,14 @@ def budget(
     limit: float,
     labels: Sequence[str],
 ) -> Figure:
-    """Megabytes that a manager holds after each event; `refused` are the events that were."""
+    """Megabytes that a manager holds after each event; `refused` are the events that
+    were."""
     fig, ax = subplots(width=8.5, height=3.2)
     events = np.arange(len(used))
     ax.bar(events, used, color=BLUE, width=0.9, label="in use")
-    ax.bar(events, kept, bottom=used, color=SKY, width=0.9, label="freed, kept for reuse")
+    ax.bar(
+        events, kept, bottom=used, color=SKY, width=0.9, label="freed, kept for reuse"
+    )
     ax.axhline(limit, color=RED, linewidth=1.3, label="budget")
     ax.plot(
         refused,
@@ -135,10 +152,15 @@ def budget(
 
 
 def turns(held: Sequence[int], fed: Sequence[int], replied: Sequence[int]) -> Figure:
-    """Tokens of each turn of a conversation: already in the cache, prefilled, and decoded."""
+    """Tokens of each turn of a conversation: already in the cache, prefilled, and
+    decoded."""
     fig, ax = subplots(width=8.0, height=0.55 * len(held) + 1.3)
     rows, left = np.arange(len(held)), np.zeros(len(held))
-    kinds = (("in the cache", held, SKY), ("prefilled", fed, RED), ("decoded", replied, ORANGE))
+    kinds = (
+        ("in the cache", held, SKY),
+        ("prefilled", fed, RED),
+        ("decoded", replied, ORANGE),
+    )
     for label, counts, color in kinds:
         ax.barh(rows, counts, left=left, color=color, height=0.75, label=label)
         for y, count in enumerate(counts):
@@ -153,7 +175,8 @@ def turns(held: Sequence[int], fed: Sequence[int], replied: Sequence[int]) -> Fi
 
 
 def timeline(runs: Mapping[str, Sequence[float]]) -> Figure:
-    """When each token came, in seconds after the start: label -> times of one generation.
+    """When each token came, in seconds after the start: label -> times of one
+    generation.
 
     The bar before the first mark is the time to first token.
     """
@@ -183,11 +206,22 @@ def error_growth(
     What is below `floor`, where rounding decides, is drawn there.
     """
     fig, ax = subplots(width=8.0, height=3.4)
-    for (label, values), color in zip(curves.items(), (GREEN, RED, ORANGE), strict=False):
-        ax.plot(steps, np.maximum(numpy(values), floor), "o-", color=color, ms=4, label=label)
+    for (label, values), color in zip(
+        curves.items(), (GREEN, RED, ORANGE), strict=False
+    ):
+        ax.plot(
+            steps,
+            np.maximum(numpy(values), floor),
+            "o-",
+            color=color,
+            ms=4,
+            label=label,
+        )
     band = f"rounding: below {floor:.0e}, drawn at the edge"
     ax.axhspan(floor / 2, floor, color=GREY, alpha=0.25, label=band)
-    ax.set(yscale="log", xlabel="new token", ylabel="largest difference / largest logit")
+    ax.set(
+        yscale="log", xlabel="new token", ylabel="largest difference / largest logit"
+    )
     ax.set_ylim(floor / 2, 3)
     fig.legend(loc="outside lower center", ncols=len(curves) + 1)
     return fig

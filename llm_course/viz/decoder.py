@@ -1,7 +1,9 @@
-"""Figures of notebook 04: the residual stream, masks, the logit lens, parameters by part.
+"""Figures of notebook 04: the residual stream, masks, the logit lens, parameters by
+part.
 
-Each function takes arrays or tensors and returns a Figure. What is drawn is what is passed in, except
-where a docstring says otherwise, so a test of the arrays is a test of the figure.
+Each function takes arrays or tensors and returns a Figure. What is drawn is what is
+passed in, except where a docstring says otherwise, so a test of the arrays is a test of
+the figure.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def label(token: str, width: int = 12) -> str:
     """A token as a tick label: spaces shown as ␣, long names cut, no accidental TeX."""
     text = token.replace(" ", "␣").replace("$", r"\$")
     if len(token) == 1 and not token.isalnum():
-        text = f"“{text}” {SIGNS.get(token, '')}".rstrip()  # a lone comma would be overlooked
+        # a lone comma would be overlooked
+        text = f"“{text}” {SIGNS.get(token, '')}".rstrip()
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -62,7 +65,8 @@ def next_words(tokens: Sequence[str], probs: object, prompt: str) -> Figure:
 
 
 def _mark_layers(ax: Axes, count: int) -> np.ndarray:
-    """Label the x axis "after layer …", with the embedding at −1; return the count x positions."""
+    """Label the x axis "after layer …", with the embedding at −1; return the count x
+    positions."""
     ticks = [-1, *range(5, count - 1, 5), count - 2]
     ax.set_xticks(ticks, ["emb.", *(str(n) for n in ticks[1:])])
     ax.set_xlabel("after layer")
@@ -70,13 +74,16 @@ def _mark_layers(ax: Axes, count: int) -> np.ndarray:
 
 
 def stream_norms(norms: object, tokens: Sequence[str]) -> Figure:
-    """Length of the residual stream's vectors. norms [layers + 1, S]: after the embedding, layer 0, …"""
+    """Length of the residual stream's vectors. norms [layers + 1, S]: after the
+    embedding, layer 0, …"""
     norms = numpy(norms)
     fig, ax = subplots(width=8.0, height=3.6)
     shades = [ORANGE, BLUE, SKY, GREEN, PURPLE, GREY]
     x = _mark_layers(ax, len(norms))
     for s, token in enumerate(tokens):
-        ax.plot(x, norms[:, s], color=shades[min(s, 5)], linewidth=2.4 if s == 0 else 1.3)
+        ax.plot(
+            x, norms[:, s], color=shades[min(s, 5)], linewidth=2.4 if s == 0 else 1.3
+        )
         ax.plot([], [], color=shades[min(s, 5)], label=f"{s}: {label(token)}")
     ax.set(yscale="log", ylabel="norm of the vector", title="The residual stream grows")
     ax.legend(title="position: token", loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -84,21 +91,41 @@ def stream_norms(norms: object, tokens: Sequence[str]) -> Figure:
 
 
 def additions(attention: object, mlp: object) -> Figure:
-    """How long each addition is, relative to the stream it is added to. Both [layers]."""
+    """How long each addition is, relative to the stream it is added to. Both
+    [layers]."""
     fig, ax = subplots(width=8.0, height=3.2)
     layers = np.arange(len(numpy(attention)))
-    ax.plot(layers, numpy(attention), "o-", color=ORANGE, markersize=4, label="attention adds")
+    ax.plot(
+        layers,
+        numpy(attention),
+        "o-",
+        color=ORANGE,
+        markersize=4,
+        label="attention adds",
+    )
     ax.plot(layers, numpy(mlp), "s-", color=GREEN, markersize=4, label="MLP adds")
     ax.axhline(1.0, color=GREY, linestyle=":", linewidth=1)
-    ax.text(layers[-1], 1.1, "as long as the stream itself", ha="right", fontsize=9, color=GREY)
-    ax.set(yscale="log", xlabel="layer", ylabel="‖addition‖ / ‖stream‖,\nmean of positions 1–4")
+    ax.text(
+        layers[-1],
+        1.1,
+        "as long as the stream itself",
+        ha="right",
+        fontsize=9,
+        color=GREY,
+    )
+    ax.set(
+        yscale="log",
+        xlabel="layer",
+        ylabel="‖addition‖ / ‖stream‖,\nmean of positions 1–4",
+    )
     ax.set(title="The first MLP replaces the stream, later parts add a fraction")
     ax.legend()
     return fig
 
 
 def channel_writes(added: object, channel: int) -> Figure:
-    """What each layer adds to one channel of the first token. added [layers], signed."""
+    """What each layer adds to one channel of the first token. added [layers],
+    signed."""
     added = numpy(added)
     fig, axes = subplots(2, 1, width=8.0, height=4.4, sharex=True)
     axes[0].bar(np.arange(len(added)), added, color=GREY)
@@ -112,7 +139,8 @@ def channel_writes(added: object, channel: int) -> Figure:
 def masks(real: object, causal: object, both: object) -> Figure:
     """Three boolean masks [Q, K] side by side; blue: may attend, grey: padding.
 
-    Columns that are False throughout in `real` are padding, and so are the rows of the same tokens.
+    Columns that are False throughout in `real` are padding, and so are the rows of the
+    same tokens.
     """
     fig, axes = subplots(1, 3, width=8.0, height=3.0)
     titles = ("key is a real token", "and key is not later", "= may attend")
@@ -123,27 +151,45 @@ def masks(real: object, causal: object, both: object) -> Figure:
         ax.set_yticks(np.arange(mask.shape[0] + 1) - 0.5, minor=True)
         ax.grid(which="minor", color=GREY, linewidth=0.6)
         ax.tick_params(which="minor", length=0)
-        ax.set(xticks=range(0, mask.shape[1], 4), yticks=range(0, mask.shape[0], 4), title=title)
+        ax.set(
+            xticks=range(0, mask.shape[1], 4),
+            yticks=range(0, mask.shape[0], 4),
+            title=title,
+        )
         ax.set(xlabel="key column")
     real = numpy(real).astype(bool)
     padding = ~real.any(axis=0)  # [K]
-    for ax, grey in ((axes[0], padding & ~real), (axes[2], padding | padding[-len(real) :, None])):
+    for ax, grey in (
+        (axes[0], padding & ~real),
+        (axes[2], padding | padding[-len(real) :, None]),
+    ):
         ax.imshow(np.ma.masked_where(~grey, grey), cmap=ListedColormap(["#D9D9D9"]))
     axes[0].set_ylabel("query row")
     return fig
 
 
 def influence(change: object, tokens: Sequence[str]) -> Figure:
-    """change [S, S]: row j, column i = how far logits at i move when token j is replaced. 0 is white."""
+    """change [S, S]: row j, column i = how far logits at i move when token j is
+    replaced. 0 is white."""
     change = numpy(change)
     size = len(tokens)
     fig, ax = subplots(width=6.4, height=4.6)
     seen = np.ma.masked_less(change, 1e-3)
-    image = ax.imshow(seen, cmap=SEQUENTIAL, norm=LogNorm(vmin=1.0, vmax=float(change.max())))
+    image = ax.imshow(
+        seen, cmap=SEQUENTIAL, norm=LogNorm(vmin=1.0, vmax=float(change.max()))
+    )
     for j, i in np.argwhere(~np.ma.getmaskarray(seen)):
         dark = seen.data[j, i] < 8
         text = f"{change[j, i]:.0f}"
-        ax.text(i, j, text, ha="center", va="center", fontsize=9, color="white" if dark else "k")
+        ax.text(
+            i,
+            j,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if dark else "k",
+        )
     names = [label(token) for token in tokens]
     ax.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(size), names)
@@ -154,14 +200,22 @@ def influence(change: object, tokens: Sequence[str]) -> Figure:
 
 
 def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Shares of the parameters by part, one bar a model. models: name -> {part: count}."""
+    """Shares of the parameters by part, one bar a model. models: name -> {part:
+    count}."""
     fig, ax = subplots(width=9.0, height=1.1 + 0.9 * len(models))
     names = list(models)
     for row, name in enumerate(names):
         total, left = sum(models[name].values()), 0.0
         for part, count in models[name].items():
             share = count / total
-            ax.barh(row, share, left=left, color=PART_COLORS[part], height=0.62, edgecolor="white")
+            ax.barh(
+                row,
+                share,
+                left=left,
+                color=PART_COLORS[part],
+                height=0.62,
+                edgecolor="white",
+            )
             if share > 0.05:
                 text = f"{count / 1e6:.1f} M\n{share:.0%}"
                 look = {
@@ -174,13 +228,16 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
         ax.barh(0, 0, color=color, label=part)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
-    ax.set(xlim=(0, 1), xlabel="share of all parameters", title="Where the parameters are")
+    ax.set(
+        xlim=(0, 1), xlabel="share of all parameters", title="Where the parameters are"
+    )
     ax.legend(ncols=len(PART_COLORS), loc="upper center", bbox_to_anchor=(0.5, -0.32))
     return fig
 
 
 def lens_curves(ranks: Mapping[str, object], probs: Mapping[str, object]) -> Figure:
-    """Rank (1 is first) and probability of a token after each layer, one line for each name.
+    """Rank (1 is first) and probability of a token after each layer, one line for each
+    name.
 
     The lines after the third are dashed, with hollow markers: controls.
     """
@@ -202,15 +259,23 @@ def lens_curves(ranks: Mapping[str, object], probs: Mapping[str, object]) -> Fig
     return fig
 
 
-def word_race(start: float, attention: object, mlp: object, winner: str, loser: str) -> Figure:
-    """Who moves the logit of one word above another's. start: the embedding's share; both [layers]."""
+def word_race(
+    start: float, attention: object, mlp: object, winner: str, loser: str
+) -> Figure:
+    """Who moves the logit of one word above another's. start: the embedding's share;
+    both [layers]."""
     attention, mlp = numpy(attention), numpy(mlp)
     fig, axes = subplots(2, 1, width=8.5, height=4.8, sharex=True)
     layers = np.arange(len(mlp))
     axes[0].bar([-1], [start], 0.4, color=PART_COLORS["embedding"], label="embedding")
-    axes[0].bar(layers - 0.2, attention, 0.4, color=PART_COLORS["attention"], label="attention")
+    axes[0].bar(
+        layers - 0.2, attention, 0.4, color=PART_COLORS["attention"], label="attention"
+    )
     axes[0].bar(layers + 0.2, mlp, 0.4, color=PART_COLORS["MLP"], label="MLP")
-    axes[0].set(ylabel="added by the part", title=f"Logit of {label(winner)} minus {label(loser)}")
+    axes[0].set(
+        ylabel="added by the part",
+        title=f"Logit of {label(winner)} minus {label(loser)}",
+    )
     axes[0].legend(loc="upper left")
     so_far = np.concatenate([[start], start + (attention + mlp).cumsum()])
     x = _mark_layers(axes[1], len(so_far))
@@ -221,22 +286,31 @@ def word_race(start: float, attention: object, mlp: object, winner: str, loser: 
     return fig
 
 
-def lens_grid(top: Sequence[Sequence[str]], probs: object, tokens: Sequence[str]) -> Figure:
-    """The top token after each layer (rows, the last on top) and each position; colour: its probability.
+def lens_grid(
+    top: Sequence[Sequence[str]], probs: object, tokens: Sequence[str]
+) -> Figure:
+    """The top token after each layer (rows, the last on top) and each position; colour:
+    its probability.
 
     top [layers + 1][S] labels, probs [layers + 1, S].
     """
     probs = numpy(probs)
     rows, cols = probs.shape
     fig, ax = subplots(width=min(9.0, 2.0 + 1.25 * cols), height=1.3 + 0.19 * rows)
-    image = ax.imshow(probs, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto", origin="lower")
+    image = ax.imshow(
+        probs, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto", origin="lower"
+    )
     for row in range(rows):
         for col in range(cols):
             _cell_text(ax, col, row, label(top[row][col], 11), probs[row, col])
     ax.set_xticks(range(cols), [label(token) for token in tokens])
     ax.tick_params(axis="x", top=True, labeltop=True)
-    ax.set_yticks(range(rows), ["embedding", *(f"layer {n}" for n in range(rows - 1))], fontsize=8)
-    ax.set(xlabel="after this token", title="The next token, if the network stopped here")
+    ax.set_yticks(
+        range(rows), ["embedding", *(f"layer {n}" for n in range(rows - 1))], fontsize=8
+    )
+    ax.set(
+        xlabel="after this token", title="The next token, if the network stopped here"
+    )
     fig.colorbar(image, ax=ax, label="probability of the token shown", shrink=0.6)
     return fig
 

@@ -1,4 +1,5 @@
-"""Figures of notebook 01: scales of activations, RMSNorm's weight and epsilon, the gate of the MLP."""
+"""Figures of notebook 01: scales of activations, RMSNorm's weight and epsilon, the gate
+of the MLP."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from llm_course.viz.style import BLUE, CYCLE, DIVERGING, GREY, ORANGE, numpy, su
 def scale_by_layer(before: Tensor, after: Tensor, labels: Sequence[str]) -> Figure:
     """RMS of each token's vector at each layer, entering the norm and leaving it.
 
-    before, after: [layers, S] positive numbers; labels: one a token. Both panels share a log axis.
+    before, after: [layers, S] positive numbers; labels: one a token. Both panels share
+    a log axis.
     """
     fig, axes = subplots(1, 2, width=9.5, height=3.4, sharey=True)
     for ax, values, title in zip(
@@ -23,7 +25,9 @@ def scale_by_layer(before: Tensor, after: Tensor, labels: Sequence[str]) -> Figu
     ):
         for token, color in zip(range(len(labels)), CYCLE, strict=False):
             line = numpy(values)[:, token]
-            ax.plot(line, color=color, marker="o", markersize=2.5, label=repr(labels[token]))
+            ax.plot(
+                line, color=color, marker="o", markersize=2.5, label=repr(labels[token])
+            )
         ax.set(yscale="log", xlabel="layer", title=title)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("RMS of the vector")
@@ -32,14 +36,18 @@ def scale_by_layer(before: Tensor, after: Tensor, labels: Sequence[str]) -> Figu
 
 
 def depth_bands(stacks: Mapping[str, Sequence[Tensor]]) -> Figure:
-    """Distribution of |activation| by depth, a panel a stack: the median and the middle 90 %.
+    """Distribution of |activation| by depth, a panel a stack: the median and the middle
+    90 %.
 
-    stacks: title -> the activations of each layer, of any shape. The panels share a log axis.
+    stacks: title -> the activations of each layer, of any shape. The panels share a log
+    axis.
     """
     fig, axes = subplots(
         1, len(stacks), width=9.5, height=3.2, sharey=True, squeeze=False, sharex=True
     )
-    for i, (ax, (title, layers)) in enumerate(zip(axes[0], stacks.items(), strict=True)):
+    for i, (ax, (title, layers)) in enumerate(
+        zip(axes[0], stacks.items(), strict=True)
+    ):
         low, median, high = np.array(
             [np.quantile(np.abs(numpy(x)), (0.05, 0.5, 0.95)) for x in layers]
         ).T
@@ -52,9 +60,11 @@ def depth_bands(stacks: Mapping[str, Sequence[Tensor]]) -> Figure:
 
 
 def epsilon_knee(scales: Tensor, curves: Mapping[str, Tensor], real: Tensor) -> Figure:
-    """RMS of the output against RMS of the input, a curve an epsilon; `real` inputs as a band.
+    """RMS of the output against RMS of the input, a curve an epsilon; `real` inputs as
+    a band.
 
-    scales [N] and curves' values [N] are RMS values; real: RMS values of the real model's inputs.
+    scales [N] and curves' values [N] are RMS values; real: RMS values of the real
+    model's inputs.
     """
     fig, ax = subplots(width=7.5, height=3.6)
     for (label, values), color in zip(curves.items(), CYCLE, strict=False):
@@ -62,8 +72,20 @@ def epsilon_knee(scales: Tensor, curves: Mapping[str, Tensor], real: Tensor) -> 
         ax.plot(numpy(scales), numpy(values), style, color=color, label=label)
     low, high = numpy(real).min(), numpy(real).max()
     ax.axvspan(low, high, color=GREY, alpha=0.15, linewidth=0)
-    ax.text((low * high) ** 0.5, 0.06, "SmolLM2's\ninputs", ha="center", fontsize=9, color=GREY)
-    ax.set(xscale="log", xlabel="RMS of the input", ylabel="RMS of the output", ylim=(0, 1.08))
+    ax.text(
+        (low * high) ** 0.5,
+        0.06,
+        "SmolLM2's\ninputs",
+        ha="center",
+        fontsize=9,
+        color=GREY,
+    )
+    ax.set(
+        xscale="log",
+        xlabel="RMS of the input",
+        ylabel="RMS of the output",
+        ylim=(0, 1.08),
+    )
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return fig
 
@@ -71,19 +93,27 @@ def epsilon_knee(scales: Tensor, curves: Mapping[str, Tensor], real: Tensor) -> 
 def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Figure:
     """Every norm vector of a model as a row, and below it the average over the rows.
 
-    relative [norms, hidden], two norms a layer and the final one: |weight| over the row's median;
-    red channels are amplified, blue ones damped. typical [hidden]: the average of each column. The
-    channels in `marked` are named.
+    relative [norms, hidden], two norms a layer and the final one: |weight| over the
+    row's median; red channels are amplified, blue ones damped. typical [hidden]: the
+    average of each column. The channels in `marked` are named.
     """
     fig, (top, bottom) = subplots(
-        2, 1, width=9.5, height=5.2, sharex=True, gridspec_kw={"height_ratios": [3, 1.6]}
+        2,
+        1,
+        width=9.5,
+        height=5.2,
+        sharex=True,
+        gridspec_kw={"height_ratios": [3, 1.6]},
     )
     values = np.log2(numpy(relative) + 2**-6)
     norms, hidden = values.shape
     box = (-0.5, hidden - 0.5, norms / 2, 0)  # a row is half a layer high
-    image = top.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-3, vmax=3, extent=box)
+    image = top.imshow(
+        values, aspect="auto", cmap=DIVERGING, vmin=-3, vmax=3, extent=box
+    )
     top.set_ylabel("layer")
-    top.set_title("|weight| / median of its row", pad=26)  # above the names of the channels
+    # above the names of the channels
+    top.set_title("|weight| / median of its row", pad=26)
     bar = fig.colorbar(image, ax=top, ticks=[-3, -2, -1, 0, 1, 2, 3])
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
 
@@ -110,10 +140,12 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
 def activation_and_gate(
     x: Tensor, curves: Mapping[str, Tensor], axis: Tensor, product: Tensor
 ) -> Figure:
-    """Left: activation functions over x [N]. Right: SiLU(gate) * up over axis [M] both ways.
+    """Left: activation functions over x [N]. Right: SiLU(gate) * up over axis [M] both
+    ways.
 
-    curves: label -> [N]; product [M, M]: a row for each value of up, a column for each gate. The
-    colours end where the left half does, or the dip below zero would not show.
+    curves: label -> [N]; product [M, M]: a row for each value of up, a column for each
+    gate. The colours end where the left half does, or the dip below zero would not
+    show.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.4)
     for (label, y), style in zip(curves.items(), ("-", "--", ":"), strict=False):
@@ -133,23 +165,34 @@ def activation_and_gate(
 
 
 def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> Figure:
-    """Left: where the gate's inputs fall, by layer. Right: how few neurons carry the output.
+    """Left: where the gate's inputs fall, by layer. Right: how few neurons carry the
+    output.
 
-    gates: label -> values of any shape; shares: label -> [I], the cumulative share of the squared
-    neurons, loudest first. A label that is in `shares` alone is drawn dotted, as a comparison.
+    gates: label -> values of any shape; shares: label -> [I], the cumulative share of
+    the squared neurons, loudest first. A label that is in `shares` alone is drawn
+    dotted, as a comparison.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.4)
     bins = np.linspace(-6, 6, 97)
     for (label, values), color in zip(gates.items(), CYCLE, strict=False):
         left.hist(
-            numpy(values).ravel(), bins, density=True, histtype="step", color=color, label=label
+            numpy(values).ravel(),
+            bins,
+            density=True,
+            histtype="step",
+            color=color,
+            label=label,
         )
     left.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
-    left.set(xlabel="gate (before SiLU)", ylabel="density", title="where the gates fall")
+    left.set(
+        xlabel="gate (before SiLU)", ylabel="density", title="where the gates fall"
+    )
     left.legend()
     for (label, values), color in zip(shares.items(), CYCLE, strict=False):
         share = numpy(values)
-        look = {"color": color} if label in gates else {"color": "black", "linestyle": ":"}
+        look = (
+            {"color": color} if label in gates else {"color": "black", "linestyle": ":"}
+        )
         right.plot(np.arange(1, len(share) + 1), share, label=label, **look)
     right.axhline(0.9, color=GREY, linewidth=0.8)
     right.set(xscale="log", ylim=(0, 1.02))

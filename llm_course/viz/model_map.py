@@ -11,7 +11,8 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from llm_course.viz.style import BLUE, GREY, ORANGE, subplots
 
-# name -> (label, x, y): the stream of data runs upwards, the layer's parts stand in the middle.
+# name -> (label, x, y): the stream of data runs upwards, the layer's parts stand in the
+# middle.
 PARTS = {
     "embed": ("token embedding", 0.0, 0.0),
     "input_norm": ("RMSNorm", 0.0, 1.25),
@@ -26,18 +27,23 @@ PARTS = {
 WIDTH, HEIGHT = 2.6, 0.72
 
 
-def model_map(lit: Collection[str], done: Collection[str] = (), *, loop: bool = False) -> Figure:
-    """The path from token ids to text; `lit` parts are orange, `done` ones (earlier chapters) blue.
+def model_map(
+    lit: Collection[str], done: Collection[str] = (), *, loop: bool = False
+) -> Figure:
+    """The path from token ids to text; `lit` parts are orange, `done` ones (earlier
+    chapters) blue.
 
-    With `loop` an orange arrow leads from the sampling loop back to the token ids. Raises ValueError
-    for a name that is not in PARTS.
+    With `loop` an orange arrow leads from the sampling loop back to the token ids.
+    Raises ValueError for a name that is not in PARTS.
     """
     if unknown := sorted((set(lit) | set(done)) - set(PARTS)):
         raise ValueError(f"unknown parts {unknown}; the map has {list(PARTS)}")
     fig, ax = subplots(width=6.0, height=5.6)
     _draw_frame(ax)
     for name, (label, x, y) in PARTS.items():
-        _draw_part(ax, label, x, y, ORANGE if name in lit else BLUE if name in done else None)
+        _draw_part(
+            ax, label, x, y, ORANGE if name in lit else BLUE if name in done else None
+        )
     ax.text(0.0, -1.15, "token ids", ha="center", va="center", fontsize=10)
     if loop:
         _draw_loop(ax)
@@ -71,26 +77,62 @@ def _draw_part(ax: Axes, label: str, x: float, y: float, color: str | None) -> N
 def _draw_loop(ax: Axes) -> None:
     """The way back: the chosen token is appended to the token ids."""
     (x, top), (right, bottom) = PARTS["generate"][1:], (5.0, -1.15)
-    ax.plot([x + WIDTH / 2, right, right], [top, top, bottom], color=ORANGE, linewidth=1.6)
-    arrow = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+    ax.plot(
+        [x + WIDTH / 2, right, right], [top, top, bottom], color=ORANGE, linewidth=1.6
+    )
+    arrow = {
+        "arrowstyle": "-|>",
+        "color": ORANGE,
+        "linewidth": 1.6,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
     ax.annotate("", (0.75, bottom), (right, bottom), arrowprops=arrow)
     look = {"ha": "center", "va": "center", "fontsize": 9, "color": GREY}
-    ax.text(right + 0.3, (top + bottom) / 2, "the chosen token is appended", rotation=90, **look)
+    ax.text(
+        right + 0.3,
+        (top + bottom) / 2,
+        "the chosen token is appended",
+        rotation=90,
+        **look,
+    )
 
 
 def _draw_frame(ax: Axes) -> None:
     """The layer's frame, the arrows of the stream and the two residual additions."""
     ax.add_patch(
-        Rectangle((-1.95, 0.62), 3.55, 4.75, fill=False, edgecolor=GREY, linestyle=(0, (4, 3)))
+        Rectangle(
+            (-1.95, 0.62), 3.55, 4.75, fill=False, edgecolor=GREY, linestyle=(0, (4, 3))
+        )
     )
-    ax.text(-2.05, 3.0, "one layer,\nrepeated", ha="right", va="center", fontsize=9, color=GREY)
-    arrow = {"arrowstyle": "-|>", "color": GREY, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
+    ax.text(
+        -2.05,
+        3.0,
+        "one layer,\nrepeated",
+        ha="right",
+        va="center",
+        fontsize=9,
+        color=GREY,
+    )
+    arrow = {
+        "arrowstyle": "-|>",
+        "color": GREY,
+        "linewidth": 1.1,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
     ys = [-0.95, 0.0, 1.25, 2.25, 3.6, 4.6, 5.95, 6.95]
     for low, high in pairwise(ys):
         start = low + (HEIGHT / 2 if low > -0.9 else 0)
         ax.annotate("", (0, high - HEIGHT / 2), (0, start), arrowprops=arrow)
-    for bottom, top in ((0.75, 2.93), (3.1, 5.2)):  # residual connections pass the parts by
-        ax.plot([0, -1.65, -1.65, 0], [bottom, bottom, top, top], color=GREY, linewidth=1.1)
+    # residual connections pass the parts by
+    for bottom, top in (
+        (0.75, 2.93),
+        (3.1, 5.2),
+    ):
+        ax.plot(
+            [0, -1.65, -1.65, 0], [bottom, bottom, top, top], color=GREY, linewidth=1.1
+        )
         ax.text(
             0,
             top,
@@ -101,5 +143,7 @@ def _draw_frame(ax: Axes) -> None:
             bbox={"boxstyle": "circle,pad=0.1", "fc": "white", "ec": GREY},
         )
     for y, target in ((2.25, 1.3), (6.95, None)):
-        tail, head = ((3.1 - 1.3, y), (target, y)) if target else ((1.3, y), (3.1 - 1.3, y))
+        tail, head = (
+            ((3.1 - 1.3, y), (target, y)) if target else ((1.3, y), (3.1 - 1.3, y))
+        )
         ax.annotate("", head, tail, arrowprops=arrow)

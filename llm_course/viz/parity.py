@@ -1,8 +1,10 @@
-"""The parity dashboard of notebook 04: how far each part of a model is from the reference.
+"""The parity dashboard of notebook 04: how far each part of a model is from the
+reference.
 
-The record is tests/data/parity_by_layer.json. Its "prompts" hold the largest error of every part, taken
-over the whole output. Its "sample" holds, for each part, some entries of the reference's output, and for
-each position the largest magnitude there: with it any model can be compared, without the reference.
+The record is tests/data/parity_by_layer.json. Its "prompts" hold the largest error of
+every part, taken over the whole output. Its "sample" holds, for each part, some entries
+of the reference's output, and for each position the largest magnitude there: with it
+any model can be compared, without the reference.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ COLUMNS = {
 def errors(recorded: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, float]:
     """The largest error of each part, relative to the largest entry at its position.
 
-    recorded: {"places": {width: [[position, channel], …]}, "parts": {name: {"scale", "values"}}}, the
-    names in the order of the computation. outputs: name -> [S, width]. A NaN counts as infinite.
+    recorded: {"places": {width: [[position, channel], …]}, "parts": {name: {"scale",
+    "values"}}}, the names in the order of the computation. outputs: name -> [S, width].
+    A NaN counts as infinite.
     """
     found = {}
     for name, part in recorded["parts"].items():
@@ -48,7 +51,8 @@ def errors(recorded: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str,
 
 
 def recorded_errors(prompts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The errors that were recorded, relative to the largest entry of the part: the worst prompt's."""
+    """The errors that were recorded, relative to the largest entry of the part: the
+    worst prompt's."""
     worst: dict[str, float] = {}
     for prompt in prompts:
         parts = {"embed_tokens": prompt["embedding"]}
@@ -66,7 +70,8 @@ def _name(layer: int, part: str) -> str:
 
 
 def first_off(found: Mapping[str, float], threshold: float = THRESHOLD) -> str | None:
-    """The first part, in the order of the computation, whose error is above the threshold."""
+    """The first part, in the order of the computation, whose error is above the
+    threshold."""
     return next((name for name, error in found.items() if error > threshold), None)
 
 
@@ -78,17 +83,20 @@ def grid(found: Mapping[str, float]) -> np.ndarray:
     layers = (len(found) - 3) // len(COLUMNS)
     names = [[_name(n, part) for part in COLUMNS] for n in range(layers)]
     ends = [[name] * len(COLUMNS) for name in ("embed_tokens", "norm", "lm_head")]
-    return np.array([[found[name] for name in row] for row in [ends[0], *names, *ends[1:]]])
+    return np.array(
+        [[found[name] for name in row] for row in [ends[0], *names, *ends[1:]]]
+    )
 
 
 def _scale(threshold: float) -> tuple[LinearSegmentedColormap, Normalize]:
-    """Colours by the logarithm of the error: pale blue up to the threshold, yellow to red above."""
+    """Colours by the logarithm of the error: pale blue up to the threshold, yellow to
+    red above."""
     low, high = np.log10(FLOOR), np.log10(TOP)
     edge = (np.log10(threshold) - low) / (high - low)
     colors = [(0.0, "#F7FBFF"), (edge, "#B5D4EA"), (edge, "#FFE38A"), (0.8, "#E8742A")]
-    return LinearSegmentedColormap.from_list("parity", [*colors, (1.0, "#7A1010")]), Normalize(
-        low, high
-    )
+    return LinearSegmentedColormap.from_list(
+        "parity", [*colors, (1.0, "#7A1010")]
+    ), Normalize(low, high)
 
 
 def dashboard(
@@ -97,11 +105,12 @@ def dashboard(
     width: float = 9.0,
     recorded: Collection[str] = (),
 ) -> Figure:
-    """One panel a model, title -> errors: a row for each layer, a column for each part of it.
+    """One panel a model, title -> errors: a row for each layer, a column for each part
+    of it.
 
-    Read the rows from top to bottom, and each from left to right: that is the computation. Rounding is
-    another on every processor, so errors within the threshold are drawn alike, except in the panels
-    `recorded`, whose numbers stand in a file.
+    Read the rows from top to bottom, and each from left to right: that is the
+    computation. Rounding is another on every processor, so errors within the threshold
+    are drawn alike, except in the panels `recorded`, whose numbers stand in a file.
     """
     fig, axes = subplots(
         1,
@@ -122,7 +131,9 @@ def dashboard(
         rows, cols = values.shape
         for line in (0.5, rows - 2.5, rows - 1.5):
             ax.axhline(line, color=GREY, linewidth=0.8)
-        ax.set_xticks(range(cols), list(COLUMNS.values()), rotation=60, ha="left", va="bottom")
+        ax.set_xticks(
+            range(cols), list(COLUMNS.values()), rotation=60, ha="left", va="bottom"
+        )
         ax.xaxis.tick_top()
         ax.tick_params(length=0)
         ax.set_title(title)

@@ -1,4 +1,5 @@
-"""Figures of chapter 02: turning pairs, wavelengths, clocks, scores by offset, the two layouts."""
+"""Figures of chapter 02: turning pairs, wavelengths, clocks, scores by offset, the two
+layouts."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from llm_course.viz.style import (
 
 
 def turning_pair(turned: Any, moved: Sequence[tuple[str, Any, Any]]) -> Figure:
-    """Left: one pair at positions 0, 1, 2, …, `turned` [P, 2]. Then one panel per `(title, q, k)`.
+    """Left: one pair at positions 0, 1, 2, …, `turned` [P, 2]. Then one panel per
+    `(title, q, k)`.
 
     Each q and k is a rotated pair [2]; the panel marks the angle from k to q.
     """
@@ -40,33 +42,64 @@ def turning_pair(turned: Any, moved: Sequence[tuple[str, Any, Any]]) -> Figure:
         q, k = numpy(q), numpy(k)
         _arrow(ax, q, BLUE), _arrow(ax, k, ORANGE)
         for name, (x, y), color in (("q", q, BLUE), ("k", k, ORANGE)):
-            ax.text(1.18 * x, 1.18 * y, name, ha="center", va="center", color=color, weight="bold")
+            ax.text(
+                1.18 * x,
+                1.18 * y,
+                name,
+                ha="center",
+                va="center",
+                color=color,
+                weight="bold",
+            )
         start, stop = (np.degrees(np.arctan2(v[1], v[0])) for v in (k, q))
-        ax.add_patch(Arc((0, 0), 0.9, 0.9, theta1=start, theta2=stop, color=GREEN, linewidth=2))
+        ax.add_patch(
+            Arc((0, 0), 0.9, 0.9, theta1=start, theta2=stop, color=GREEN, linewidth=2)
+        )
         ax.set_title(title)
-    radius = 1.3 * max(np.linalg.norm(v) for v in (*turned, *(numpy(m[1]) for m in moved)))
+    radius = 1.3 * max(
+        np.linalg.norm(v) for v in (*turned, *(numpy(m[1]) for m in moved))
+    )
     for ax in axes:
-        ax.axhline(0, color=GREY, linewidth=0.6), ax.axvline(0, color=GREY, linewidth=0.6)
-        ax.set(xlim=(-radius, radius), ylim=(-radius, radius), aspect="equal", xticks=[], yticks=[])
+        (
+            ax.axhline(0, color=GREY, linewidth=0.6),
+            ax.axvline(0, color=GREY, linewidth=0.6),
+        )
+        ax.set(
+            xlim=(-radius, radius),
+            ylim=(-radius, radius),
+            aspect="equal",
+            xticks=[],
+            yticks=[],
+        )
         ax.spines[:].set_visible(False)
     return fig
 
 
 def _arrow(ax: Axes, tip: Any, color: str, alpha: float = 1.0) -> None:
     style = {"arrowstyle": "-|>", "color": color, "linewidth": 2, "alpha": alpha}
-    ax.annotate("", tuple(tip), (0, 0), arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+    ax.annotate(
+        "", tuple(tip), (0, 0), arrowprops={**style, "shrinkA": 0, "shrinkB": 0}
+    )
 
 
 def wavelengths(inv_freq: Any, context: int) -> Figure:
-    """Positions per full turn of each pair, on a log axis, against the context length."""
+    """Positions per full turn of each pair, on a log axis, against the context
+    length."""
     turn = 2 * np.pi / numpy(inv_freq)  # [pairs]
     never = turn > context
     fig, ax = subplots(height=3.6)
     pairs = np.arange(len(turn))
-    ax.bar(pairs[~never], turn[~never], color=BLUE, label="turns at least once within the context")
+    ax.bar(
+        pairs[~never],
+        turn[~never],
+        color=BLUE,
+        label="turns at least once within the context",
+    )
     ax.bar(pairs[never], turn[never], color=ORANGE, label="never completes a turn")
     ax.axhline(context, color="black", linestyle="--", linewidth=1)
-    ax.text(-0.4, context * 1.12, f"context: {context:,} positions", va="bottom", fontsize=9)
+    ax.text(
+        -0.4, context * 1.12, f"context: {context:,} positions", va="bottom", fontsize=9
+    )
     ax.set(yscale="log", xlabel="pair i", ylabel="positions per turn, 2π / ωᵢ")
     ax.set(xticks=[*pairs[::4].tolist(), len(turn) - 1], xlim=(-0.7, len(turn) - 0.3))
     ax.legend(loc="upper left", bbox_to_anchor=(0, 0.98))
@@ -74,15 +107,24 @@ def wavelengths(inv_freq: Any, context: int) -> Figure:
 
 
 def turn_lengths(turns: dict[str, Any], context: int) -> Figure:
-    """Positions per full turn of each pair, a line a way of scaling: label -> [pairs]."""
+    """Positions per full turn of each pair, a line a way of scaling: label ->
+    [pairs]."""
     fig, ax = subplots(height=3.4)
-    # Later lines lie on earlier ones in places, so the markers are open and become smaller.
+    # Later lines lie on earlier ones in places, so the markers are open and become
+    # smaller.
     for (label, turn), size in zip(turns.items(), (9, 6, 3), strict=False):
         ax.plot(
-            numpy(turn), marker="o", markersize=size, fillstyle="none", linewidth=1, label=label
+            numpy(turn),
+            marker="o",
+            markersize=size,
+            fillstyle="none",
+            linewidth=1,
+            label=label,
         )
     ax.axhline(context, color="black", linestyle="--", linewidth=1)
-    ax.text(0, context * 1.15, f"context: {context:,} positions", va="bottom", fontsize=9)
+    ax.text(
+        0, context * 1.15, f"context: {context:,} positions", va="bottom", fontsize=9
+    )
     ax.set(yscale="log", xlabel="pair i", ylabel="positions per turn")
     ax.legend(loc="lower right")
     return fig
@@ -91,7 +133,9 @@ def turn_lengths(turns: dict[str, Any], context: int) -> Figure:
 def cos_sin_heatmap(cos: Any, sin: Any) -> Figure:
     """The two tables, each [positions, pairs], with positions running to the right."""
     fig, axes = subplots(2, 1, height=4.6, sharex=True)
-    for ax, name, table in zip(axes, ("cos", "sin"), (numpy(cos), numpy(sin)), strict=True):
+    for ax, name, table in zip(
+        axes, ("cos", "sin"), (numpy(cos), numpy(sin)), strict=True
+    ):
         image = ax.imshow(table.T, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
         ax.set(title=f"{name}(p · ωᵢ)", ylabel="pair i")
     axes[1].set(xlabel="position p")
@@ -99,11 +143,13 @@ def cos_sin_heatmap(cos: Any, sin: Any) -> Figure:
     return fig
 
 
-def clocks(inv_freq: Any, pairs: Sequence[int], positions: Sequence[int], context: int) -> Figure:
+def clocks(
+    inv_freq: Any, pairs: Sequence[int], positions: Sequence[int], context: int
+) -> Figure:
     """One row of dials per position, one column per pair; the hand starts at 3 o'clock.
 
-    The number in a dial's corner counts its full turns so far; a tint shows the turn it is in.
-    Orange dials are the pairs that never complete a turn within the context.
+    The number in a dial's corner counts its full turns so far; a tint shows the turn it
+    is in. Orange dials are the pairs that never complete a turn within the context.
     """
     inv_freq = numpy(inv_freq)
     size = (0.55 + 0.95 * len(positions)) * 9.0 / (1.2 + len(pairs))
@@ -114,18 +160,30 @@ def clocks(inv_freq: Any, pairs: Sequence[int], positions: Sequence[int], contex
             color = ORANGE if 2 * np.pi / inv_freq[i] > context else BLUE
             turns, rest = divmod(angle, 2 * np.pi)
             sweep = np.degrees(rest)
-            ax.add_patch(Wedge((0, 0), 1, 0, sweep, color=color, alpha=0.25, linewidth=0))
+            ax.add_patch(
+                Wedge((0, 0), 1, 0, sweep, color=color, alpha=0.25, linewidth=0)
+            )
             if turns:
-                ax.text(1.0, -1.0, f"{turns:,.0f}", fontsize=8, ha="center", va="center")
+                ax.text(
+                    1.0, -1.0, f"{turns:,.0f}", fontsize=8, ha="center", va="center"
+                )
             ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GREY))
-            ax.plot([0, 0.9 * np.cos(angle)], [0, 0.9 * np.sin(angle)], color=color, linewidth=2.2)
-            ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", xticks=[], yticks=[])
+            ax.plot(
+                [0, 0.9 * np.cos(angle)],
+                [0, 0.9 * np.sin(angle)],
+                color=color,
+                linewidth=2.2,
+            )
+            ax.set(
+                xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", xticks=[], yticks=[]
+            )
             ax.spines[:].set_visible(False)
         row[0].set_ylabel(f"p = {p:,}", rotation=0, ha="right", va="center")
     for ax, i in zip(axes[0], pairs, strict=True):
         turn = 2 * np.pi / inv_freq[i]
         ax.set_title(
-            f"pair {i}\n{turn:,.1f}" if turn < 10 else f"pair {i}\n{turn:,.0f}", loc="center"
+            f"pair {i}\n{turn:,.1f}" if turn < 10 else f"pair {i}\n{turn:,.0f}",
+            loc="center",
         )
     axes[0, 0].annotate(
         "positions\nper turn",
@@ -139,7 +197,8 @@ def clocks(inv_freq: Any, pairs: Sequence[int], positions: Sequence[int], contex
 
 
 def drift(positions: Any, exact: Any, rounded: Any, labels: Sequence[str]) -> Figure:
-    """Two curves over the same positions, one panel per stretch; each argument is a list."""
+    """Two curves over the same positions, one panel per stretch; each argument is a
+    list."""
     fig, axes = subplots(1, len(positions), height=2.8, sharey=True)
     for ax, p, a, b in zip(axes, positions, exact, rounded, strict=True):
         ax.plot(numpy(p), numpy(a), color=BLUE, label=labels[0])
@@ -151,15 +210,21 @@ def drift(positions: Any, exact: Any, rounded: Any, labels: Sequence[str]) -> Fi
 
 
 def score_matrix(scores: Any, offsets: Sequence[int]) -> Figure:
-    """Left: score of one q (at the row's position) with one k (at the column's), `scores` [P, P].
+    """Left: score of one q (at the row's position) with one k (at the column's),
+    `scores` [P, P].
 
-    Right: its diagonals `scores[p, p - offset]` and its first column. The left panel marks them.
+    Right: its diagonals `scores[p, p - offset]` and its first column. The left panel
+    marks them.
     """
     scores = numpy(scores)
     size = len(scores)
     fig, (left, right) = subplots(1, 2, height=3.6)
     image = left.imshow(scores, cmap=SEQUENTIAL)
-    left.set(xlabel="position of k", ylabel="position of q", title="score of the same q and k")
+    left.set(
+        xlabel="position of k",
+        ylabel="position of q",
+        title="score of the same q and k",
+    )
     fig.colorbar(image, ax=left, shrink=0.85, label="score q·k / √D")
     for offset, color in zip(offsets, (RED, "black", ORANGE), strict=False):
         q_places = np.arange(offset, size)
@@ -169,15 +234,19 @@ def score_matrix(scores: Any, offsets: Sequence[int]) -> Figure:
     style = {"color": GREY, "linestyle": ":", "linewidth": 1.8}
     left.plot(np.zeros(size), np.arange(size), **style)
     right.plot(np.arange(size), scores[:, 0], **style, label="k stays at 0")
-    right.set(xlabel="position of q", ylabel="score q·k / √D", title="along the marked lines")
+    right.set(
+        xlabel="position of q", ylabel="score q·k / √D", title="along the marked lines"
+    )
     low, high = scores.min(), scores.max()
-    right.set(ylim=(low - 0.05 * (high - low), high + 0.45 * (high - low)))  # room for the legend
+    # room for the legend
+    right.set(ylim=(low - 0.05 * (high - low), high + 0.45 * (high - low)))
     right.legend(loc="upper right")
     return fig
 
 
 def score_by_offset(offsets: Any, curves: Mapping[str, Any], xlabel: str) -> Figure:
-    """Score against offset. `curves`: title -> [words, offsets], one thin line each, and their mean."""
+    """Score against offset. `curves`: title -> [words, offsets], one thin line each,
+    and their mean."""
     offsets = numpy(offsets)
     fig, axes = subplots(1, len(curves), height=3.2, sharey=True)
     for ax, (title, lines) in zip(np.atleast_1d(axes), curves.items(), strict=True):
@@ -200,13 +269,16 @@ def mean_score(offsets: Any, mean: Any) -> Figure:
 
 
 def pair_contributions(offsets: Any, parts: Mapping[str, Any]) -> Figure:
-    """Left: the score by offset. Right: what groups of pairs add to it, label -> [offsets]."""
+    """Left: the score by offset. Right: what groups of pairs add to it, label ->
+    [offsets]."""
     offsets = numpy(offsets)
     lines = {label: numpy(part) for label, part in parts.items()}
     fig, (left, right) = subplots(1, 2, height=3.6, sharey=True)
     left.plot(offsets, sum(lines.values()), color="black", marker="o", markersize=4)
     left.set(ylabel="score q·k / √D", title="the score: the sum over the pairs")
-    for (label, part), color in zip(lines.items(), (BLUE, GREEN, RED, GREY), strict=False):
+    for (label, part), color in zip(
+        lines.items(), (BLUE, GREEN, RED, GREY), strict=False
+    ):
         right.plot(offsets, part, color=color, marker="o", markersize=4, label=label)
     right.set(title="what they add")
     for ax in (left, right):
@@ -217,9 +289,11 @@ def pair_contributions(offsets: Any, parts: Mapping[str, Any]) -> Figure:
 
 
 def layouts(order: Any) -> Figure:
-    """Which channels turn together: half-split above, adjacent below, and who goes where.
+    """Which channels turn together: half-split above, adjacent below, and who goes
+    where.
 
-    `order` [D]: place j of the adjacent layout holds channel order[j] of the half-split one.
+    `order` [D]: place j of the adjacent layout holds channel order[j] of the half-split
+    one.
     """
     order = numpy(order)
     dim = len(order)
@@ -228,7 +302,9 @@ def layouts(order: Any) -> Figure:
         channel = int(order[place])
         color = CYCLE[(place // 2) % len(CYCLE)]
         for y, x in ((1.0, channel), (-1.0, place)):
-            ax.add_patch(Rectangle((x - 0.4, y - 0.25), 0.8, 0.5, facecolor=color, alpha=0.35))
+            ax.add_patch(
+                Rectangle((x - 0.4, y - 0.25), 0.8, 0.5, facecolor=color, alpha=0.35)
+            )
             ax.text(x, y, f"x[{channel}]", ha="center", va="center", fontsize=10)
         ax.plot([channel, place], [0.72, -0.72], color=color, linewidth=1.2)
     for i in range(dim // 2):
@@ -245,9 +321,19 @@ def layouts(order: Any) -> Figure:
     return fig
 
 
-def _arch(left: float, right: float, y: float, height: float, color: str, *span: float) -> Arc:
+def _arch(
+    left: float, right: float, y: float, height: float, color: str, *span: float
+) -> Arc:
     middle, width = (left + right) / 2, right - left
-    return Arc((middle, y), width, height, theta1=span[0], theta2=span[1], color=color, linewidth=2)
+    return Arc(
+        (middle, y),
+        width,
+        height,
+        theta1=span[0],
+        theta2=span[1],
+        color=color,
+        linewidth=2,
+    )
 
 
 def maps_side_by_side(maps: Mapping[str, Any], tokens: Sequence[str]) -> Figure:
@@ -264,9 +350,13 @@ def maps_side_by_side(maps: Mapping[str, Any], tokens: Sequence[str]) -> Figure:
 
 
 def heads_moved(
-    to_previous: Any, moved: Any, named: Mapping[str, int] | None = None, threshold: float = 0.5
+    to_previous: Any,
+    moved: Any,
+    named: Mapping[str, int] | None = None,
+    threshold: float = 0.5,
 ) -> Figure:
-    """One dot per head: its attention to the word before, and the share that another rotation moves.
+    """One dot per head: its attention to the word before, and the share that another
+    rotation moves.
 
     `named`: label -> index of a head to point out.
     """
@@ -276,12 +366,33 @@ def heads_moved(
         (y <= threshold, BLUE, "moves half or less"),
         (y > threshold, RED, "moves more than half"),
     ):
-        ax.scatter(x[chosen], y[chosen], s=14, color=color, alpha=0.7, linewidths=0, label=label)
+        ax.scatter(
+            x[chosen],
+            y[chosen],
+            s=14,
+            color=color,
+            alpha=0.7,
+            linewidths=0,
+            label=label,
+        )
     ax.axhline(threshold, color=GREY, linestyle="--", linewidth=1)
-    ax.text(0.99, threshold + 0.01, f"{threshold:.0%} moved", ha="right", va="bottom", fontsize=9)
+    ax.text(
+        0.99,
+        threshold + 0.01,
+        f"{threshold:.0%} moved",
+        ha="right",
+        va="bottom",
+        fontsize=9,
+    )
     for label, head in (named or {}).items():
-        ax.annotate(label, (x[head], y[head]), (8, 0), textcoords="offset points", va="center")
-    ax.set(xlabel="share of attention on the word before (right pairs)", xlim=(0, 1), ylim=(0, 1))
+        ax.annotate(
+            label, (x[head], y[head]), (8, 0), textcoords="offset points", va="center"
+        )
+    ax.set(
+        xlabel="share of attention on the word before (right pairs)",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     ax.set(ylabel="share moved by the wrong pairs")
     ax.legend(loc="upper left")
     return fig

@@ -1,4 +1,5 @@
-"""Figures of notebook 05: next-token distributions, filters, draws, batches, and the cost of a step."""
+"""Figures of notebook 05: next-token distributions, filters, draws, batches, and the
+cost of a step."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, RED, SKY, numpy, subplots
-from llm_course.viz.style import lines as lines  # for the notebook, beside the figures here
+from llm_course.viz.style import (
+    lines as lines,  # for the notebook, beside the figures here
+)
 
 PALE = "#B8B8B8"
 LEAST = 1e-5  # the bottom of a log axis of probabilities
@@ -27,14 +30,19 @@ KINDS = {
 
 
 def next_token_bars(
-    panels: Mapping[str, Tensor], tokens: Callable[[list[int]], list[str]], top: int = 15
+    panels: Mapping[str, Tensor],
+    tokens: Callable[[list[int]], list[str]],
+    top: int = 15,
 ) -> Figure:
     """The `top` most probable next tokens, one panel a prompt.
 
-    panels: title -> probabilities [V]; tokens: ids -> labels, as `tokenizer.tokens`. The panels share
-    the horizontal axis; each says how much probability all other tokens hold together.
+    panels: title -> probabilities [V]; tokens: ids -> labels, as `tokenizer.tokens`.
+    The panels share the horizontal axis; each says how much probability all other
+    tokens hold together.
     """
-    fig, axes = subplots(1, len(panels), width=9.5, height=0.22 * top + 1.0, squeeze=False)
+    fig, axes = subplots(
+        1, len(panels), width=9.5, height=0.22 * top + 1.0, squeeze=False
+    )
     for ax, (title, probs) in zip(axes[0], panels.items(), strict=True):
         order = probs.argsort(descending=True)[:top].tolist()
         values = numpy(probs[order])
@@ -55,10 +63,11 @@ def filter_bars(
 ) -> Figure:
     """What each filter makes of one distribution, for its `top` most probable tokens.
 
-    before [V]: the probabilities at temperature 1, drawn as outlines; after: title -> probabilities
-    [V]. Tokens that a filter removed (probability 0) are grey, kept ones blue at their new height.
-    Above each panel stands how many tokens of the whole vocabulary are left, below the bars what all
-    the tokens hold that are not drawn, before and after.
+    before [V]: the probabilities at temperature 1, drawn as outlines; after: title ->
+    probabilities [V]. Tokens that a filter removed (probability 0) are grey, kept ones
+    blue at their new height. Above each panel stands how many tokens of the whole
+    vocabulary are left, below the bars what all the tokens hold that are not drawn,
+    before and after.
     """
     order = before.argsort(descending=True)[:top].tolist()
     width = 9.5 if len(after) > 1 else 6.4
@@ -72,7 +81,10 @@ def filter_bars(
         ax.barh(rows[new == 0], old[new == 0], color=PALE)
         ax.barh(rows, new, color=BLUE)
         ax.barh(rows, old, facecolor="none", edgecolor="black", linewidth=0.7)
-        ax.set(title=f"{title}\ntokens left: {int((probs > 0).sum()):,}", xlabel="probability")
+        ax.set(
+            title=f"{title}\ntokens left: {int((probs > 0).sum()):,}",
+            xlabel="probability",
+        )
         ax.set_xlim(0, 1.08 * longest)
         others = f"{_share_beside(before, order)} → {_share_beside(probs, order)}"
         ax.text(0.04 * longest, top, others, va="center", fontsize=9)
@@ -94,13 +106,18 @@ def _share_beside(probs: Tensor, drawn: list[int]) -> str:
 
 
 def temperature_curves(
-    temperatures: Tensor, probs: Tensor, entropy: Tensor, ceiling: float, labels: Sequence[str]
+    temperatures: Tensor,
+    probs: Tensor,
+    entropy: Tensor,
+    ceiling: float,
+    labels: Sequence[str],
 ) -> Figure:
     """Probabilities of a few tokens, and the entropy of all, against temperature.
 
-    Temperatures and probabilities stand on log axes; below `LEAST` a probability is not shown.
-    temperatures [N], probs [N, M] for the M labels, entropy [N] in nats; ceiling: the entropy of a
-    uniform choice from the vocabulary. Dotted lines mark T = 1 and T = 2.
+    Temperatures and probabilities stand on log axes; below `LEAST` a probability is not
+    shown. temperatures [N], probs [N, M] for the M labels, entropy [N] in nats;
+    ceiling: the entropy of a uniform choice from the vocabulary. Dotted lines mark T =
+    1 and T = 2.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.3)
     for values, label, color in zip(numpy(probs).T, labels, CYCLE, strict=False):
@@ -116,13 +133,16 @@ def temperature_curves(
         for marked in (1.0, 2.0):
             ax.axvline(marked, color=GREY, linewidth=0.8, linestyle=":")
         ax.set(xscale="log", xlabel="temperature T")
-        ax.set_xticks([0.05, 0.1, 0.3, 1, 2, 5, 10], ["0.05", "0.1", "0.3", "1", "2", "5", "10"])
+        ax.set_xticks(
+            [0.05, 0.1, 0.3, 1, 2, 5, 10], ["0.05", "0.1", "0.3", "1", "2", "5", "10"]
+        )
         ax.minorticks_off()
     return fig
 
 
 def cumulative_mass(prompts: Mapping[str, Tensor], top_p: float, top_k: int) -> Figure:
-    """Probability held by the n most probable tokens, against n: what top-p and top-k cut.
+    """Probability held by the n most probable tokens, against n: what top-p and top-k
+    cut.
 
     prompts: title -> probabilities [V].
     """
@@ -135,12 +155,16 @@ def cumulative_mass(prompts: Mapping[str, Tensor], top_p: float, top_k: int) -> 
         ax.plot([kept, kept], [0, mass[kept - 1]], color=color, linestyle=":")
         ax.plot(kept, mass[kept - 1], "o", color=color)
         note = f"top-p keeps {kept}"
-        side = {"ha": "right", "xytext": (-5, 0)} if kept < top_k else {"xytext": (5, 0)}
+        side = (
+            {"ha": "right", "xytext": (-5, 0)} if kept < top_k else {"xytext": (5, 0)}
+        )
         ax.annotate(note, (kept, 0.05), textcoords="offset points", color=color, **side)
     ax.axhline(top_p, color=GREY, linewidth=0.8, linestyle="--")
     ax.text(1.0, top_p + 0.015, f"p = {top_p}", color=GREY)
     ax.axvline(top_k, color=GREY, linewidth=0.8, linestyle="--")
-    ax.text(top_k * 0.94, 0.3, f"top-k, k = {top_k}", color=GREY, rotation=90, ha="right")
+    ax.text(
+        top_k * 0.94, 0.3, f"top-k, k = {top_k}", color=GREY, rotation=90, ha="right"
+    )
     ax.set(xscale="log", ylim=(0, 1.03), xlabel="number of tokens, most probable first")
     ax.set_ylabel("probability they hold")
     ax.legend(loc="center right")
@@ -148,10 +172,12 @@ def cumulative_mass(prompts: Mapping[str, Tensor], top_p: float, top_k: int) -> 
 
 
 def draws_against_exact(exact: Tensor, counts: Tensor, labels: Sequence[str]) -> Figure:
-    """Frequencies of many draws beside the exact probabilities, with the error bars they should keep.
+    """Frequencies of many draws beside the exact probabilities, with the error bars
+    they should keep.
 
-    exact [N] probabilities, counts [N] how often each was drawn, labels: one a token. Bars are exact,
-    dots are measured; a bar's error bar is ± 2 sqrt(p (1 - p) / m) with m draws in all.
+    exact [N] probabilities, counts [N] how often each was drawn, labels: one a token.
+    Bars are exact, dots are measured; a bar's error bar is ± 2 sqrt(p (1 - p) / m) with
+    m draws in all.
     """
     p, draws = numpy(exact), float(counts.sum())
     fig, ax = subplots(width=9.5, height=3.6)
@@ -159,9 +185,22 @@ def draws_against_exact(exact: Tensor, counts: Tensor, labels: Sequence[str]) ->
     ax.bar(rows, p, color=SKY, width=0.7, label="exact probability")
     sigma = np.sqrt(p * (1 - p) / draws)
     ax.errorbar(
-        rows, p, 2 * sigma, fmt="none", color="black", capsize=4, label="expected spread, ± 2σ"
+        rows,
+        p,
+        2 * sigma,
+        fmt="none",
+        color="black",
+        capsize=4,
+        label="expected spread, ± 2σ",
     )
-    ax.plot(rows, numpy(counts) / draws, "o", color=RED, markersize=5, label=f"{draws:,.0f} draws")
+    ax.plot(
+        rows,
+        numpy(counts) / draws,
+        "o",
+        color=RED,
+        markersize=5,
+        label=f"{draws:,.0f} draws",
+    )
     ax.set_xticks(rows, [_quoted(label) for label in labels], rotation=60, ha="right")
     ax.set_ylabel("probability, frequency")
     ax.legend()
@@ -171,10 +210,12 @@ def draws_against_exact(exact: Tensor, counts: Tensor, labels: Sequence[str]) ->
 def batch_grid(
     labels: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]], columns: int = 16
 ) -> Figure:
-    """A batch as a table: one row a prompt, one cell a column, coloured by what stands there.
+    """A batch as a table: one row a prompt, one cell a column, coloured by what stands
+    there.
 
-    labels and kinds: [B][S]; a kind is "pad", "prompt", "generated" or "end". The table goes on in a
-    panel below after so many `columns`. A token of blanks only is written (blank).
+    labels and kinds: [B][S]; a kind is "pad", "prompt", "generated" or "end". The table
+    goes on in a panel below after so many `columns`. A token of blanks only is written
+    (blank).
     """
     rows, length = len(labels), len(labels[0])
     panels = -(-length // columns)
@@ -194,16 +235,23 @@ def batch_grid(
         ax.spines[:].set_visible(False)
     axes[-1, 0].set_xlabel("column")
     used = {kind for row in kinds for kind in row}
-    handles = [Patch(facecolor=KINDS[kind][0], label=kind) for kind in KINDS if kind in used]
+    handles = [
+        Patch(facecolor=KINDS[kind][0], label=kind) for kind in KINDS if kind in used
+    ]
     fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return fig
 
 
 def _cell_text(label: str) -> str:
-    """A token as it fits into a narrow cell: a special one, like <|im_end|>, on two lines."""
+    """A token as it fits into a narrow cell: a special one, like <|im_end|>, on two
+    lines."""
     if label.isspace():
         return "(blank)"
-    return label.strip(" ").replace("$", r"\$").replace("_", "_\n" if "<|" in label else "_")
+    return (
+        label.strip(" ")
+        .replace("$", r"\$")
+        .replace("_", "_\n" if "<|" in label else "_")
+    )
 
 
 def _token_axis(ax: Axes, labels: Sequence[str]) -> None:
@@ -213,4 +261,5 @@ def _token_axis(ax: Axes, labels: Sequence[str]) -> None:
 
 
 def _quoted(label: str) -> str:
-    return "'" + label.replace("$", r"\$") + "'"  # matplotlib would read $…$ as a formula
+    # matplotlib would read $…$ as a formula
+    return "'" + label.replace("$", r"\$") + "'"

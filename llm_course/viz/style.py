@@ -1,4 +1,5 @@
-"""One look for all figures of the course: sizes, fonts, and colours safe for colour-blind readers."""
+"""One look for all figures of the course: sizes, fonts, and colours safe for
+colour-blind readers."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ DIVERGING = "RdBu_r"  # for signed values: white is zero
 RC = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    # ships with matplotlib: the same picture on every machine
+    "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
@@ -44,18 +46,28 @@ RC = {
 }
 
 
-# Set when this module is imported, not around each figure: titles and legends read it when drawn.
+# Set when this module is imported, not around each figure: titles and legends read it
+# when drawn.
 plt.rcParams.update(RC)
 
 
 def subplots(
-    rows: int = 1, cols: int = 1, *, width: float = 9.0, height: float = 3.2, **kwargs: Any
+    rows: int = 1,
+    cols: int = 1,
+    *,
+    width: float = 9.0,
+    height: float = 3.2,
+    **kwargs: Any,
 ) -> tuple[Figure, np.ndarray | Axes]:
-    """`plt.subplots` with the size of the whole figure in inches, and labels that do not overlap.
+    """`plt.subplots` with the size of the whole figure in inches, and labels that do
+    not overlap.
 
-    Returns (figure, axes): one Axes, or an array of them. 9 inches is the width of a notebook cell.
+    Returns (figure, axes): one Axes, or an array of them. 9 inches is the width of a
+    notebook cell.
     """
-    return plt.subplots(rows, cols, figsize=(width, height), layout="constrained", **kwargs)
+    return plt.subplots(
+        rows, cols, figsize=(width, height), layout="constrained", **kwargs
+    )
 
 
 def lines(
@@ -73,8 +85,12 @@ def lines(
     y goes from 0 to `top`, unless `yscale="log"` is among the `scales`.
     """
     fig, ax = subplots(width=7.0, height=3.2)
-    for (label, values), color in zip(curves.items(), (RED, GREEN, BLUE, ORANGE), strict=False):
-        ax.plot(x, values, "o-" if markers else "-", color=color, markersize=4, label=label)
+    for (label, values), color in zip(
+        curves.items(), (RED, GREEN, BLUE, ORANGE), strict=False
+    ):
+        ax.plot(
+            x, values, "o-" if markers else "-", color=color, markersize=4, label=label
+        )
     ax.set(xlabel=xlabel, ylabel=ylabel, **scales)
     if "yscale" not in scales:
         ax.set_ylim(0, top)

@@ -1,4 +1,5 @@
-"""An explorer of attention maps: type a sentence, choose a layer and a head of the real model."""
+"""An explorer of attention maps: type a sentence, choose a layer and a head of the real
+model."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from llm_course.checkpoints import Tokenizer
 from llm_course.models.attention import capture_attention
+from llm_course.text import Tokenizer
 from llm_course.viz.attention import attention_map
 from llm_course.widgets.figures import png
 
@@ -19,30 +20,44 @@ MAX_TOKENS = 32  # beyond that the labels of the map are too small to read
 
 
 class AttentionExplorer(w.VBox):
-    """A text box for the sentence, a slider for the layer, one for the head, and the map.
+    """A text box for the sentence, a slider for the layer, one for the head, and the
+    map.
 
     `figure()` is the map as it stands now, the same that the explorer shows.
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Tokenizer, sentence: str, layer: int = 0, head: int = 0
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        sentence: str,
+        layer: int = 0,
+        head: int = 0,
     ) -> None:
         config = model.config
         self._group = config.num_query_groups
         self._maps_of = _maps_by_sentence(model, tokenizer)
         wide, late = w.Layout(width="95%"), {"continuous_update": False}
-        small = w.Layout(max_width="95%", align_self="flex-start")  # its own size, not stretched
+        # its own size, not stretched
+        small = w.Layout(max_width="95%", align_self="flex-start")
         self.sentence = w.Text(sentence, description="sentence", layout=wide, **late)
-        self.layer = w.IntSlider(layer, 0, config.num_layers - 1, description="layer", **late)
-        self.head = w.IntSlider(head, 0, config.num_heads - 1, description="query head", **late)
+        self.layer = w.IntSlider(
+            layer, 0, config.num_layers - 1, description="layer", **late
+        )
+        self.head = w.IntSlider(
+            head, 0, config.num_heads - 1, description="query head", **late
+        )
         self.message, self.image = w.HTML(), w.Image(format="png", layout=small)
         for control in (self.sentence, self.layer, self.head):
             control.observe(self._update, names="value")
-        super().__init__([self.sentence, w.HBox([self.layer, self.head]), self.message, self.image])
+        super().__init__(
+            [self.sentence, w.HBox([self.layer, self.head]), self.message, self.image]
+        )
         self._update()
 
     def figure(self) -> Figure:
-        """Draw the map for the present sentence, layer and head. ValueError: it cannot be drawn."""
+        """Draw the map for the present sentence, layer and head. ValueError: it cannot
+        be drawn."""
         maps, tokens = self._maps_of(self.sentence.value)
         layer, head = self.layer.value, self.head.value
         title = f"layer {layer}, query head {head} (K/V head {head // self._group})"
@@ -61,7 +76,8 @@ class AttentionExplorer(w.VBox):
 def _maps_by_sentence(
     model: nn.Module, tokenizer: Tokenizer
 ) -> Callable[[str], tuple[Tensor, list[str]]]:
-    """sentence -> (maps [L, H, S, S], labels). Sliders move fast: a sentence runs through once."""
+    """sentence -> (maps [L, H, S, S], labels). Sliders move fast: a sentence runs
+    through once."""
 
     @lru_cache(maxsize=4)
     def maps_of(sentence: str) -> tuple[Tensor, list[str]]:

@@ -1,4 +1,5 @@
-"""Sliders for the next-token distribution, and a prompt that streams its continuation."""
+"""Sliders for the next-token distribution, and a prompt that streams its
+continuation."""
 
 from __future__ import annotations
 
@@ -13,18 +14,20 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from llm_course.checkpoints import Tokenizer
 from llm_course.config import GenerationConfig
 from llm_course.engine.conversation import Conversation
-from llm_course.engine.generation import filtered_logits, next_token_logits
+from llm_course.engine.generation import next_token_logits
+from llm_course.engine.sampling import filtered_logits
 from llm_course.models import DecoderOnlyModel
+from llm_course.text import Tokenizer
 from llm_course.viz.sampling import filter_bars
 
 MODES = {"raw text": "raw", "chat message": "chat"}
 
 
 def distribution(logits: Tensor, config: GenerationConfig) -> Tensor:
-    """The probabilities [V] from which `sample_next_token` draws, for the logits [V] of one prompt."""
+    """The probabilities [V] from which `sample_next_token` draws, for the logits [V] of
+    one prompt."""
     if config.temperature == 0:  # greedy: all probability on the largest logit
         return torch.nn.functional.one_hot(logits.argmax(), len(logits)).float()
     kept = filtered_logits(
@@ -36,11 +39,12 @@ def distribution(logits: Tensor, config: GenerationConfig) -> Tensor:
 class Sampler(widgets.VBox):
     """Prompt, filters, and Generate and Stop buttons around a `Conversation`.
 
-    The picture shows the distribution of the first new token under the filters as they are set. It is
-    redrawn when a slider moves, from logits computed once per prompt, and hidden while the prompt has
-    none. After an error the next change or click tries again. Generation runs in a thread of its own,
-    so that Stop is heard; a click on Generate during a run does nothing.
-    What a prompt has in common with the last one, from the start, is not computed again.
+    The picture shows the distribution of the first new token under the filters as they
+    are set. It is redrawn when a slider moves, from logits computed once per prompt,
+    and hidden while the prompt has none. After an error the next change or click tries
+    again. Generation runs in a thread of its own, so that Stop is heard; a click on
+    Generate during a run does nothing. What a prompt has in common with the last one,
+    from the start, is not computed again.
     """
 
     def __init__(
@@ -75,7 +79,8 @@ class Sampler(widgets.VBox):
         )
 
     def prompt_ids(self) -> list[int]:
-        """The ids of the prompt as it stands; ValueError when it is empty or cannot be spelled."""
+        """The ids of the prompt as it stands; ValueError when it is empty or cannot be
+        spelled."""
         text = self.prompt.value
         if not text.strip():
             raise ValueError("The prompt is empty: type something to continue.")
@@ -141,8 +146,11 @@ class Sampler(widgets.VBox):
         """Compute the logits of a new prompt, and draw them."""
         try:
             ids = torch.tensor([self.prompt_ids()])  # [1, S]
-            self.logits = next_token_logits(self.model, ids, torch.ones_like(ids))[0]  # [V]
-        except Exception as error:  # raised in a callback, it would go to the log, unseen
+            # [V]
+            self.logits = next_token_logits(self.model, ids, torch.ones_like(ids))[0]
+        except (
+            Exception
+        ) as error:  # raised in a callback, it would go to the log, unseen
             self.logits = None
             self.picture.layout.visibility = "hidden"  # it shows another prompt
             self._show_error(error)
@@ -168,14 +176,15 @@ class Sampler(widgets.VBox):
     def _title(self) -> str:
         c = self.config
         return (
-            f"T = {c.temperature:g}, k = {c.top_k or 'off'}, p = {c.top_p:g}, min-p = {c.min_p:g}"
+            f"T = {c.temperature:g}, k = {c.top_k or 'off'}, p = {c.top_p:g}, min-p ="
+            f" {c.min_p:g}"
         )
 
     def _show(self, head: str, written: str, status: str) -> None:
         """Escaped: a model may well write HTML."""
         self.output.value = (
-            '<div style="white-space: pre-wrap; line-height: 1.5">'
-            f'<span style="color: #7F7F7F">{html.escape(head)}</span>{html.escape(written)}</div>'
+            '<div style="white-space: pre-wrap; line-height: 1.5"><span style="color:'
+            f' #7F7F7F">{html.escape(head)}</span>{html.escape(written)}</div>'
         )
         self.message.value = f"<i>{html.escape(status)}</i>"
 
@@ -185,7 +194,8 @@ class Sampler(widgets.VBox):
     def _build(self, prompt: str) -> None:
         """Make the controls and connect them."""
         wide = {"layout": {"width": "97%"}, "style": {"description_width": "90px"}}
-        slow = {**wide, "continuous_update": False}  # a redraw takes a fifth of a second
+        # a redraw takes a fifth of a second
+        slow = {**wide, "continuous_update": False}
         self.prompt = widgets.Textarea(prompt, description="prompt", rows=2, **slow)
         self.mode = widgets.ToggleButtons(
             options=MODES, description="read as", style={"description_width": "90px"}
@@ -193,12 +203,22 @@ class Sampler(widgets.VBox):
         self.temperature = widgets.FloatSlider(
             0.8, min=0, max=2.5, step=0.05, description="temperature", **slow
         )
-        self.top_k = widgets.IntSlider(50, min=0, max=200, description="top-k (0: off)", **slow)
-        self.top_p = widgets.FloatSlider(0.8, min=0, max=1, step=0.01, description="top-p", **slow)
-        self.min_p = widgets.FloatSlider(0, min=0, max=1, step=0.01, description="min-p", **slow)
+        self.top_k = widgets.IntSlider(
+            50, min=0, max=200, description="top-k (0: off)", **slow
+        )
+        self.top_p = widgets.FloatSlider(
+            0.8, min=0, max=1, step=0.01, description="top-p", **slow
+        )
+        self.min_p = widgets.FloatSlider(
+            0, min=0, max=1, step=0.01, description="min-p", **slow
+        )
         self.seed = widgets.IntSlider(0, min=0, max=99, description="seed", **slow)
-        self.max_tokens = widgets.IntSlider(120, min=1, max=400, description="max tokens", **slow)
-        self.generate_button = widgets.Button(description="Generate", button_style="primary")
+        self.max_tokens = widgets.IntSlider(
+            120, min=1, max=400, description="max tokens", **slow
+        )
+        self.generate_button = widgets.Button(
+            description="Generate", button_style="primary"
+        )
         self.stop_button = widgets.Button(description="Stop", disabled=True)
         self.message, self.output = widgets.HTML(), widgets.HTML()
         self.picture = widgets.Image(format="png")

@@ -1,7 +1,8 @@
-"""Small wrong changes to the package, each a trap sprung, and the tests that must notice it.
+"""Small wrong changes to the package, each a trap sprung, and the tests that must
+notice it.
 
-They are data; tests/test_mutations.py runs them. The files follow the package: parts and
-network (both of models), engine (the loop) and cache, checkpoints.
+They are data; tests/test_mutations.py runs them. The files follow the package: parts
+and network (both of models), engine (the loop) and cache, checkpoints.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mutant:
-    """`search` stands exactly once in `module` (relative to llm_course); `what` says what is then wrong.
+    """`search` stands exactly once in `module` (relative to llm_course); `what` says
+    what is then wrong.
 
     Every test in `kills` (relative to tests/) must fail once `search` is replaced.
     """

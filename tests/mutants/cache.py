@@ -36,8 +36,8 @@ STORAGE = mutants_of(
     ),
     (
         "bytes counted for the query heads",
-        "batch_size * config.num_kv_heads * num_tokens",
-        "batch_size * config.num_heads * num_tokens",
+        "* config.num_kv_heads\n        * num_tokens",
+        "* config.num_heads\n        * num_tokens",
         f"{TRAPS}test_what_is_stored_has_the_kv_heads_only",
         "test_kv_cache.py::test_bytes_are_those_of_the_formula",
     ),
@@ -112,8 +112,8 @@ PHASES = mutants_of(
     ),
     (
         "logits of every position in prefill",
-        "kv_cache=cache, last_only=True)  # [B, 1, V]",
-        "kv_cache=cache)",
+        "seen, kv_cache=cache, last_only=True",
+        "seen, kv_cache=cache",
         "test_inference.py::test_only_the_last_position_passes_through_the_head",
     ),
 )
@@ -122,8 +122,11 @@ PREPARED = mutants_of(
     "engine.prepared",
     (
         "keys stored before RoPE",
-        "        qk, v = rotate(qk, turns).transpose(1, 2)",
-        "        rotate(qk[:, :, : -self.num_kv_heads], turns)\n        qk, v = qk.transpose(1, 2)",
+        "        qk, v = (rotate(qk, turns).transpose(1, 2)",
+        (
+            "        rotate(qk[:, :, : -self.num_kv_heads], turns)\n        qk, v ="
+            " (qk.transpose(1, 2)"
+        ),
         f"{TRAPS}test_positions_go_on_where_the_cache_ends",
         SPLITS,
     ),
@@ -142,7 +145,10 @@ PREPARED = mutants_of(
     (
         "heads grouped in the wrong order",
         "grouped = q.reshape(q.shape[0], self.num_kv_heads, -1, self.head_dim)",
-        "grouped = q.reshape(len(q), -1, self.num_kv_heads, self.head_dim).transpose(1, 2)",
+        (
+            "grouped = q.reshape(len(q), -1, self.num_kv_heads,"
+            " self.head_dim).transpose(1, 2)"
+        ),
         "test_inference.py::test_every_split_of_a_prompt_gives_the_logits_of_the_whole",
         SPLITS,
     ),
@@ -180,7 +186,7 @@ PREPARED = mutants_of(
     ),
     (
         "a vector: padding forgotten",
-        "(1, 1) and mask is None",
+        "(1, 1)\n            and mask is None",
         "(1, 1)",
         SPLITS,
         "test_inference.py::test_cached_tokens_are_the_uncached_ones_in_ragged_batches",
@@ -229,7 +235,10 @@ PRODUCTS = mutants_of(
     (
         "in place: rows of an earlier product",
         "out=self.memory[width][: len(rows)])",
-        "out=self.memory[width][-len(rows) :])\n        out = self.memory[width][: len(rows)]",
+        (
+            "out=self.memory[width][-len(rows) :])\n        out = self.memory[width][:"
+            " len(rows)]"
+        ),
         "test_inference.py::test_the_memory_of_products_in_place_is_shared_and_grows",
     ),
     (

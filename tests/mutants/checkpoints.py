@@ -22,7 +22,10 @@ LAYOUT = mutants_of(
     (
         "biases are not permuted",
         "return halves.transpose(1, 2).reshape(weight.shape)",
-        "return halves.transpose(1, 2).reshape(weight.shape) if weight.ndim > 1 else weight",
+        (
+            "return halves.transpose(1, 2).reshape(weight.shape) if weight.ndim > 1"
+            " else weight"
+        ),
         "test_checkpoints.py::test_permutation_on_a_case_small_enough_to_read",
     ),
     (
@@ -105,7 +108,10 @@ THETA = mutants_of(
     (
         "an unknown kind of scaling passes",
         "if not isinstance(kind, str) or kind not in ROPE_SCALING:",
-        "if kind not in ROPE_SCALING:\n            continue\n        if not isinstance(kind, str):",
+        (
+            "if kind not in ROPE_SCALING:\n            continue\n        if not"
+            " isinstance(kind, str):"
+        ),
         "test_checkpoints_folder.py::test_configs_that_cannot_be_right",
     ),
 )
@@ -155,7 +161,7 @@ LOADING = mutants_of(
 )
 
 TOKENIZER = mutants_of(
-    "checkpoints.tokenizer",
+    "text.tokenizer",
     (
         "the tokenizer's own BOS is added",
         "backend.encode(text, add_special_tokens=False)",
@@ -192,7 +198,7 @@ TOKENIZER = mutants_of(
 )
 
 TOKENIZER_FILES = mutants_of(
-    "checkpoints.tokenizer_files",
+    "text.tokenizer_files",
     (
         "only one EOS id is read",
         "for i in (found if isinstance(found, list) else [found])",

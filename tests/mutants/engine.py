@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from tests.mutants import mutants_of
 
+TOP_K = "    logits = top_k_filtering(logits, top_k)\n"
+TOP_P = "    logits = top_p_filtering(logits, top_p)\n"
+
 FILTERS = mutants_of(
-    "engine.generation",
+    "engine.sampling",
     (
         "top-k of 0 is not off",
         "if not top_k or top_k >= logits.shape[-1]:",
@@ -84,7 +87,10 @@ FILTERS = mutants_of(
     ),
     (
         "the penalty counts padding",
-        "torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()",
+        (
+            "torch.ones_like(input_ids) if attention_mask is None else"
+            " attention_mask.long()"
+        ),
         "torch.ones_like(input_ids)",
         "test_generation.py::test_repetition_penalty_lowers_both_signs_and_skips_padding",
         "parity/test_processors.py::test_repetition_penalty_with_padding",
@@ -92,27 +98,34 @@ FILTERS = mutants_of(
     (
         "the penalty grows with each repetition",
         "torch.where(logits > 0, logits / penalty, logits * penalty)",
-        "torch.where(logits > 0, logits / penalty**counts.sum(), logits * penalty**counts.sum())",
+        (
+            "torch.where(logits > 0, logits / penalty**counts.sum(), logits *"
+            " penalty**counts.sum())"
+        ),
         "parity/test_processors.py::test_repetition_penalty",
     ),
     (
         "top-p before top-k",
-        "top_p_filtering(top_k_filtering(logits, top_k), top_p)",
-        "top_k_filtering(top_p_filtering(logits, top_p), top_k)",
+        f"{TOP_K}{TOP_P}",
+        f"{TOP_P}{TOP_K}",
         "traps/test_sampling.py::test_the_filters_apply_in_the_documented_order",
     ),
     (
         "min-p before top-p",
-        "min_p_filtering(top_p_filtering(top_k_filtering(logits, top_k), top_p), min_p)",
-        "top_p_filtering(min_p_filtering(top_k_filtering(logits, top_k), min_p), top_p)",
+        f"{TOP_P}    return min_p_filtering(logits, min_p)",
+        f"    logits = min_p_filtering(logits, min_p)\n{TOP_P}    return logits",
         "traps/test_sampling.py::test_the_filters_apply_in_the_documented_order",
     ),
     (
         "temperature after the filters",
-        "    logits = (shifted / temperature).float()\n    return min_p_filtering("
-        "top_p_filtering(top_k_filtering(logits, top_k), top_p), min_p)",
-        "    kept = min_p_filtering(top_p_filtering(top_k_filtering(logits, top_k), top_p), min_p)\n"
-        "    return (kept.double() / temperature).float()",
+        (
+            f"(shifted / temperature).float()\n{TOP_K}{TOP_P}"
+            "    return min_p_filtering(logits, min_p)"
+        ),
+        (
+            f"shifted.float()\n{TOP_K}{TOP_P}    kept = min_p_filtering(logits, min_p)\n"
+            "    return (kept.double() / temperature).float()"
+        ),
         "traps/test_sampling.py::test_the_filters_apply_in_the_documented_order",
     ),
     (
@@ -121,20 +134,19 @@ FILTERS = mutants_of(
         "shifted = logits.float()",
         "traps/test_sampling.py::test_temperature_zero_and_tiny",
     ),
-)
-
-LOOP = mutants_of(
-    "engine.generation",
     (
         "temperature 0 divides",
-        "if not do_sample or temperature == 0:",
-        "if not do_sample:",
+        "if not config.do_sample or config.temperature == 0:",
+        "if not config.do_sample:",
         "traps/test_sampling.py::test_temperature_zero_and_tiny",
     ),
     (
         "all rows share one draw",
         "torch.multinomial(torch.softmax(kept, dim=-1), 1, generator=generator)",
-        "torch.multinomial(kept[:1].softmax(-1), 1, generator=generator).expand(len(kept), 1)",
+        (
+            "torch.multinomial(kept[:1].softmax(-1), 1,"
+            " generator=generator).expand(len(kept), 1)"
+        ),
         "traps/test_sampling.py::test_rows_draw_independently_and_the_global_seed_is_untouched",
     ),
     (
@@ -143,6 +155,10 @@ LOOP = mutants_of(
         "torch.multinomial(torch.softmax(kept, dim=-1), 1)",
         "traps/test_sampling.py::test_rows_draw_independently_and_the_global_seed_is_untouched",
     ),
+)
+
+LOOP = mutants_of(
+    "engine.generation",
     (
         "seeds the global generator",
         "return generator.manual_seed(seed)",
@@ -181,14 +197,14 @@ LOOP = mutants_of(
     ),
     (
         "padding forgotten in the loop",
-        "model(ids[..., past:], attention_mask=mask, kv_cache",
-        "model(ids[..., past:], kv_cache",
+        "ids[..., past:], attention_mask=mask, kv_cache",
+        "ids[..., past:], kv_cache",
         "test_generation.py::test_left_padded_batch_equals_one_by_one",
     ),
     (
         "a cache is fed everything again",
-        "model(ids[..., past:]",
-        "model(ids",
+        "ids[..., past:], attention_mask",
+        "ids, attention_mask",
         "test_generation.py::test_a_cache_is_fed_only_what_it_has_not_seen",
     ),
 )

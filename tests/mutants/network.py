@@ -1,4 +1,5 @@
-"""Mutants of llm_course/models: attention, masks, the whole network; and of its config."""
+"""Mutants of llm_course/models: attention, masks, the whole network; and of its
+config."""
 
 from __future__ import annotations
 
@@ -15,8 +16,10 @@ ATTENTION = mutants_of(
     (
         "grouped heads in the wrong order, in the fused kernel",
         "q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True",
-        "q, *(x.repeat(1, q.shape[1] // x.shape[1], 1, 1) for x in (k, v)), attn_mask=mask, "
-        "is_causal=mask is None",
+        (
+            "q, *(x.repeat(1, q.shape[1] // x.shape[1], 1, 1) for x in (k, v)),"
+            " attn_mask=mask, is_causal=mask is None"
+        ),
         "test_tiny_model.py::test_gqa_equals_a_loop_over_heads",
     ),
     (
@@ -71,7 +74,10 @@ ATTENTION = mutants_of(
     (
         "keys cached before RoPE",
         "k, v = kv_cache.update(self.layer_idx, k, v)",
-        "k, v = kv_cache.update(self.layer_idx, self._split_heads(self.k_proj(hidden_states)), v)",
+        (
+            "k, v = kv_cache.update(self.layer_idx,"
+            " self._split_heads(self.k_proj(hidden_states)), v)"
+        ),
         "traps/test_attention_masks.py::test_cached_equals_uncached",
     ),
 )
@@ -112,8 +118,10 @@ TRANSFORMER = mutants_of(
     (
         "two minima added",
         "return causal & real[:, None, None, :]",
-        "return (~causal * torch.finfo(torch.float16).min).half() + (~real[:, None, None, :] * "
-        "torch.finfo(torch.float16).min).half()",
+        (
+            "return (~causal * torch.finfo(torch.float16).min).half() + (~real[:, None,"
+            " None, :] * torch.finfo(torch.float16).min).half()"
+        ),
         "traps/test_attention_masks.py::test_padding_and_causality_are_combined_as_booleans",
     ),
     (
@@ -125,8 +133,10 @@ TRANSFORMER = mutants_of(
     (
         "the cache advances once a layer",
         "hidden_states = layer(hidden_states, mask, position_ids, kv_cache)",
-        "hidden_states = layer(hidden_states, mask, position_ids, kv_cache)\n"
-        "            if kv_cache is not None: kv_cache.advance(input_ids.shape[1])",
+        (
+            "hidden_states = layer(hidden_states, mask, position_ids, kv_cache)\n"
+            "            if kv_cache is not None: kv_cache.advance(input_ids.shape[1])"
+        ),
         "traps/test_attention_masks.py::test_cached_equals_uncached",
     ),
     (

@@ -42,10 +42,15 @@ ROPE = mutants_of(
     "models.rope",
     (
         "half-split pairs",
-        "rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)",
-        "even, odd = x.chunk(2, dim=-1)\n"
-        "    halves = (even * cos - odd * sin, even * sin + odd * cos)\n"
-        "    rotated = torch.cat(halves, dim=-1)[..., None]",
+        (
+            "rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos),"
+            " dim=-1)"
+        ),
+        (
+            "even, odd = x.chunk(2, dim=-1)\n"
+            "    halves = (even * cos - odd * sin, even * sin + odd * cos)\n"
+            "    rotated = torch.cat(halves, dim=-1)[..., None]"
+        ),
         "traps/test_rope.py::test_rope_pairs_are_adjacent",
         "traps/test_rope.py::test_a_mismatched_pairing_moves_the_logits",
     ),
@@ -70,7 +75,10 @@ ROPE = mutants_of(
     (
         "cos and sin are buffers, cast with the model",
         "self._cos, self._sin = angles.cos().to(device), angles.sin().to(device)",
-        'self.register_buffer("_cos", angles.cos()), self.register_buffer("_sin", angles.sin())',
+        (
+            'self.register_buffer("_cos", angles.cos()), self.register_buffer("_sin",'
+            " angles.sin())"
+        ),
         "traps/test_rope.py::test_rope_is_float32_after_a_cast_and_after_growth",
     ),
     (
@@ -82,7 +90,10 @@ ROPE = mutants_of(
     (
         "positions past the table wrap",
         "length = len(self._cos)\n",
-        "length = len(self._cos)\n        position_ids, high = position_ids % length, 0\n",
+        (
+            "length = len(self._cos)\n        position_ids, high = position_ids %"
+            " length, 0\n"
+        ),
         "traps/test_rope.py::test_rope_table_grows_and_stays",
     ),
     (

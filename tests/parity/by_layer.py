@@ -1,12 +1,14 @@
-"""Record, layer by layer, how far the real model is from `transformers` on the same GGUF file.
+"""Record, layer by layer, how far the real model is from `transformers` on the same
+GGUF file.
 
     python -m tests.parity.by_layer
 
 Takes about half a minute; needs `transformers` and `accelerate`. The result,
-tests/data/parity_by_layer.json, is committed. For each prompt it holds, for each part of each layer,
-[largest absolute difference, largest magnitude of the reference]; an error of one layer is passed on to
-all later ones. For the first prompt it also holds a sample of what `transformers` computed there:
-notebook 04's dashboard (`llm_course.viz.parity`) compares any model with it, without `transformers`.
+tests/data/parity_by_layer.json, is committed. For each prompt it holds, for each part
+of each layer, [largest absolute difference, largest magnitude of the reference]; an
+error of one layer is passed on to all later ones. For the first prompt it also holds a
+sample of what `transformers` computed there: notebook 04's dashboard
+(`llm_course.viz.parity`) compares any model with it, without `transformers`.
 """
 
 from __future__ import annotations
@@ -29,9 +31,13 @@ from tests.make_reference import NAME, load_transformers
 TARGET = Path(__file__).parent.parent / "data" / "parity_by_layer.json"
 PROMPTS = [
     "The capital of France is",
-    "def fibonacci(n):\n    if n < 2:\n        return n\n    return fibonacci(n - 1) + fibonacci(n - 2)\n",
+    (
+        "def fibonacci(n):\n    if n < 2:\n        return n\n    return fibonacci(n -"
+        " 1) + fibonacci(n - 2)\n"
+    ),
 ]
-# What is recorded, in the order of the computation: label -> module of a layer ("" is the layer itself).
+# What is recorded, in the order of the computation: label -> module of a layer ("" is
+# the layer itself).
 IN_LAYER = {
     "input_layernorm": "input_layernorm",
     "q_proj": "self_attn.q_proj",
@@ -58,7 +64,9 @@ def outputs_of(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
         return hook
 
-    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    handles = [
+        module.register_forward_hook(keep(name)) for name, module in modules.items()
+    ]
     try:
         yield outputs
     finally:
@@ -67,7 +75,8 @@ def outputs_of(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
 
 def in_layer(number: int, label: str) -> str:
-    """The name of a part of a layer in our model: 0, "q_proj" -> "layers.0.self_attn.q_proj"."""
+    """The name of a part of a layer in our model: 0, "q_proj" ->
+    "layers.0.self_attn.q_proj"."""
     return f"layers.{number}.{IN_LAYER[label]}".rstrip(".")
 
 
@@ -87,7 +96,8 @@ def our_outputs(model: nn.Module, ids: list[int]) -> dict[str, Tensor]:
 
 
 def their_outputs(model: nn.Module, ids: list[int]) -> dict[str, Tensor]:
-    """As `our_outputs`, of a model of `transformers`; q and k are put in adjacent order."""
+    """As `our_outputs`, of a model of `transformers`; q and k are put in adjacent
+    order."""
     with torch.no_grad(), outputs_of(parts(model.model, model.lm_head)) as outputs:
         model(torch.tensor([ids]), use_cache=False)
     head_dim = model.model.layers[0].self_attn.head_dim
@@ -103,14 +113,17 @@ def rounded(value: Tensor, digits: int = 3) -> float:
 
 
 def errors(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, Any]:
-    """The error and magnitude of every part: of each layer by label, and at the ends."""
+    """The error and magnitude of every part: of each layer by label, and at the
+    ends."""
     pairs = {
         name: [rounded((ours[name] - right).abs().max()), rounded(right.abs().max())]
         for name, right in theirs.items()
     }
     layers = range(len(pairs) // len(IN_LAYER))
     return {
-        "layers": {label: [pairs[in_layer(i, label)] for i in layers] for label in IN_LAYER},
+        "layers": {
+            label: [pairs[in_layer(i, label)] for i in layers] for label in IN_LAYER
+        },
         **{label: pairs[name] for label, name in AT_THE_ENDS.items()},
     }
 
@@ -126,7 +139,9 @@ def sample(outputs: dict[str, Tensor]) -> dict[str, Any]:
         length, width = output.shape
         if str(width) not in places:
             drawn = torch.randint(width, (length, PER_POSITION), generator=generator)
-            places[str(width)] = [[s, c] for s, row in enumerate(drawn.tolist()) for c in row]
+            places[str(width)] = [
+                [s, c] for s, row in enumerate(drawn.tolist()) for c in row
+            ]
         found[name] = {
             "scale": [rounded(scale) for scale in output.abs().amax(dim=-1)],
             "values": [rounded(output[s, c], 8) for s, c in places[str(width)]],
@@ -135,7 +150,8 @@ def sample(outputs: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def by_part(recorded: dict[str, Any]) -> dict[str, list[list[float]]]:
-    """The recorded [difference, magnitude] pairs of all prompts (and layers), by part."""
+    """The recorded [difference, magnitude] pairs of all prompts (and layers), by
+    part."""
     found: dict[str, list[list[float]]] = {}
     for prompt in recorded["prompts"]:
         for label, pairs in prompt["layers"].items():
@@ -153,7 +169,9 @@ def main() -> None:
     for text in PROMPTS:
         ids = tokenizer.encode(text)
         reference = their_outputs(theirs, ids)
-        prompts.append({"text": text, "ids": ids} | errors(our_outputs(ours, ids), reference))
+        prompts.append(
+            {"text": text, "ids": ids} | errors(our_outputs(ours, ids), reference)
+        )
         samples.append({"text": text, "ids": ids} | sample(reference))
     values = {
         "file": path.name,

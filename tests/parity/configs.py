@@ -18,12 +18,18 @@ THETAS = (100.0, 10_000.0, 100_000.0, 500_000.0, 1e6)
 
 
 @st.composite
-def rope_scalings(draw: st.DrawFn, max_position_embeddings: int) -> dict[str, Any] | None:
-    """None, or a kind of scaling with its numbers, in the spelling that both configs take."""
+def rope_scalings(
+    draw: st.DrawFn, max_position_embeddings: int
+) -> dict[str, Any] | None:
+    """None, or a kind of scaling with its numbers, in the spelling that both configs
+    take."""
     kind = draw(st.sampled_from([None, "linear", "llama3"]))
     if kind is None:
         return None
-    scaling = {"rope_type": kind, "factor": draw(st.sampled_from([1.0, 2.0, 8.0, 32.0]))}
+    scaling = {
+        "rope_type": kind,
+        "factor": draw(st.sampled_from([1.0, 2.0, 8.0, 32.0])),
+    }
     if kind == "llama3":
         low = draw(st.sampled_from([0.5, 1.0, 2.0]))
         scaling |= {
@@ -36,14 +42,18 @@ def rope_scalings(draw: st.DrawFn, max_position_embeddings: int) -> dict[str, An
 
 @st.composite
 def model_configs(draw: st.DrawFn) -> ModelConfig:
-    """A shape: one to three layers, any grouping of heads, head_dim given or derived."""
+    """A shape: one to three layers, any grouping of heads, head_dim given or
+    derived."""
     num_kv_heads = draw(st.integers(1, 3))
     num_heads = num_kv_heads * draw(st.integers(1, 4))
     head_dim = draw(st.sampled_from([2, 4, 6, 8, 16]))
-    # Below 8 channels a sum may cancel to nearly nothing, and its rounding error looks large.
+    # Below 8 channels a sum may cancel to nearly nothing, and its rounding error looks
+    # large.
     derived = num_heads * head_dim >= 8 and draw(st.booleans())
     # `transformers` wants whole multiples of num_heads, even where head_dim is given.
-    hidden_dim = num_heads * (head_dim if derived else draw(st.integers(-(-8 // num_heads), 12)))
+    hidden_dim = num_heads * (
+        head_dim if derived else draw(st.integers(-(-8 // num_heads), 12))
+    )
     max_position_embeddings = draw(st.sampled_from([8, 64, 2048]))
     return ModelConfig(
         vocab_size=draw(st.integers(20, 90)),
@@ -90,7 +100,9 @@ class Case:
     @cached_property
     def positions(self) -> Tensor:
         """[B, S]: 0 at each row's first real token, and at the pads before it."""
-        return (torch.arange(self.length) - torch.tensor(self.padding)[:, None]).clamp(min=0)
+        return (torch.arange(self.length) - torch.tensor(self.padding)[:, None]).clamp(
+            min=0
+        )
 
     @cached_property
     def ids(self) -> Tensor:
@@ -114,7 +126,8 @@ def cases(draw: st.DrawFn, max_length: int = 12) -> Case:
 
 
 def their_config(config: ModelConfig) -> LlamaConfig:
-    """The same shape as `transformers` writes it. No special tokens: a test that wants them says so."""
+    """The same shape as `transformers` writes it. No special tokens: a test that wants
+    them says so."""
     kind = {"rope_type": "default"} | (config.rope_scaling or {})
     return LlamaConfig(
         vocab_size=config.vocab_size,
@@ -130,7 +143,8 @@ def their_config(config: ModelConfig) -> LlamaConfig:
         tie_word_embeddings=config.tie_word_embeddings,
         bos_token_id=None,
         eos_token_id=None,
-        attn_implementation="eager",  # plain products and a softmax: the least code in common
+        # plain products and a softmax: the least code in common
+        attn_implementation="eager",
     )
 
 
@@ -152,10 +166,12 @@ def adjacent_order(num_heads: int, head_dim: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same weights twice, in eval mode, on the CPU: ours in the dtype asked for, theirs in float32.
+    """The same weights twice, in eval mode, on the CPU: ours in the dtype asked for,
+    theirs in float32.
 
-    Weights are rounded to the dtype first. Theirs stays float32 because its own bfloat16 rounds the cos
-    and sin of RoPE, and so strays several times as far from the float32 logits as ours.
+    Weights are rounded to the dtype first. Theirs stays float32 because its own
+    bfloat16 rounds the cos and sin of RoPE, and so strays several times as far from the
+    float32 logits as ours.
     """
 
     ours: DecoderOnlyModel
@@ -165,8 +181,8 @@ class Pair:
 def build_pair(case: Case, dtype: str = "float32", scale: float = 0.6) -> Pair:
     """Draw weights, round them to the dtype, and give them to both.
 
-    At `scale` 0.6 every part matters to the logits, and an error of rounding stays the size it was
-    made: larger matrices blow up any rounding, the reference's own as well.
+    At `scale` 0.6 every part matters to the logits, and an error of rounding stays the
+    size it was made: larger matrices blow up any rounding, the reference's own as well.
     """
     config = case.config
     theirs = LlamaForCausalLM(their_config(config)).eval().requires_grad_(False)
@@ -177,11 +193,18 @@ def build_pair(case: Case, dtype: str = "float32", scale: float = 0.6) -> Pair:
         elif not name.endswith("embed_tokens.weight"):
             drawn = scale * drawn / parameter.shape[1] ** 0.5
         parameter.copy_(drawn.to(getattr(torch, dtype)))
-    weights = {name.removeprefix("model."): w for name, w in theirs.state_dict().items()}
+    weights = {
+        name.removeprefix("model."): w for name, w in theirs.state_dict().items()
+    }
     for name, weight in weights.items():
-        for kind, heads in (("q_proj", config.num_heads), ("k_proj", config.num_kv_heads)):
+        for kind, heads in (
+            ("q_proj", config.num_heads),
+            ("k_proj", config.num_kv_heads),
+        ):
             if kind in name:
                 weights[name] = weight[adjacent_order(heads, config.head_dim)]
-    ours = build_decoder_only_model(config, EngineConfig("cpu", dtype)).requires_grad_(False)
+    ours = build_decoder_only_model(config, EngineConfig("cpu", dtype)).requires_grad_(
+        False
+    )
     ours.load_state_dict(weights)
     return Pair(ours, theirs)

@@ -49,7 +49,9 @@ class Row:
         def compare(case: Any) -> None:
             error = self.measure(case, self.dtype)
             errors.append(error)
-            assert error <= self.tolerance, f"{self.what}: {error:.1e} is above {self.tolerance:g}"
+            assert error <= self.tolerance, (
+                f"{self.what}: {error:.1e} is above {self.tolerance:g}"
+            )
 
         compare()
         return len(errors), max(errors)
@@ -87,10 +89,12 @@ def compared(
 def relative_error(ours: Tensor, theirs: Tensor, dtype: str) -> float:
     """The largest difference, relative to the largest magnitude of `theirs`.
 
-    Another shape, or a result of ours in another dtype, is an error outright; a NaN gives NaN, which
-    no tolerance admits.
+    Another shape, or a result of ours in another dtype, is an error outright; a NaN
+    gives NaN, which no tolerance admits.
     """
-    assert ours.shape == theirs.shape, f"{list(ours.shape)} against {list(theirs.shape)}"
+    assert ours.shape == theirs.shape, (
+        f"{list(ours.shape)} against {list(theirs.shape)}"
+    )
     assert ours.dtype == getattr(torch, dtype), f"{ours.dtype}, not {dtype}"
     difference = (ours.double() - theirs.double()).abs().max()
     return float(difference / theirs.double().abs().max())
@@ -98,5 +102,7 @@ def relative_error(ours: Tensor, theirs: Tensor, dtype: str) -> float:
 
 def unequal(ours: Tensor, theirs: Tensor) -> float:
     """The number of elements that are not equal; two -inf are."""
-    assert ours.shape == theirs.shape, f"{list(ours.shape)} against {list(theirs.shape)}"
+    assert ours.shape == theirs.shape, (
+        f"{list(ours.shape)} against {list(theirs.shape)}"
+    )
     return float((ours != theirs).sum())

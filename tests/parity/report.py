@@ -1,9 +1,10 @@
-"""Write docs/parity.md: what was compared with `transformers`, on what, and the worst error seen.
+"""Write docs/parity.md: what was compared with `transformers`, on what, and the worst
+error seen.
 
     python -m tests.parity.report
 
-Runs every comparison of the harness (about half a minute) and reads the recorded values of the real
-model. The rows come from the tests themselves.
+Runs every comparison of the harness (about half a minute) and reads the recorded values
+of the real model. The rows come from the tests themselves.
 """
 
 # ruff: noqa: E501 (a Markdown text, one paragraph a line)
@@ -15,11 +16,18 @@ from pathlib import Path
 import torch
 import transformers
 
-from tests.parity import by_layer, test_generate, test_model, test_modules, test_processors
+from tests.parity import (
+    by_layer,
+    test_generate,
+    test_model,
+    test_modules,
+    test_processors,
+)
 from tests.parity.harness import EQUAL, ROWS, Row
 
 TARGET = Path(__file__).parents[2] / "docs" / "parity.md"
-PARTS = (test_modules, test_model, test_processors, test_generate)  # in the order of the table
+# in the order of the table
+PARTS = (test_modules, test_model, test_processors, test_generate)
 
 TEXT = """# Parity with the reference implementation
 
@@ -71,7 +79,11 @@ def main() -> None:
         lines.append([*facts(row), str(cases), f"{worst:.0e}" if worst else "0"])
     recorded = json.loads(by_layer.TARGET.read_text("utf-8"))
     layers = [
-        [label, f"{max(e for e, _ in pairs):.0e}", f"{max(e / m for e, m in pairs):.0e}"]
+        [
+            label,
+            f"{max(e for e, _ in pairs):.0e}",
+            f"{max(e / m for e, m in pairs):.0e}",
+        ]
         for label, pairs in by_layer.by_part(recorded).items()
     ]
     text = TEXT.format(
@@ -83,7 +95,9 @@ def main() -> None:
         prompts=len(recorded["prompts"]),
         recorded_torch=recorded["versions"]["torch"].partition("+")[0],
         recorded_transformers=recorded["versions"]["transformers"],
-        layers=table(["output of", "worst absolute error", "worst relative error"], layers),
+        layers=table(
+            ["output of", "worst absolute error", "worst relative error"], layers
+        ),
     )
     TARGET.write_text(text, encoding="utf-8")
 

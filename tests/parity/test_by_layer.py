@@ -1,4 +1,5 @@
-"""The recorded sample is what `transformers` gives, and our model agrees with it in every part."""
+"""The recorded sample is what `transformers` gives, and our model agrees with it in
+every part."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import transformers
 
 from llm_course.checkpoints import converted_folder, to_half_split
 from llm_course.models.rope import RotaryEmbedding
-from llm_course.probe import record
 from llm_course.viz import parity
+from llm_course.viz.probe import record
 from tests.parity import by_layer
 from tests.parity.harness import TOLERANCES
 
@@ -28,7 +29,9 @@ def part_errors(model: torch.nn.Module) -> dict[str, float]:
 
 def test_the_sample_has_every_part_and_position(smollm2) -> None:
     model, tokenizer = smollm2
-    assert tokenizer.encode(SAMPLE["text"]) == SAMPLE["ids"] == [504, 3575, 282, 4649, 314]
+    assert (
+        tokenizer.encode(SAMPLE["text"]) == SAMPLE["ids"] == [504, 3575, 282, 4649, 314]
+    )
     assert list(SAMPLE["parts"]) == list(by_layer.parts(model, model.lm_head))
     assert len(SAMPLE["parts"]) == 30 * len(by_layer.IN_LAYER) + 3
     widths = {576, 192, 49152}  # hidden and q, k and v, the vocabulary
@@ -42,7 +45,8 @@ def test_the_sample_has_every_part_and_position(smollm2) -> None:
 def test_the_sample_is_what_transformers_gives_now(smollm2) -> None:
     """Else the record is stale: run `python -m tests.parity.by_layer`.
 
-    The record was made from the GGUF file by `transformers` alone. Here it reads our conversion.
+    The record was made from the GGUF file by `transformers` alone. Here it reads our
+    conversion.
     """
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         converted_folder(by_layer.NAME), dtype=torch.float32
@@ -50,7 +54,9 @@ def test_the_sample_is_what_transformers_gives_now(smollm2) -> None:
     now = by_layer.sample(by_layer.their_outputs(theirs, SAMPLE["ids"]))
     assert now["places"] == SAMPLE["places"]
     for name, part in SAMPLE["parts"].items():
-        assert now["parts"][name]["scale"] == pytest.approx(part["scale"], rel=1e-2), name
+        assert now["parts"][name]["scale"] == pytest.approx(part["scale"], rel=1e-2), (
+            name
+        )
         off = torch.tensor(now["parts"][name]["values"]) - torch.tensor(part["values"])
         assert off.abs().max() < TOLERANCES["float32"] * max(part["scale"]), name
 
@@ -72,7 +78,9 @@ def half_split_rotation(model: torch.nn.Module) -> None:
     class Wrong(RotaryEmbedding):
         def forward(self, q, k, position_ids):
             out = super().forward(*map(self.paired, (q, k)), position_ids)
-            return tuple(x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2) for x in out)
+            return tuple(
+                x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2) for x in out
+            )
 
         def paired(self, x):
             return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)

@@ -16,8 +16,8 @@ from tests.parity.configs import Case, build_pair, cases
 from tests.parity.harness import EQUAL, compared, unequal
 
 NEW_TOKENS = 64
-# Where the two largest logits are closer than this, relative to the largest, rounding decides: such a
-# case is drawn again. It is a hundred times the error of the logits.
+# Where the two largest logits are closer than this, relative to the largest, rounding
+# decides: such a case is drawn again. It is a hundred times the error of the logits.
 NEAR_TIE = 1e-4
 
 
@@ -32,13 +32,16 @@ class Request:
 def requests(draw: st.DrawFn) -> Request:
     case = draw(cases(max_length=8))
     ids = st.integers(0, case.config.vocab_size - 1)
-    eos = draw(st.just(()) | st.lists(ids, min_size=1, max_size=2, unique=True).map(tuple))
+    eos = draw(
+        st.just(()) | st.lists(ids, min_size=1, max_size=2, unique=True).map(tuple)
+    )
     return Request(case, eos, draw(st.sampled_from([1.0, 1.3])))
 
 
 @compared(
     f"greedy tokens, {NEW_TOKENS} new ones",
-    "left-padded batches against each row alone; no, one or two EOS ids; repetition penalty 1 or 1.3",
+    "left-padded batches against each row alone; no, one or two EOS ids; repetition"
+    " penalty 1 or 1.3",
     requests(),
     {"float32": EQUAL},
     cases=15,
@@ -46,16 +49,21 @@ def requests(draw: st.DrawFn) -> Request:
 @torch.inference_mode()
 def test_greedy(request: Request, dtype: str) -> float:
     case, pad = request.case, 0
-    pair = build_pair(case, dtype, scale=1.5)  # texts that wander, where a smaller scale repeats
+    # texts that wander, where a smaller scale repeats
+    pair = build_pair(case, dtype, scale=1.5)
     expected = [their_tokens(pair.theirs, request, row) for row in range(case.batch)]
     longest = max(len(tokens) for tokens in expected)
-    padded = torch.tensor([tokens + [pad] * (longest - len(tokens)) for tokens in expected])
+    padded = torch.tensor(
+        [tokens + [pad] * (longest - len(tokens)) for tokens in expected]
+    )
     ours = generate(
         pair.ours,
         case.ids,
         case.config,
         CPU,
-        GenerationConfig(NEW_TOKENS, do_sample=False, repetition_penalty=request.penalty),
+        GenerationConfig(
+            NEW_TOKENS, do_sample=False, repetition_penalty=request.penalty
+        ),
         eos_token_id=request.eos or None,
         attention_mask=case.mask,
         pad_token_id=pad,

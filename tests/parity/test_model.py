@@ -1,4 +1,5 @@
-"""The whole model: logits of left-padded batches, and of positions given from outside."""
+"""The whole model: logits of left-padded batches, and of positions given from
+outside."""
 
 from __future__ import annotations
 
@@ -26,13 +27,18 @@ def test_rows_of_a_batch(case: Case, dtype: str) -> float:
     return max(errors)
 
 
-@compared("logits of a batch", "the same batch, masked and positioned alike in both", cases())
+@compared(
+    "logits of a batch", "the same batch, masked and positioned alike in both", cases()
+)
 @torch.inference_mode()
 def test_batch(case: Case, dtype: str) -> float:
     pair = build_pair(case, dtype)
     ours = pair.ours(case.ids, case.mask)
     theirs = pair.theirs(
-        case.ids, attention_mask=case.mask.long(), position_ids=case.positions, use_cache=False
+        case.ids,
+        attention_mask=case.mask.long(),
+        position_ids=case.positions,
+        use_cache=False,
     )
     return relative_error(case.rows(ours), case.rows(theirs.logits), dtype)
 
@@ -48,7 +54,10 @@ def test_positions(drawn: tuple[Case, int], dtype: str) -> float:
     pair = build_pair(case, dtype)
     positions = torch.arange(case.length)[None].expand(case.batch, -1) * stride
     ours = pair.ours(case.ids, position_ids=positions)
-    # Without a mask `transformers` takes a gap in the positions for the start of another text.
+    # Without a mask `transformers` takes a gap in the positions for the start of
+    # another text.
     mask = torch.ones_like(case.ids)
-    theirs = pair.theirs(case.ids, attention_mask=mask, position_ids=positions, use_cache=False)
+    theirs = pair.theirs(
+        case.ids, attention_mask=mask, position_ids=positions, use_cache=False
+    )
     return relative_error(ours, theirs.logits, dtype)

@@ -1,4 +1,5 @@
-"""Each part of a layer alone, on the same random input: norm, MLP, RoPE, attention, layer.
+"""Each part of a layer alone, on the same random input: norm, MLP, RoPE, attention,
+layer.
 
 Where RoPE takes part, the reference computes in float32: see `configs.Pair`.
 """
@@ -11,10 +12,18 @@ from torch import Tensor
 from transformers.models.llama import modeling_llama as llama
 
 from llm_course.models import MLP, RMSNorm, RotaryEmbedding
-from tests.parity.configs import Case, Pair, adjacent_order, build_pair, cases, their_config
+from tests.parity.configs import (
+    Case,
+    Pair,
+    adjacent_order,
+    build_pair,
+    cases,
+    their_config,
+)
 from tests.parity.harness import compared, relative_error
 
-SIZES = (1e-3, 1e-2, 1.0, 100.0)  # of the input; at 1e-3 its mean square is of eps's own size
+# of the input; at 1e-3 its mean square is of eps's own size
+SIZES = (1e-3, 1e-2, 1.0, 100.0)
 
 
 @compared(
@@ -38,7 +47,8 @@ def test_mlp(case: Case, dtype: str) -> float:
     ours = MLP(case.config.hidden_dim, case.config.intermediate_dim)
     theirs = llama.LlamaMLP(their_config(case.config))
     weights = {
-        name: case.normal(*w.shape) / w.shape[1] ** 0.5 for name, w in ours.state_dict().items()
+        name: case.normal(*w.shape) / w.shape[1] ** 0.5
+        for name, w in ours.state_dict().items()
     }
     ours.load_state_dict(weights)
     theirs.load_state_dict(weights)
@@ -48,11 +58,13 @@ def test_mlp(case: Case, dtype: str) -> float:
 
 @compared(
     "RoPE",
-    "no, linear and llama3 scaling; head_dim 2 to 16; positions up to 9,000, past the table as well",
+    "no, linear and llama3 scaling; head_dim 2 to 16; positions up to 9,000, past the"
+    " table as well",
     st.tuples(cases(), st.sampled_from([0, 1, 500, 9000])),
 )
 def test_rope(drawn: tuple[Case, int], dtype: str) -> float:
-    """Ours on adjacent channels, theirs on half-split ones; compared in adjacent order."""
+    """Ours on adjacent channels, theirs on half-split ones; compared in adjacent
+    order."""
     case, start = drawn
     config = case.config
     q = case.normal(case.batch, config.num_heads, case.length, config.head_dim)
@@ -75,7 +87,8 @@ def test_rope(drawn: tuple[Case, int], dtype: str) -> float:
 
 @compared(
     "SelfAttention",
-    "1 to 12 heads on 1 to 3 K/V heads, head_dim 2 to 16, rows of 1 to 12 padded on the left",
+    "1 to 12 heads on 1 to 3 K/V heads, head_dim 2 to 16, rows of 1 to 12 padded on the"
+    " left",
     cases(),
 )
 def test_attention(case: Case, dtype: str) -> float:
@@ -91,7 +104,9 @@ def test_attention(case: Case, dtype: str) -> float:
 def test_layer(case: Case, dtype: str) -> float:
     pair, x = build_pair(case, dtype), hidden_states(case, dtype)
     ours = pair.ours.layers[-1](x, allowed(case), case.positions)
-    theirs = pair.theirs.model.layers[-1](x.float(), **their_arguments(case, pair, x.float()))
+    theirs = pair.theirs.model.layers[-1](
+        x.float(), **their_arguments(case, pair, x.float())
+    )
     return error_of(case.rows(ours), case.rows(theirs), dtype)
 
 

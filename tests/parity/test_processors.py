@@ -1,7 +1,8 @@
-"""Temperature, top-k, top-p, min-p and repetition penalty against the classes of `transformers`.
+"""Temperature, top-k, top-p, min-p and repetition penalty against the classes of
+`transformers`.
 
-The filters must keep the same tokens, with the same logits. Two things are not the filters' to decide,
-and are drawn around:
+The filters must keep the same tokens, with the same logits. Two things are not the
+filters' to decide, and are drawn around:
 
 - **Boundaries.** top-p is summed in float64 here and in float32 there. A p within 1e-5 of a sum is
   drawn again; so is, in the chain, a k or a min-p whose last two candidates are that close.
@@ -26,7 +27,7 @@ from llm_course.engine import (
     top_k_filtering,
     top_p_filtering,
 )
-from llm_course.engine.generation import filtered_logits
+from llm_course.engine.sampling import filtered_logits
 from tests.parity.harness import EQUAL, TOLERANCES, compared, relative_error, unequal
 
 FLOAT32 = {"float32": TOLERANCES["float32"]}
@@ -75,7 +76,12 @@ min_ps = st.floats(0.0, 1.0)
 penalties = st.floats(0.5, 2.0)
 
 
-@compared("temperature", f"log-probabilities; {ON}", st.tuples(scores(), temperatures), FLOAT32)
+@compared(
+    "temperature",
+    f"log-probabilities; {ON}",
+    st.tuples(scores(), temperatures),
+    FLOAT32,
+)
 def test_temperature(drawn: tuple[Scores, float], dtype: str) -> float:
     """Ours also shifts a row, which no probability notices."""
     s, temperature = drawn
@@ -84,7 +90,9 @@ def test_temperature(drawn: tuple[Scores, float], dtype: str) -> float:
     return relative_error(ours.log_softmax(-1), expected.log_softmax(-1), dtype)
 
 
-@compared("top-k", f"{ON}; k also past the vocabulary", st.tuples(scores(), top_ks), EXACT)
+@compared(
+    "top-k", f"{ON}; k also past the vocabulary", st.tuples(scores(), top_ks), EXACT
+)
 def test_top_k(drawn: tuple[Scores, int], dtype: str) -> float:
     s, k = drawn
     expected = theirs.TopKLogitsWarper(k)(s.ids, s.logits)
@@ -106,7 +114,9 @@ def test_top_p(drawn: tuple[Scores, float], dtype: str) -> float:
 @compared("min-p", ON, st.tuples(scores(), min_ps), EXACT)
 def test_min_p(drawn: tuple[Scores, float], dtype: str) -> float:
     s, p = drawn
-    return unequal(min_p_filtering(s.logits, p), theirs.MinPLogitsWarper(p)(s.ids, s.logits))
+    return unequal(
+        min_p_filtering(s.logits, p), theirs.MinPLogitsWarper(p)(s.ids, s.logits)
+    )
 
 
 @compared("repetition penalty", ON, st.tuples(scores(), penalties), EXACT)
@@ -139,12 +149,15 @@ def test_repetition_penalty_with_padding(
 
 @compared(
     "all five in a row",
-    "probabilities, and the same tokens kept; theirs in the order of its own `generate`",
+    "probabilities, and the same tokens kept; theirs in the order of its own"
+    " `generate`",
     st.tuples(scores(ties=False), penalties, temperatures, top_ks, top_ps, min_ps),
     FLOAT32,
     cases=80,
 )
-def test_the_chain(drawn: tuple[Scores, float, float, int, float, float], dtype: str) -> float:
+def test_the_chain(
+    drawn: tuple[Scores, float, float, int, float, float], dtype: str
+) -> float:
     s, penalty, temperature, k, p, min_p = drawn
     expected = s.logits.clone()
     expected = theirs.RepetitionPenaltyLogitsProcessor(penalty)(s.ids, expected)

@@ -15,8 +15,14 @@ RECORDED = json.loads(by_layer.TARGET.read_text("utf-8"))
 
 def test_the_table_has_the_rows_and_tolerances_of_the_tests() -> None:
     text = report.TARGET.read_text("utf-8").partition("## The real model")[0]
-    stored = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert [columns[:4] for columns in stored[2:]] == [report.facts(row) for row in report.rows()]
+    stored = [
+        line.strip("| ").split(" | ")
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
+    assert [columns[:4] for columns in stored[2:]] == [
+        report.facts(row) for row in report.rows()
+    ]
     for row, (*_, cases, worst) in zip(report.rows(), stored[2:], strict=True):
         assert int(cases) >= row.cases / 2
         assert float(worst) <= row.tolerance
@@ -37,7 +43,9 @@ def test_the_recorded_layers_are_of_the_pinned_file() -> None:
 @pytest.mark.parametrize("label", [*by_layer.IN_LAYER, *by_layer.AT_THE_ENDS])
 def test_every_recorded_error_is_within_the_tolerance(label: str) -> None:
     pairs = by_layer.by_part(RECORDED)[label]
-    assert len(pairs) == len(by_layer.PROMPTS) * (30 if label in by_layer.IN_LAYER else 1)
+    assert len(pairs) == len(by_layer.PROMPTS) * (
+        30 if label in by_layer.IN_LAYER else 1
+    )
     assert max(error / magnitude for error, magnitude in pairs) <= TOLERANCES["float32"]
 
 

@@ -1,7 +1,9 @@
-"""What implementations of this kind got wrong, and the tests that keep it from happening here.
+"""What implementations of this kind got wrong, and the tests that keep it from
+happening here.
 
-One file a section. `TRAPS` names every row and the tests that fail when its trap is sprung; some stand
-elsewhere, beside other tests of the same thing. tests/mutants.py springs those that are in the code.
+One file a section. `TRAPS` names every row and the tests that fail when its trap is
+sprung; some stand elsewhere, beside other tests of the same thing. tests/mutants.py
+springs those that are in the code.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ TRAPS: dict[str, dict[str, list[str]]] = {
         "frequencies cast with the model": [
             f"{HERE}/test_rope.py::test_rope_is_float32_after_a_cast_and_after_growth",
         ],
-        "a position past the table": [f"{HERE}/test_rope.py::test_rope_table_grows_and_stays"],
+        "a position past the table": [
+            f"{HERE}/test_rope.py::test_rope_table_grows_and_stays"
+        ],
         "one word for both layouts": [
             f"{HERE}/test_rope.py::test_the_two_layouts_are_called_adjacent_and_half_split",
         ],
@@ -79,7 +83,9 @@ TRAPS: dict[str, dict[str, list[str]]] = {
         ],
     },
     "Sampling": {
-        "top-p removes every token": [f"{HERE}/test_sampling.py::test_top_p_always_leaves_a_token"],
+        "top-p removes every token": [
+            f"{HERE}/test_sampling.py::test_top_p_always_leaves_a_token"
+        ],
         "the guard keeps row 0 instead of token 0": [
             f"{HERE}/test_sampling.py::test_a_batch_is_filtered_row_by_row",
         ],
@@ -88,9 +94,15 @@ TRAPS: dict[str, dict[str, list[str]]] = {
             f"{HERE}/test_sampling.py::test_top_p_of_one_drops_nothing",
             f"{HERE}/test_sampling.py::test_top_p_counts_a_long_tail_exactly",
         ],
-        "top-k of 0, None or past the vocabulary": [f"{HERE}/test_sampling.py::test_top_k_edges"],
-        "temperature of 0, or tiny": [f"{HERE}/test_sampling.py::test_temperature_zero_and_tiny"],
-        "filters change their input": [f"{HERE}/test_sampling.py::test_filters_leave_their_input"],
+        "top-k of 0, None or past the vocabulary": [
+            f"{HERE}/test_sampling.py::test_top_k_edges"
+        ],
+        "temperature of 0, or tiny": [
+            f"{HERE}/test_sampling.py::test_temperature_zero_and_tiny"
+        ],
+        "filters change their input": [
+            f"{HERE}/test_sampling.py::test_filters_leave_their_input"
+        ],
         "rows share a draw, or move the global seed": [
             f"{HERE}/test_sampling.py::test_rows_draw_independently_and_the_global_seed_is_untouched",
         ],

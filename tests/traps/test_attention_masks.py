@@ -1,4 +1,5 @@
-"""The traps of attention and its masks, with a list-backed cache where one is needed."""
+"""The traps of attention and its masks, with a list-backed cache where one is
+needed."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from tests.helpers import ListCache, random_ids, small_config, small_model
 
 
 def test_query_heads_share_kv_heads_in_blocks():
-    """Query head h reads K/V head h // 4: moving one K/V head moves the output of its four alone."""
+    """Query head h reads K/V head h // 4: moving one K/V head moves the output of its
+    four alone."""
     torch.manual_seed(0)
     q, k = torch.randn(1, 8, 3, 4), torch.randn(1, 2, 3, 4)
     before = attention_weights(q, k, None)
@@ -53,7 +55,8 @@ def test_a_layer_alone_continues_at_the_cache_length():
 
 
 def test_positions_count_real_tokens():
-    """RoPE sees offsets only, so a shifted row gives the same logits: look at the positions."""
+    """RoPE sees offsets only, so a shifted row gives the same logits: look at the
+    positions."""
     model, seen = small_model(), []
     keep = lambda module, args: seen.append(args[2].tolist())  # noqa: E731
     hook = model.layers[1].self_attn.rotary.register_forward_pre_hook(keep)
@@ -101,7 +104,8 @@ def test_a_fully_masked_row_is_finite(dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_padding_and_causality_are_combined_as_booleans(dtype):
-    """Keys that are both padding and in the future: two added minima would overflow to -inf."""
+    """Keys that are both padding and in the future: two added minima would overflow to
+    -inf."""
     real = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
     mask, _ = expand_mask(real, 4, torch.device("cpu"))
     assert mask.dtype == torch.bool

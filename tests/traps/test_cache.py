@@ -42,7 +42,8 @@ def test_every_split_gives_the_uncached_logits(prepare, split, pads):
 
 
 def test_positions_go_on_where_the_cache_ends(prepare):
-    """RoPE sees offsets only, so the keys themselves are looked at: each turned by its position."""
+    """RoPE sees offsets only, so the keys themselves are looked at: each turned by its
+    position."""
     plain, ids = small_model(), random_ids(1, 5)
     model = prepare(plain)
     cache = make_cache(model)
@@ -52,7 +53,8 @@ def test_positions_go_on_where_the_cache_ends(prepare):
     layer = plain.layers[0]
     with torch.inference_mode():
         normed = layer.input_layernorm(plain.embed_tokens(ids))
-        k = layer.self_attn.k_proj(normed).unflatten(-1, (2, 8)).transpose(1, 2)  # [1, Hkv, 5, D]
+        # [1, Hkv, 5, D]
+        k = layer.self_attn.k_proj(normed).unflatten(-1, (2, 8)).transpose(1, 2)
         cos, sin = layer.self_attn.rotary.cos_sin(torch.arange(5)[None])
     torch.testing.assert_close(cache.layers[0][0, :, :, :5], apply_rotary(k, cos, sin))
 
@@ -73,7 +75,9 @@ def test_a_conversation_forgets_what_the_next_prompt_does_not_begin_with():
     talk = Conversation(model)
     for seed in (1, 2, 1):
         ids = random_ids(1, 7, seed=seed)
-        wanted = generate(model, ids, model.config, CPU, replace(GREEDY, use_cache=False))[0, 7:]
+        wanted = generate(
+            model, ids, model.config, CPU, replace(GREEDY, use_cache=False)
+        )[0, 7:]
         assert list(talk.stream(ids[0].tolist(), GREEDY)) == wanted.tolist()
 
 
@@ -84,7 +88,9 @@ def test_memory_of_a_freed_cache_brings_nothing_of_it_along():
     caches.free(old)
     ids = random_ids(1, 4)
     with torch.inference_mode():
-        torch.testing.assert_close(prefill(model, ids, caches.allocate(20)), model(ids)[:, -1])
+        torch.testing.assert_close(
+            prefill(model, ids, caches.allocate(20)), model(ids)[:, -1]
+        )
     with pytest.raises(ValueError, match="freed"):
         prefill(model, ids, old)
 

@@ -1,4 +1,5 @@
-"""The traps of notebooks. Most have their test, with corrupted notebooks, beside the tool they test."""
+"""The traps of notebooks. Most have their test, with corrupted notebooks, beside the
+tool they test."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def figures() -> list[str]:
 
 
 def sources_with_an_assert() -> list[str]:
-    """The source of each test that asserts, and of each notebook cell that does or stands beside one."""
+    """The source of each test that asserts, and of each notebook cell that does or
+    stands beside one."""
     found = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         text = path.read_text("utf-8")
@@ -47,11 +49,14 @@ def sources_with_an_assert() -> list[str]:
 
 
 def test_every_figure_is_drawn_beside_an_assert() -> None:
-    """nbval compares no pixels, and a picture with the wrong data looks as good as another."""
+    """nbval compares no pixels, and a picture with the wrong data looks as good as
+    another."""
     asserted = "\n".join(sources_with_an_assert())
     names = figures()
     assert len(names) > 20
-    assert [n for n in names if not re.search(rf"\b{n.partition('.')[2]}\(", asserted)] == []
+    assert [
+        n for n in names if not re.search(rf"\b{n.partition('.')[2]}\(", asserted)
+    ] == []
 
 
 def test_the_map_lights_the_parts_it_is_told() -> None:
@@ -65,7 +70,11 @@ def test_the_map_lights_the_parts_it_is_told() -> None:
     assert [name for name in PARTS if drawn[name] == to_rgba(ORANGE)] == ["attention"]
     assert [name for name in PARTS if drawn[name] == to_rgba(BLUE)] == ["rope", "mlp"]
     texts = [text.get_text() for text in axes.texts]
-    looped = [text.get_text() for text in model_map(["generate"], loop=True).axes[0].texts]
-    assert [text for text in looped if text not in texts] == ["the chosen token is appended"]
+    looped = [
+        text.get_text() for text in model_map(["generate"], loop=True).axes[0].texts
+    ]
+    assert [text for text in looped if text not in texts] == [
+        "the chosen token is appended"
+    ]
     with pytest.raises(ValueError, match="no_such"):
         model_map(["no_such"])

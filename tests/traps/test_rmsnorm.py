@@ -1,4 +1,5 @@
-"""The traps of RMSNorm: where eps stands, what the mean is taken over, and in which precision."""
+"""The traps of RMSNorm: where eps stands, what the mean is taken over, and in which
+precision."""
 
 from __future__ import annotations
 
@@ -19,8 +20,12 @@ def test_norm_takes_the_mean_over_channels():
     """Each position has its own: neither the batch nor the other positions count."""
     x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
     norm, sizes = RMSNorm(8), torch.tensor([0.1, 1.0, 10.0])[:, None]
-    torch.testing.assert_close(norm(x * sizes)[1, 2], norm(x[1, 2] * 10.0), rtol=0, atol=0)
-    torch.testing.assert_close(norm(x).pow(2).mean(-1), torch.ones(2, 3), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        norm(x * sizes)[1, 2], norm(x[1, 2] * 10.0), rtol=0, atol=0
+    )
+    torch.testing.assert_close(
+        norm(x).pow(2).mean(-1), torch.ones(2, 3), rtol=1e-4, atol=0
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -26,7 +26,9 @@ def names_in(path: str) -> frozenset[str]:
 def test_the_tests_of_a_row_exist(row: str, tests: list[str]) -> None:
     assert tests
     paths = [test.partition("::")[::2] for test in tests]
-    assert [f"{path}::{name}" for path, name in paths if name not in names_in(path)] == []
+    assert [
+        f"{path}::{name}" for path, name in paths if name not in names_in(path)
+    ] == []
 
 
 def test_every_test_here_belongs_to_a_row() -> None:

@@ -15,7 +15,7 @@ from llm_course.engine import (
     top_k_filtering,
     top_p_filtering,
 )
-from llm_course.engine.generation import filtered_logits
+from llm_course.engine.sampling import filtered_logits
 from tests.helpers import CPU, random_ids, small_config, small_model
 
 
@@ -47,7 +47,8 @@ def test_top_p_boundaries():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_top_p_counts_a_long_tail_exactly(dtype):
-    """Also where the logits are coarse: their probabilities are not, and must not be rounded."""
+    """Also where the logits are coarse: their probabilities are not, and must not be
+    rounded."""
     ramp = torch.linspace(0, 2, 50000)[None].to(dtype)
     probs = ramp.double().softmax(dim=-1).flip(-1)[0]
     wanted = int((probs.cumsum(0) < 0.7).sum()) + 1
@@ -115,10 +116,14 @@ def test_rows_draw_independently_and_the_global_seed_is_untouched():
     assert len(out[:, 4].unique()) > 1
     assert torch.equal(out, generate(model, same, config, CPU, hot))
     assert not torch.equal(
-        out, generate(model, same, config, CPU, GenerationConfig(4, temperature=3.0, seed=2))
+        out,
+        generate(
+            model, same, config, CPU, GenerationConfig(4, temperature=3.0, seed=2)
+        ),
     )
     unseeded = [
-        generate(model, same, config, CPU, GenerationConfig(4, temperature=3.0)) for _ in range(2)
+        generate(model, same, config, CPU, GenerationConfig(4, temperature=3.0))
+        for _ in range(2)
     ]
     assert not torch.equal(*unseeded)
 
@@ -132,7 +137,8 @@ def test_rows_draw_independently_and_the_global_seed_is_untouched():
         ((0.4, 0.3, 0.2, 0.1), {"top_k": 2, "top_p": 0.5}, [0], [0, 1]),
         # min-p leaves the two best as well, of which the first would hold more than p.
         ((0.4, 0.3, 0.2, 0.1), {"top_p": 0.5, "min_p": 0.6}, [0, 1], [0]),
-        # The second token is 0.67 times as probable as the first at temperature 1, 0.44 times at 0.5.
+        # The second token is 0.67 times as probable as the first at temperature 1, 0.44
+        # times at 0.5.
         ((0.42, 0.28, 0.2, 0.1), {"temperature": 0.5, "min_p": 0.6}, [0], [0, 1]),
     ],
     ids=["temperature-top_p", "top_k-top_p", "top_p-min_p", "temperature-min_p"],
@@ -140,17 +146,21 @@ def test_rows_draw_independently_and_the_global_seed_is_untouched():
 def test_the_filters_apply_in_the_documented_order(probs, settings, right, swapped):
     """Each case tells two filters apart by what the other order would keep."""
     off = {"temperature": 1.0, "top_k": None, "top_p": 1.0}
-    assert kept(filtered_logits(log(*probs), **(off | settings))) == [right] != [swapped]
+    assert (
+        kept(filtered_logits(log(*probs), **(off | settings))) == [right] != [swapped]
+    )
     order = "repetition penalty, temperature, top-k, top-p, min-p"
     assert order in " ".join(GenerationConfig.__doc__.split())
 
 
 def test_the_penalty_comes_before_the_temperature():
-    """It looks at the sign of a logit, which the temperature's shift of the row would change."""
+    """It looks at the sign of a logit, which the temperature's shift of the row would
+    change."""
     logits, seen = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([[0, 2]])
     penalised = apply_repetition_penalty(logits, seen, 2.0)
     assert penalised.tolist() == [[1.5, 2.0, -2.0]]
-    # In the loop, at a temperature so low that the best penalised token is drawn for certain:
+    # In the loop, at a temperature so low that the best penalised token is drawn for
+    # certain:
     model, ids = small_model(), random_ids(2, 5)
     config = GenerationConfig(1, temperature=1e-9, repetition_penalty=1.8, seed=0)
     out = generate(model, ids, small_config(), CPU, config)[:, 5]

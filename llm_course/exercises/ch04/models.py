@@ -1,0 +1,115 @@
+"""Small models that the checks of 04_decoder share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llm_course.config import EngineConfig, ModelConfig
+from llm_course.models.transformer import DecoderOnlyModel, build_decoder_only_model
+
+SMALL = {
+    "vocab_size": 24,
+    "hidden_dim": 12,
+    "intermediate_dim": 20,
+    "num_layers": 2,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+
+
+def small_config(**changes: Any) -> ModelConfig:
+    """A model of two layers; its heads together are wider than its stream."""
+    return ModelConfig(**(SMALL | changes))
+
+
+def small_model(seed: int = 0, scale: float = 10.0, **changes: Any) -> DecoderOnlyModel:
+    """The same random weights at each call, `scale` times as large as a new model's;
+    frozen."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = build_decoder_only_model(
+            small_config(**changes), EngineConfig(device="cpu")
+        )
+        for weight in model.parameters():
+            weight.mul_(scale if weight.ndim == 2 else 0.5 + torch.rand_like(weight))
+    return model.requires_grad_(False)
+
+
+def token_ids(*shape: int, seed: int = 0, vocab_size: int = 24) -> Tensor:
+    """Random ids, the same at each call."""
+    return torch.randint(
+        vocab_size, shape, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def sizes(model: DecoderOnlyModel) -> str:
+    """The sizes of a model, so that a reader can count by hand."""
+    c = model.config
+    return (
+        f"V = {c.vocab_size}, h = {c.hidden_dim}, m = {c.intermediate_dim}, L ="
+        f" {c.num_layers}, H = {c.num_heads}, Hkv = {c.num_kv_heads}, d = {c.head_dim}"
+    )
+
+
+def change_left(model: DecoderOnlyModel, act: Callable[[], Any]) -> str | None:
+    """What is another than before, once `act` has run, as a complaint; None if nothing
+    is."""
+    ids = token_ids(1, 6)
+    logits, modules = model(ids), dict(model.named_modules())
+    training = {name: module.training for name, module in modules.items()}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    flags = {name: weight.requires_grad for name, weight in parameters.items()}
+    act()
+    for name, module in model.named_modules():
+        if module is not modules.get(name):
+            return f"afterwards `model.{name}` is another object: put the old one back."
+        if module.training != training[name]:
+            mode = "training" if module.training else "eval"
+            return f"afterwards the model is in {mode} mode, which it was not."
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        if weight is not parameters[name]:
+            return f"afterwards `{name}` is another parameter than before."
+        if weight.requires_grad != flags[name]:
+            now, before = weight.requires_grad, flags[name]
+            return f"afterwards `{name}` has requires_grad = {now}; it had {before}."
+        if weight.grad is not None:
+            return f"it leaves a gradient in {name}; `torch.autograd.grad` leaves none."
+    same = torch.equal(model(ids), logits)
+    return None if same else "afterwards the model gives other logits. Is a hook left?"
+
+
+def leaves_the_model(function: Callable[..., Any], *more: Any) -> str | None:
+    """`function(model, ids, *more)` has to leave a model as it was, frozen or not."""
+    for training in (False, True):
+        model = small_model(num_layers=3, tie_word_embeddings=True).requires_grad_(
+            training
+        )
+        model.train(training)
+        if found := change_left(
+            model, lambda m=model: function(m, token_ids(1, 6), *more)
+        ):
+            return found
+    return None
+
+
+def next_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
+    """Mean cross-entropy of each next token: logits [B, S, V], ids [B, S]."""
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+
+def same_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
+    """The bug: each position is compared with its own token."""
+    return F.cross_entropy(logits.flatten(0, 1), ids.flatten())
+
+
+def joined_loss(logits: Tensor, ids: Tensor) -> Tensor:
+    """The bug: the texts as one, so that the end of each predicts the beginning of the
+    next."""
+    return F.cross_entropy(logits.flatten(0, 1)[:-1], ids.flatten()[1:])

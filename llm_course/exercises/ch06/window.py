@@ -1,0 +1,231 @@
+"""The check of exercise 06.window: the first tokens and the newest ones, in a cache of
+fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from llm_course.engine import KVCache, make_cache
+from llm_course.exercises.ch06.models import random_ids, tiny_model
+from llm_course.exercises.records import Case, Exercise, case
+from llm_course.models import DecoderOnlyModel, SelfAttention
+
+Windowed = Callable[[DecoderOnlyModel, Tensor, int, int], Tensor]
+
+
+@torch.inference_mode()
+def banded(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
+    """All at once, with a mask for what each token may see: [S, V]."""
+    places = torch.arange(ids.shape[1])
+    age = places[:, None] - places  # [S, S]
+    mask = (age >= 0) & ((age < last) | (places < first))
+    x = model.embed_tokens(ids)  # [1, S, hidden]
+    for layer in model.layers:
+        x = layer(x, mask[None, None], places[None])
+    return model.lm_head(model.norm(x))[0]
+
+
+Evict = Callable[[KVCache, int, int], None]
+
+
+def drop_oldest(cache: KVCache, first: int, size: int) -> None:
+    for storage in cache.layers:
+        storage[:, :, :, first : size - 1] = storage[:, :, :, first + 1 : size].clone()
+    cache.truncate(size - 1)
+
+
+def drop_newest(cache: KVCache, first: int, size: int) -> None:
+    cache.truncate(size - 1)
+
+
+def overwrite_oldest(cache: KVCache, first: int, size: int) -> None:
+    """The newest takes the place of the oldest: the order is lost."""
+    for storage in cache.layers:
+        storage[:, :, :, first] = storage[:, :, :, size - 1].clone()
+    cache.truncate(size - 1)
+
+
+def move_keys(cache: KVCache, first: int, size: int) -> None:
+    for storage in cache.layers:
+        storage[0, :, :, first : size - 1] = storage[0, :, :, first + 1 : size].clone()
+    cache.truncate(size - 1)
+
+
+def move_one_layer(cache: KVCache, first: int, size: int) -> None:
+    storage = cache.layers[0]
+    storage[:, :, :, first : size - 1] = storage[:, :, :, first + 1 : size].clone()
+    cache.truncate(size - 1)
+
+
+def move_alone(cache: KVCache, first: int, size: int) -> None:
+    """The length is left as it was: the newest token is there twice."""
+    for storage in cache.layers:
+        storage[:, :, :, first : size - 1] = storage[:, :, :, first + 1 : size].clone()
+
+
+def start_again(cache: KVCache, first: int, size: int) -> None:
+    """The whole window is forgotten, not its oldest token."""
+    cache.truncate(first)
+
+
+def stepwise(evict: Evict, place: Callable[[int, int], int]) -> Windowed:
+    """One token at a time; `place(t, length)` is the position of token t."""
+
+    @torch.inference_mode()
+    def windowed(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
+        size = first + last
+        cache, logits = make_cache(model, capacity=size), []
+        for t in range(ids.shape[1]):
+            if cache.length == size:
+                evict(cache, first, size)
+            where = torch.tensor([[place(t, cache.length)]])
+            # [1, 1, V]
+            step = model(ids[:, t : t + 1], position_ids=where, kv_cache=cache)
+            logits.append(step[0, -1])
+        return torch.stack(logits)
+
+    return windowed
+
+
+def position(t: int, length: int) -> int:
+    return t
+
+
+def place_in_cache(t: int, length: int) -> int:
+    return length
+
+
+def one_behind(t: int, length: int) -> int:
+    """The forgotten tokens are counted one too few."""
+    return t if t == length else t - 1
+
+
+def one_ahead(t: int, length: int) -> int:
+    return t if t == length else t + 1
+
+
+def fed_anew(with_positions: bool) -> Windowed:
+    """No cache: what is in sight goes through the model at every step."""
+
+    @torch.inference_mode()
+    def windowed(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
+        logits = []
+        for t in range(ids.shape[1]):
+            places = torch.arange(t + 1)
+            places = places[(places < first) | (places > t - last)]
+            where = places[None] if with_positions else None
+            logits.append(model(ids[:, places], position_ids=where)[0, -1])
+        return torch.stack(logits)
+
+    return windowed
+
+
+def window_cases() -> Iterator[Case]:
+    yield case(tiny_model(), random_ids(1, 4), 1, 3, name="all fits")
+    yield case(tiny_model(), random_ids(1, 8), 0, 3, name="no first tokens")
+    yield case(tiny_model(), random_ids(1, 12), 2, 4)
+    yield case(
+        tiny_model(num_layers=3),
+        random_ids(1, 12),
+        1,
+        1,
+        name="itself and the first token",
+    )
+
+
+def keys_read(function: Windowed) -> str | None:
+    """Counts queries and keys of the passes, and the places of the cache."""
+    model, shapes, attend = tiny_model(), [], SelfAttention.attend
+    reserved, update = [0], KVCache.update
+
+    def counting(
+        layer: SelfAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor
+    ) -> Tensor:
+        if layer.layer_idx == 0:
+            shapes.append((q.shape[2], k.shape[2]))
+        return attend(layer, q, k, v, mask)
+
+    def watching(
+        cache: KVCache, layer_idx: int, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        found = update(cache, layer_idx, k, v)
+        reserved.append(cache.layers[layer_idx].shape[3])
+        return found
+
+    with (
+        patch.object(SelfAttention, "attend", counting),
+        patch.object(KVCache, "update", watching),
+    ):
+        function(model, random_ids(1, 12), 2, 3)
+    if (most := max((keys for _, keys in shapes), default=0)) > 5:
+        return (
+            f"with first = 2 and last = 3 a pass reads {most} keys; the cache holds 5"
+            " at most. To hide a token behind a mask gives no memory back."
+        )
+    if (fed := sum(queries for queries, _ in shapes)) > 12:
+        return (
+            f"{fed} positions go through the model for 12 tokens; each has to go once."
+        )
+    if max(reserved) > 5:
+        return (
+            f"with first = 2 and last = 3 the cache reserves {max(reserved)} places; 5"
+            " are enough. `make_cache` takes a capacity."
+        )
+    return None
+
+
+WINDOW = Exercise(
+    "06.window",
+    reference=banded,
+    cases=window_cases,
+    wrong={
+        "that takes cache.length for the position; it stops growing when tokens are forgotten": stepwise(
+            drop_oldest, place_in_cache
+        ),
+        "that forgets the first tokens too": lambda model, ids, first, last: banded(
+            model, ids, 0, first + last
+        ),
+        "with one token more in the window: make room before the pass": (
+            lambda model, ids, first, last: banded(model, ids, first, last + 1)
+        ),
+        "with one token less in the window: a token sees itself and last - 1 before it": lambda model, ids, first, last: (
+            banded(model, ids, first, last - 1)
+        ),
+        "that forgets the newest token; the oldest after the first ones has to go": (
+            stepwise(drop_newest, position)
+        ),
+        "that moves the newest token to the place of the oldest: at the next step the place after the first ones no longer holds the oldest": stepwise(
+            overwrite_oldest, position
+        ),
+        "that moves the keys and leaves the values": stepwise(move_keys, position),
+        "that moves the tokens of the first layer only": stepwise(
+            move_one_layer, position
+        ),
+        "that moves the tokens and leaves the length: the newest is in the cache twice": stepwise(
+            move_alone, position
+        ),
+        "that empties the window when it is full": stepwise(start_again, position),
+        "that forgets nothing: each token sees all before it": (
+            lambda model, ids, first, last: banded(model, ids, 0, ids.shape[1])
+        ),
+        "whose positions fall one behind as soon as a token is forgotten": stepwise(
+            drop_oldest, one_behind
+        ),
+        "whose positions run one ahead as soon as a token is forgotten": stepwise(
+            drop_oldest, one_ahead
+        ),
+        "that feeds the window anew at each step, so that its tokens forget what they had seen themselves": fed_anew(
+            True
+        ),
+        "that feeds the window anew at each step, without positions: its tokens forget what they had seen, and stand at other places than in the text": fed_anew(
+            False
+        ),
+    },
+    rtol=1e-3,
+    atol=1e-3,
+    properties=(keys_read,),
+)

@@ -1,0 +1,50 @@
+"""Read the JSON files of a model folder, which others wrote: regular files of bounded
+size only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llm_course.errors import CheckpointError
+
+_MAX_BYTES = 100_000_000  # the largest tokenizer.json files have about 40 MB
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises CheckpointError for a file that is missing, not a regular file, too large or
+    not UTF-8.
+    """
+    if not path.is_file():  # a pipe or a device could be read for ever
+        raise CheckpointError(
+            f"{path.parent} does not hold {path.name}: it is not a Hugging Face model"
+            " folder."
+        )
+    try:
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            raise CheckpointError(
+                f"{path} has {size:,} bytes, more than a file of its kind can need:"
+                " copy it again."
+            )
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as text ({error}): copy it again."
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file. Raises CheckpointError as `read_text` does, and
+    for other JSON."""
+    try:
+        values = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is not JSON ({error}): copy it again."
+        ) from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds no JSON object: copy it again.")
+    return values
