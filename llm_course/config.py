@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 DTYPES = ("float32", "bfloat16", "float16")
 # kind of RoPE scaling -> the numbers that it needs
@@ -95,8 +95,9 @@ class ModelConfig(_FromJson):
     intermediate_dim: int
     num_layers: int
     num_heads: int
-    num_kv_heads: int | None = None  # None: as many as num_heads (no grouping)
-    head_dim: int | None = None  # None: hidden_dim / num_heads
+    # These two may be left out, or None; __post_init__ then computes them.
+    num_kv_heads: int = cast(int, None)  # as many as num_heads: no grouping
+    head_dim: int = cast(int, None)  # hidden_dim / num_heads
     max_position_embeddings: int = 4096
     rope_theta: float = 10000.0
     rope_scaling: dict[str, Any] | None = None

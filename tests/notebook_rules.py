@@ -7,16 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llm_course.authoring.normal_form import RULES
+from llm_course.authoring.normal_form import RULES, alt_text
 from llm_course.authoring.refresh import refresh
-from tests.notebook_tools import code, read
+from tests.notebook_tools import NOTEBOOKS, code, read
 
 MAX_CELLS = 90
 MAX_LINES, LONG_LINES = 22, 15
+MAX_EXPORT_LINES = 60
+# The prepared model of notebook 06, which notebook 07 replaces.
+LONG_EXPORTS = ("#| export engine.products", "#| export engine.prepared")
+MAX_WORDS = 260  # of one Markdown cell
+WORDS_A_MINUTE = 150  # prose and code together
 MAX_BYTES = 3_000_000
 MAX_DIGITS = 4  # another CPU changes the fifth significant digit
 UNCOMPARED_TAGS = {"timing", "nbval-ignore-output", "nbval-skip", "raises-exception"}
 EXPORT_MARK = "#| export"
+ANSWER = "<details>\n<summary>Answer</summary>\n\n"
 DECIMAL = re.compile(r"(?<![\w.])-?(\d+\.\d+)(?![\w.]*\.\w)")
 
 
@@ -88,13 +94,39 @@ def widgets(path: Path, nb: Any) -> list[str]:
 def sizes(path: Path, nb: Any) -> list[str]:
     """Notebooks, cells and files of a size that a reader can follow."""
     found = []
-    if len(taught := without_exercises(nb)) > MAX_CELLS:
-        found.append(f"{len(taught)} cells beside the exercises; at most {MAX_CELLS}")
+    if (taught := steps(without_exercises(nb))) > MAX_CELLS:
+        found.append(f"{taught} steps beside the exercises; at most {MAX_CELLS}")
     if path.stat().st_size > MAX_BYTES:
         found.append(f"the file has {path.stat().st_size} bytes; at most {MAX_BYTES}")
     return found + [
-        f"{label(cell)} has {cell.source.count(chr(10)) + 1} lines; at most {MAX_LINES}"
-        for cell in long_cells(nb, MAX_LINES)
+        f"{label(cell)} has {lines_of(cell)} lines; too long"
+        for cell in [
+            *long_cells(nb, MAX_LINES),
+            *(cell for cell in exported(nb) if lines_of(cell) > MAX_EXPORT_LINES),
+        ]
+    ]
+
+
+def lines_of(cell: Any) -> int:
+    return cell.source.count("\n") + 1
+
+
+def steps(cells: list[Any]) -> int:
+    """Cells, where Markdown cells in a row count as one: a reader sees one text."""
+    kinds = [cell.cell_type for cell in cells]
+    return sum(
+        kind == "code" or before != "markdown"
+        for before, kind in zip(["", *kinds], kinds, strict=False)
+    )
+
+
+def exported(nb: Any) -> list[Any]:
+    """The cells that go to the package."""
+    return [
+        cell
+        for cell in code(nb)
+        if cell.source.startswith(EXPORT_MARK)
+        and not cell.source.startswith(LONG_EXPORTS)
     ]
 
 
@@ -168,12 +200,91 @@ def normal(path: Path, nb: Any) -> list[str]:
     return [problem] if problem else []
 
 
+def markdown(nb: Any) -> list[Any]:
+    return [cell for cell in nb.cells if cell.cell_type == "markdown"]
+
+
+def sections(path: Path, nb: Any) -> list[str]:
+    """A Markdown cell has one section: a heading stands first in it, if at all."""
+    found = []
+    for cell in markdown(nb):
+        first = cell.source.splitlines()[0][:60]
+        text = re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL)
+        if re.search(r"(?<=\n)#+ ", text):
+            found.append(f"a heading stands in the middle of the cell {first!r}")
+        if (words := len(text.split())) > MAX_WORDS:
+            found.append(f"{words} words in the cell {first!r}; at most {MAX_WORDS}")
+    return found
+
+
+def links(path: Path, nb: Any) -> list[str]:
+    """Each mention of another notebook is a link to it."""
+    linked = re.compile(r"\[[^\]]*\]\([^)]*\)|`[^`]*`")
+    known = {file.name for file in NOTEBOOKS}
+    found = []
+    for cell in markdown(nb):
+        for target in re.findall(r"\]\((\w+\.ipynb)", cell.source):
+            if target not in known:
+                found.append(f"a link to {target}, which is no notebook here")
+        text = linked.sub("", cell.source)
+        for mention in re.findall(r"\b[Nn]otebooks? \d\d", text):
+            if not mention.endswith(path.stem[:2]):
+                found.append(f"{mention!r} is no link, in {cell.source[:60]!r}")
+    return found
+
+
+def predictions(path: Path, nb: Any) -> list[str]:
+    """The answer to a prediction is folded: the next Markdown cell starts with it."""
+    found = []
+    for i, cell in enumerate(nb.cells):
+        if cell.cell_type != "markdown" or "**Predict, then run.**" not in cell.source:
+            continue
+        after = [c for c in nb.cells[i + 1 :] if c.cell_type == "markdown"]
+        if not after or not after[0].source.startswith(ANSWER):
+            found.append(f"the answer is not folded after {cell.source[-60:]!r}")
+    return found
+
+
+def alt_texts(path: Path, nb: Any) -> list[str]:
+    """Each stored figure says in one sentence what it shows, in its cell and output."""
+    found = []
+    for cell in code(nb):
+        pictures = [out for out in cell.outputs if "image/png" in out.get("data", {})]
+        if not pictures:
+            continue
+        text = alt_text(cell.source)
+        if not text or not text.endswith(".") or not 6 <= len(text.split()) <= 60:
+            found.append(
+                f"{label(cell)} draws a figure without `#| fig-alt: A sentence.`"
+            )
+        elif any(
+            out.metadata.get("image/png", {}).get("alt") != text for out in pictures
+        ):
+            found.append(f"{label(cell)}: its stored figure has another alt text")
+    return found
+
+
+def reading_time(path: Path, nb: Any) -> list[str]:
+    """The first cell says how long the reading takes, without the exercises."""
+    words = sum(len(cell.source.split()) for cell in without_exercises(nb))
+    minutes = 5 * round(words / WORDS_A_MINUTE / 5)
+    said = f"about {minutes} minutes"
+    if said in nb.cells[0].source:
+        return []
+    return [f"the first cell does not say {said!r} (reading, {words} words)"]
+
+
 RULES_FOR_NOTEBOOKS: list[Callable[[Path, Any], list[str]]] = [
     counts,
     errors,
     widgets,
     sizes,
     last_cell,
+    sections,
+    links,
+    predictions,
+    alt_texts,
+    reading_time,
     private,
     digits,
     mimes,

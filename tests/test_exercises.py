@@ -30,7 +30,9 @@ from llm_course.classroom.student import (
 )
 from llm_course.exercises import BugHunt, Exercise, case, judge, registry
 from llm_course.exercises.compare import show
-from llm_course.exercises.records import FAILING, NOT_YET, SOLVED, STRICT
+from llm_course.exercises.edits import edited, wrong_versions
+from llm_course.exercises.hunts import STRICT
+from llm_course.exercises.records import FAILING, INCOMPLETE, NOT_YET, SOLVED
 from llm_course.models.transformer import DecoderOnlyModel
 from tests.notebook_tools import NOTEBOOKS
 
@@ -135,10 +137,7 @@ def test_the_printed_suspect_is_the_planted_one(name: str) -> None:
     for record in (hunt, printed):
         verdict = record.judge(test)
         assert verdict.status == SOLVED, verdict.text
-        assert (
-            f"It exposes {len(hunt.others)} of {len(hunt.others)} other bugs."
-            in verdict.text
-        )
+        assert f"and all {len(hunt.others)} others." in verdict.text
 
 
 def double(x: Tensor) -> Tensor:
@@ -306,16 +305,26 @@ def test_a_hunt_tells_a_test_that_is_too_strict() -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_double", "is_flat", "status", "named"),
+    ("is_double", "is_flat", "status", "said"),
     [
-        (False, False, FAILING, False),
-        (False, True, FAILING, True),
-        (True, False, SOLVED, True),
-        (True, True, SOLVED, True),
+        (False, False, FAILING, "It lets 2 of 2 others pass."),
+        (False, True, FAILING, "It lets 1 of 2 others pass:\n  the negative"),
+        (
+            True,
+            False,
+            INCOMPLETE,
+            "planted bug found; your test lets 2 of 2 others pass:\n  the sum\n",
+        ),
+        (
+            True,
+            True,
+            INCOMPLETE,
+            "planted bug found; your test lets 1 of 2 others pass:\n  the negative",
+        ),
     ],
 )
 def test_a_hunt_lists_what_passes_unless_the_test_exposes_nothing(
-    is_double, is_flat, status, named
+    is_double, is_flat, status, said
 ) -> None:
     """A test that exposes nothing at all would learn from the names what to look
     for."""
@@ -334,8 +343,50 @@ def test_a_hunt_lists_what_passes_unless_the_test_exposes_nothing(
 
     verdict = hunt.judge(test)
     assert verdict.status == status
-    assert f"It exposes {int(is_flat)} of 2 other bugs." in verdict.text
-    assert ("  the negative" in verdict.lines) == named
+    assert said in verdict.text
+    assert ("  the negative" in verdict.lines) == (is_double or is_flat)
+
+
+def test_a_hunt_is_solved_by_a_test_that_exposes_all() -> None:
+    hunt = BugHunt("00.hunt", double, lambda x: 3 * x, "a factor", {"1": lambda x: x})
+
+    def test(implementation) -> None:
+        assert torch.equal(implementation(torch.ones(2)), torch.tensor([2.0, 2.0]))
+
+    verdict = hunt.judge(test)
+    assert verdict.status == SOLVED
+    assert verdict.text.endswith("and exposes the planted bug and all 1 others.")
+
+
+def twice(x: Tensor, factor: float = 2.0) -> Tensor:
+    return factor * x
+
+
+def test_a_wrong_version_is_an_edit_of_the_reference() -> None:
+    x = torch.tensor([3.0])
+    versions = wrong_versions(
+        twice,
+        {
+            "cubed": "factor * x -> x**3",
+            "added": "return -> x = x + 1\n    return ;; factor * -> factor + ",
+            "a function": double,
+        },
+    )
+    assert [version(x).item() for version in versions.values()] == [27, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("edits", "reason"),
+    [
+        ("factor * y -> x", "stands 0 times in twice, not once"),
+        ("x -> y", "stands [2-9] times in twice, not once"),
+        ("factor * x", "is not 'old -> new'"),
+        ("factor * x -> x ;; factor * x -> y", "stands 0 times in twice, not once"),
+    ],
+)
+def test_an_edit_that_does_not_fit_is_an_error(edits: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        edited(twice, edits)
 
 
 def test_an_unknown_key_lists_the_known_ones() -> None:
@@ -430,7 +481,7 @@ def _unchecked(source: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("· easy · 5 minutes", "· simple · 5 minutes", "is not `### Exercise 1"),
+        ("*easy · 5 minutes*", "*simple · 5 minutes*", "is not `### Exercise 1"),
         ('check("01.fold", fold)', "fold", "one cell that ends in a check"),
         (
             "<summary>Solution</summary>\n\n```python\ndef fold",

@@ -22,6 +22,8 @@ KERNEL = {
 }
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
+# `#| fig-alt: One sentence.`, continued on lines that start with `#|   `
+ALT_TEXT = re.compile(r"^#\| fig-alt: (.+(?:\n#\|   .+)*)", re.MULTILINE)
 # what a progress bar drew over
 OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)
 
@@ -102,8 +104,22 @@ def normal_form(nb: Any, stem: str, before: Any = None, timing: bool = False) ->
             for out in cell.outputs:
                 if out.output_type == "execute_result":
                     out.execution_count = count
+                if (alt := alt_text(cell.source)) and PNG in out.get("data", {}):
+                    out.metadata.setdefault(PNG, {})["alt"] = alt
         cell.metadata = nbformat.from_dict({"tags": sorted(tags)} if tags else {})
     return nbformat.writes(nb).rstrip("\n") + "\n"
+
+
+def alt_text(source: str) -> str | None:
+    """What a cell says of its figure, for who cannot see it: its line `#| fig-alt:`.
+
+    No viewer of notebooks takes alt texts from one common place. Written in the cell,
+    the sentence is read out wherever the code is; refresh also puts it into the
+    metadata of the picture (nbconvert's classic template reads it there, and the site
+    does).
+    """
+    found = ALT_TEXT.search(source)
+    return " ".join(found[1].replace("\n#|", " ").split()) if found else None
 
 
 def shows_widget(outputs: list[Any]) -> bool:
@@ -126,9 +142,12 @@ def normal_output(out: Any) -> Any:
             out.data[kind] = strip_png(out.data[kind])
         elif kind.startswith("text/"):
             out.data[kind] = RULES.stored(out.data[kind])
-    # An image drawn at double density carries its size; nothing else of the metadata is
-    # needed.
-    sizes = {k: v for k, v in out.metadata.items() if k in out.data and "width" in v}
+    # An image drawn at double density carries its size; nothing else is needed here.
+    sizes = {
+        kind: {name: values[name] for name in ("width", "height") if name in values}
+        for kind, values in out.metadata.items()
+        if kind in out.data and "width" in values
+    }
     out.metadata = nbformat.from_dict(sizes)
     return out
 

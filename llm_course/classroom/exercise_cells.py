@@ -1,10 +1,10 @@
 """The exercises of a notebook, as they stand in its cells.
 
 They stand in the section `## Exercises`. Its first code cell holds all imports that
-they need. Then, for each: a Markdown cell with the heading `### Exercise 1 · title ·
-level · 20 minutes` (or `### Bug hunt · …`); for a bug hunt a code cell with the
-implementation to suspect; a code cell with a stub, whose last line is the check; and a
-Markdown cell with the solution in `<details>`.
+they need. Then, for each: a Markdown cell with the heading `### Exercise 1 · title` (or
+`### Bug hunt · title`) and the line `*level · 20 minutes*`; for a bug hunt a code cell
+with the implementation to suspect; a code cell with a stub, whose last line is the
+check; and a Markdown cell with the solution in `<details>`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import nbformat
 
 HEADING = re.compile(
-    r"### (?:Exercise \d+|Bug hunt) · (?P<title>[^·\n]+) · (?P<level>easy|medium|hard)"
-    r"(?P<optional>, optional)? · (?P<minutes>\d+) minutes\n"
+    r"### (?:Exercise \d+|Bug hunt) · (?P<title>[^·\n]+)\n\n"
+    r"\*(?P<level>easy|medium|hard)(?P<optional>, optional)? · (?P<minutes>\d+) minutes\*\n"
 )
 SOLUTION = re.compile(
     r"\A<details>\n<summary>Solution</summary>\n\n```python\n(?P<code>.*?)\n```\n(?P<why>.*?)</details>\Z",
@@ -115,7 +115,9 @@ def _read(cells: Any, start: int, stop: int, notebook: str) -> ExerciseCells:
     label = f"{notebook}, {text.splitlines()[0]!r}"
     heading = HEADING.match(text + "\n")
     if not heading:
-        raise FormError(f"{label} is not `### Exercise 1 · title · level · 20 minutes`")
+        raise FormError(
+            f"{label} is not `### Exercise 1 · title`, then `*level · 20 minutes*`"
+        )
     checked = [
         i
         for i in range(start, stop)

@@ -1,8 +1,9 @@
 """The exercises of the notebooks and their checks.
 
-Each notebook has a module here (`ch01`, `ch02`, …) with one record an exercise: a
-reference to compare with, small cases, and the wrong versions that a reader is likely
-to write. The published solutions stand in the notebooks, not here.
+The modules beside this one are the framework; each notebook has a folder (`ch01`, …)
+with one record an exercise: a reference to compare with, small cases, and the wrong
+versions that a reader is likely to write, as edits of the reference. The published
+solutions stand in the notebooks, not here.
 """
 
 from llm_course._lazy import lazy_exports
@@ -11,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "judging": ("check", "judge", "registry"),
-        "records": ("BugHunt", "Case", "Exercise", "case"),
+        "hunts": ("BugHunt",),
+        "records": ("Case", "Exercise", "case"),
     },
 )

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from llm_course.exercises.records import BugHunt, Exercise, Verdict
+from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.records import Exercise, Verdict
 
 
 def registry(chapter: str) -> dict[str, Exercise | BugHunt]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llm_course.exercises.ch01.inputs import EPS, normal
-from llm_course.exercises.records import BugHunt
+from llm_course.exercises.hunts import BugHunt
 
 Norm = Callable[[Tensor, Tensor, float], Tensor]
 

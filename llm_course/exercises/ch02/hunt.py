@@ -13,7 +13,7 @@ from llm_course.exercises.ch02.rotation import (
     rotate,
     rotate_half_split,
 )
-from llm_course.exercises.records import BugHunt
+from llm_course.exercises.hunts import BugHunt
 
 
 def at_positions(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:

@@ -16,7 +16,7 @@ from llm_course.exercises.ch03.steps import (
     scores_of,
     weighted,
 )
-from llm_course.exercises.records import BugHunt
+from llm_course.exercises.hunts import BugHunt
 
 
 def shared(q: Tensor, *tensors: Tensor) -> list[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from llm_course.exercises.ch04.models import small_model
-from llm_course.exercises.records import BugHunt
+from llm_course.exercises.hunts import BugHunt
 from llm_course.models.transformer import DecoderOnlyModel
 
 Rows = list[list[int]]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llm_course.exercises.records import BugHunt
+from llm_course.exercises.hunts import BugHunt
 
 
 def kept(probs: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from llm_course.config import ModelConfig
 from llm_course.engine import KVCache
 from llm_course.exercises.ch06.models import tiny_config
-from llm_course.exercises.records import BugHunt
+from llm_course.exercises.hunts import BugHunt
 
 
 class Course(KVCache):
@@ -215,7 +215,7 @@ HUNT = BugHunt(
         "Your test accepts the planted bug": whole_passes,
         "Your test accepts the planted bug.": lengths_only,
         "It passes a bug of this kind": nothing,
-        "It exposes 0 of 6 other bugs": refuses_a_longer_truncation,
+        "It lets 6 of 6 others pass": refuses_a_longer_truncation,
         "Your test rejects the right implementation": expects_tensors,
         "Your test rejects the right implementation.": refuses_another_dtype,
     },

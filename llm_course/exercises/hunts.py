@@ -1,0 +1,99 @@
+"""A bug hunt: the reader writes a test, and wrong implementations judge it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from llm_course.exercises.compare import show
+from llm_course.exercises.records import (
+    FAILING,
+    INCOMPLETE,
+    NOT_YET,
+    SOLVED,
+    Outcome,
+    Verdict,
+    described_error,
+)
+
+STRICT = (
+    "If its values look right: two right ways to compute something differ by rounding,"
+    " so compare with a tolerance (torch.testing.assert_close takes rtol and atol)."
+)
+ROUNDING = 0.05  # bfloat16 keeps three digits
+
+
+@dataclass(frozen=True)
+class BugHunt:
+    """A test to write: it must accept `right` and expose `planted`.
+
+    `planted` and the `others` are wrong implementations, by what is wrong with them;
+    `kind` says it of the planted one without giving it away. The notebook prints the
+    planted one.
+    """
+
+    key: str
+    right: Callable[..., Any]
+    planted: Callable[..., Any]
+    kind: str
+    others: dict[str, Callable[..., Any]]
+    wrong: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def judge(self, test: Callable[..., Any]) -> Verdict:
+        """Run the reader's test on every implementation."""
+        value, error = self._run(test, self.right)
+        if Outcome(error=error).is_stub:
+            return Verdict(self.key, NOT_YET, (f"{self.key}: not done yet.",))
+        if error is not None:
+            reason = f"It raised {described_error(error, test)}"
+            return self._failing(
+                "Your test rejects the right implementation.",
+                reason,
+                *[STRICT] * may_be_rounding(error),
+            )
+        passed = [
+            name for name, bug in self.others.items() if self._run(test, bug)[1] is None
+        ]
+        caught = self._run(test, self.planted)[1] is not None
+        of = f"{len(passed)} of {len(self.others)} others pass"
+        names = [f"  {name}" for name in passed]
+        if caught and passed:
+            found = f"{self.key}: planted bug found; your test lets {of}:"
+            return Verdict(self.key, INCOMPLETE, (found, *names))
+        if caught:
+            good = (
+                "Your test accepts the right implementation and exposes the planted bug"
+            )
+            solved = f"{self.key}: solved. {good} and all {len(self.others)} others."
+            return Verdict(self.key, SOLVED, (solved,))
+        lines = [f"It passes a bug of this kind: {self.kind}."]
+        if value is not None:
+            lines = [f"It returned {show(value)}. A test must `assert`.", *lines]
+        rest = [f"It lets {of}."]
+        if 0 < len(passed) < len(self.others):
+            # to a test that exposes nothing, the names would give all away
+            rest = [f"It lets {of}:", *names]
+        return self._failing("Your test accepts the planted bug.", *lines, *rest)
+
+    def _run(self, test: Any, implementation: Any) -> tuple[Any, Exception | None]:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                return test(implementation), None
+        except Exception as error:
+            return None, error
+
+    def _failing(self, *lines: str) -> Verdict:
+        return Verdict(self.key, FAILING, (f"{self.key}: not right yet.", *lines))
+
+
+def may_be_rounding(error: Exception) -> bool:
+    """True for an AssertionError, unless it states a difference that is too large for
+    rounding."""
+    stated = re.search(r"Greatest absolute difference: ([\d.e+-]+)", str(error))
+    small = stated is None or float(stated[1]) < ROUNDING
+    return isinstance(error, AssertionError) and small
