@@ -26,9 +26,14 @@ ANSWER = "<details>\n<summary>Answer</summary>\n\n"
 DECIMAL = re.compile(r"(?<![\w.])-?(\d+\.\d+)(?![\w.]*\.\w)")
 
 
+def first_line(cell: Any) -> str:
+    """The first line of a code cell, a figure's alt text aside."""
+    return re.sub(r"\A#\| fig-alt: .*\n(?:#\|   .*\n)*", "", cell.source).splitlines()[0]
+
+
 def label(cell: Any) -> str:
     """A code cell as messages name it: its count and its first line."""
-    return f"cell [{cell.execution_count}] {cell.source.splitlines()[0]!r}"
+    return f"cell [{cell.execution_count}] {first_line(cell)!r}"
 
 
 def texts(cell: Any) -> list[str]:
@@ -302,7 +307,7 @@ def uncompared(path: Path) -> set[tuple[str, str]]:
     """(notebook, first line) of each code cell whose output nbval does not compare."""
     marker = re.compile(r"^\s*#+\s*(?:NBVAL_|PYTEST_VALIDATE_)", re.M)
     return {
-        (path.stem, cell.source.splitlines()[0])
+        (path.stem, first_line(cell))
         for cell in code(read(path))
         if UNCOMPARED_TAGS & set(cell.metadata.get("tags", []))
         or marker.search(cell.source)
