@@ -60,7 +60,8 @@ class Lab:
         self.folder, self.port, self.token = folder, port, token
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{path}{'&' if '?' in path else '?'}token={self.token}"
+        mark = "&" if "?" in path else "?"
+        return f"http://127.0.0.1:{self.port}/{path}{mark}token={self.token}"
 
     def get(self, path: str) -> Any:
         """The server's answer to an API request."""

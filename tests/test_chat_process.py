@@ -14,6 +14,8 @@ import pytest
 from llm_course.chat import main
 from tests.notebook_tools import clean_env
 
+pytestmark = pytest.mark.slow
+
 CHAT = [sys.executable, "-m", "llm_course.chat"]
 
 

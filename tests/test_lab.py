@@ -12,6 +12,8 @@ import pytest
 from tests import lab as jupyter
 from tests.notebook_tools import ROOT, code, read
 
+pytestmark = pytest.mark.slow
+
 # A page without network asks in vain for these, and works.
 HARMLESS = ("favicon", "service-worker", "ResizeObserver loop")
 

@@ -35,7 +35,6 @@ def rotate_by_matrix(x: torch.Tensor, theta: float) -> torch.Tensor:
 
 
 # --- norm and MLP
-# ---------------------------------------------------------------------------------
 
 
 def test_norm_keeps_float64_exact():
@@ -58,7 +57,6 @@ def test_mlp_has_no_bias_and_treats_positions_alone():
 
 
 # --- RoPE
-# -----------------------------------------------------------------------------------------
 
 
 def test_rope_equals_the_matrix_loop():
@@ -80,7 +78,6 @@ def test_rope_refuses_negative_positions_and_odd_heads():
 
 
 # --- attention and masks
-# --------------------------------------------------------------------------
 
 
 def test_fused_attention_equals_the_captured_weights():
@@ -109,7 +106,6 @@ def test_capture_can_be_limited_and_ends_after_an_error():
 
 
 # --- the whole model
-# ------------------------------------------------------------------------------
 
 
 def test_the_model_is_its_parts_in_order():

@@ -28,6 +28,8 @@ from tests.notebook_tools import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 # As a first use shows them, when the weights are not in the cache yet.
 PROGRESS = """
 from tqdm import tqdm

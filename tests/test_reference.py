@@ -15,6 +15,8 @@ import torch
 
 from llm_course.checkpoints import PINNED_MODELS
 
+pytestmark = pytest.mark.slow
+
 CEILING = 1e-3  # absolute, on logits of up to 41
 REFERENCE = json.loads(
     (Path(__file__).parent / "data" / "smollm2_reference.json").read_text("utf-8")

@@ -1,7 +1,7 @@
 """Write the cells marked `#| export <module>` of notebooks/*.ipynb to the package.
 
-    python -m llm_course.authoring.export            write the modules that changed
-    python -m llm_course.authoring.export --check    exit 1 and name each module that differs
+    python -m llm_course.authoring.export            write what changed
+    python -m llm_course.authoring.export --check    exit 1, name modules that differ
 
 A cell whose first line is `#| export models.layers` goes to
 `llm_course/models/layers.py`. The module's docstring is the string that the first such

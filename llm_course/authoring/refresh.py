@@ -1,15 +1,16 @@
 """Re-execute notebooks and write them in normal form. The only writer of stored
 notebooks.
 
-    python -m llm_course.authoring.refresh                      all notebooks
-    python -m llm_course.authoring.refresh notebooks/02_*.ipynb  some
-    python -m llm_course.authoring.refresh --timing             store fresh measurements too
-    python -m llm_course.authoring.refresh --check              exit 1 when one is not in normal form
+    python -m llm_course.authoring.refresh            all notebooks
+    python -m llm_course.authoring.refresh FILES      some
+    python -m llm_course.authoring.refresh --timing   store fresh measurements too
+    python -m llm_course.authoring.refresh --check    exit 1 if one is not normal
 
 This one command goes in order: `ruff format`, export, execute, write. Before a commit,
 check with
 
-    python -m llm_course.authoring.export --check && python -m pytest --nbval notebooks/ tests/
+    python -m llm_course.authoring.export --check
+    python -m pytest --nbval notebooks/ tests/
 
 A second run changes nothing: measured numbers stay as they are stored until `--timing`
 asks for new ones. When a cell fails, its notebook is left as it was.

@@ -1,6 +1,7 @@
 """Measure this engine beside `transformers`, on the real weights, in one run.
 
-    python -m llm_course.bench [--quick] [--threads N] [--figure FILE.png] [--json [FILE]]
+    python -m llm_course.bench [--quick] [--threads N]
+        [--figure FILE.png] [--json [FILE]]
 
 A run of all cases takes some ten minutes on two cores, `--quick` about one. Other work
 on the machine moves the times more than the ratios, which are taken within a round.

@@ -18,8 +18,8 @@ from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.text import Tokenizer
 
 HELP = """\
-/set NAME VALUE  change a setting, for example /set temperature 0.7; /set alone shows all
-/system TEXT     begin anew with TEXT as the system message; /system alone with the model's own
+/set NAME VALUE  change a setting, say /set temperature 0.7; /set alone shows all
+/system TEXT     begin anew with TEXT as the system message; alone, with the model's own
 /reset           begin anew
 /help            this list
 /quit            leave (so does Ctrl-D)

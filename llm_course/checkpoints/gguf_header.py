@@ -5,9 +5,12 @@ The layout (versions 2 and 3, little-endian; a string is its length as u64, then
 bytes):
 
     "GGUF", version u32, number of tensors u64, number of metadata entries u64
-    metadata    key string, kind u32, value; an array is its items' kind u32, its length u64, the items
-    tensors     name string, number of dimensions u32, dimensions u64 (innermost first), kind u32, offset u64
-    padding, then the tensors' bytes; offsets count from there and are multiples of the alignment
+    metadata    key string, kind u32, value; an array is its items' kind u32, its
+                length u64, the items
+    tensors     name string, number of dimensions u32, dimensions u64 (innermost first),
+                kind u32, offset u64
+    padding, then the tensors' bytes; offsets count from there and are multiples of the
+    alignment
 """
 
 from __future__ import annotations

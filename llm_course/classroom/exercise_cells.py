@@ -19,10 +19,12 @@ import nbformat
 
 HEADING = re.compile(
     r"### (?:Exercise \d+|Bug hunt) · (?P<title>[^·\n]+)\n\n"
-    r"\*(?P<level>easy|medium|hard)(?P<optional>, optional)? · (?P<minutes>\d+) minutes\*\n"
+    r"\*(?P<level>easy|medium|hard)(?P<optional>, optional)?"
+    r" · (?P<minutes>\d+) minutes\*\n"
 )
 SOLUTION = re.compile(
-    r"\A<details>\n<summary>Solution</summary>\n\n```python\n(?P<code>.*?)\n```\n(?P<why>.*?)</details>\Z",
+    r"\A<details>\n<summary>Solution</summary>\n\n"
+    r"```python\n(?P<code>.*?)\n```\n(?P<why>.*?)</details>\Z",
     re.DOTALL,
 )
 CHECK = re.compile(r'^check\("(?P<key>[\w.]+)", (?P<name>\w+)\)\Z', re.MULTILINE)

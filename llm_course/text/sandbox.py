@@ -39,14 +39,15 @@ _FILTERS = _words(
     select selectattr sort string title trim unique upper"""
 )
 _TESTS = _words(
-    """boolean callable defined divisibleby eq equalto == even false filter float ge gt in
-    integer iterable le lower lt mapping ne != none number odd sequence string true undefined upper"""
+    """boolean callable defined divisibleby eq equalto == even false filter float ge gt
+    in integer iterable le lower lt mapping ne != none number odd sequence string true
+    undefined upper"""
 )
 _METHODS = {
     str: _words(
-        """capitalize count endswith find index isalnum isalpha isdigit isspace join lower
-        lstrip partition removeprefix removesuffix replace rfind rpartition rsplit rstrip split
-        splitlines startswith strip title upper"""
+        """capitalize count endswith find index isalnum isalpha isdigit isspace
+        join lower lstrip partition removeprefix removesuffix replace rfind rpartition
+        rsplit rstrip split splitlines startswith strip title upper"""
     ),
     dict: _words("get items keys values"),
     list: _words("count index"),

@@ -120,17 +120,27 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
     for channel in marked:
         name_place = (channel, -0.04 * norms)
         top.annotate(
-            str(channel), (channel, 0), name_place, ha="center", fontsize=9, annotation_clip=False,
+            str(channel),
+            (channel, 0),
+            name_place,
+            ha="center",
+            fontsize=9,
+            annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": "black", "linewidth": 0.8},
-        )  # fmt: skip
+        )
     average = numpy(typical)
     bottom.scatter(np.arange(len(average)), average, s=5, color=BLUE, linewidth=0)
     for channel in marked:
         bottom.scatter(channel, average[channel], s=24, color=ORANGE)
         bottom.annotate(
-            str(channel), (channel, average[channel]), xytext=(6, 0), textcoords="offset points",
-            fontsize=9, va="center", bbox={"color": "white", "pad": 1},
-        )  # fmt: skip
+            str(channel),
+            (channel, average[channel]),
+            xytext=(6, 0),
+            textcoords="offset points",
+            fontsize=9,
+            va="center",
+            bbox={"color": "white", "pad": 1},
+        )
     bottom.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
     bottom.set(yscale="log", xlabel="channel", ylabel="geom. mean", ylim=(0.05, 2))
     bottom.set_yticks([0.1, 1], ["1/10", "1"])

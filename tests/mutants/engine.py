@@ -123,7 +123,8 @@ FILTERS = mutants_of(
             "    return min_p_filtering(logits, min_p)"
         ),
         (
-            f"shifted.float()\n{TOP_K}{TOP_P}    kept = min_p_filtering(logits, min_p)\n"
+            f"shifted.float()\n{TOP_K}{TOP_P}"
+            "    kept = min_p_filtering(logits, min_p)\n"
             "    return (kept.double() / temperature).float()"
         ),
         "traps/test_sampling.py::test_the_filters_apply_in_the_documented_order",

@@ -4,10 +4,11 @@
 The filters must keep the same tokens, with the same logits. Two things are not the
 filters' to decide, and are drawn around:
 
-- **Boundaries.** top-p is summed in float64 here and in float32 there. A p within 1e-5 of a sum is
-  drawn again; so is, in the chain, a k or a min-p whose last two candidates are that close.
-- **Ties.** Where logits are equal (drawn on a coarse grid, half of the time), either may be the one
-  that top-p keeps; the kept logits, sorted, must still be the same.
+- **Boundaries.** top-p is summed in float64 here and in float32 there. A p within 1e-5
+  of a sum is drawn again; so is, in the chain, a k or a min-p whose last two candidates
+  are that close.
+- **Ties.** Where logits are equal (drawn on a coarse grid, half of the time), either
+  may be the one that top-p keeps; the kept logits, sorted, must still be the same.
 """
 
 from __future__ import annotations
