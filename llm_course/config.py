@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, cast
 
 DTYPES = ("float32", "bfloat16", "float16")
 # kind of RoPE scaling -> the numbers that it needs
@@ -28,7 +28,7 @@ ROPE_SCALING = {
 }
 
 
-def _reject(config: object, field: str, fix: str) -> None:
+def _reject(config: object, field: str, fix: str) -> NoReturn:
     name = type(config).__name__
     raise ValueError(f"{name}.{field} = {getattr(config, field)!r}: {fix}")
 
@@ -55,6 +55,8 @@ def _require_number(
 
 
 class _FromJson:
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
         """Read the config from a JSON file whose keys are this class's field names.
@@ -74,7 +76,7 @@ class _FromJson:
             raise ValueError(
                 f"{source} holds {type(values).__name__}, not an object of fields"
             )
-        known = [f.name for f in fields(cls)]
+        known = list(cls.__dataclass_fields__)
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(
                 f"{source} has unknown fields {unknown}; {cls.__name__} knows {known}"
@@ -143,11 +145,11 @@ class ModelConfig(_FromJson):
                 "rope_scaling",
                 f'must be None or {{"rope_type": …}}, one of {kinds}',
             )
-        kind = self.rope_scaling.get("rope_type")
+        kind: Any = self.rope_scaling.get("rope_type")
         if kind not in ROPE_SCALING:
             _reject(self, "rope_scaling", f"its rope_type must be one of {kinds}")
         needed = ROPE_SCALING[kind]
-        numbers = [self.rope_scaling.get(name) for name in needed]
+        numbers: list[Any] = [self.rope_scaling.get(name) for name in needed]
         if not all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers):
             _reject(
                 self,

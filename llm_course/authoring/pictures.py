@@ -64,10 +64,12 @@ def picture_difference(
             f" {size(*new.shape)}"
         )
     with tempfile.TemporaryDirectory() as folder:
-        files = [str(Path(folder) / name) for name in ("stored.png", "drawn.png")]
-        for file, encoded in zip(files, (stored, drawn), strict=True):
-            Path(file).write_bytes(base64.b64decode(encoded))
-        found = compare_images(*files, tol=tolerance, in_decorator=True)
+        before, now = Path(folder) / "stored.png", Path(folder) / "drawn.png"
+        before.write_bytes(base64.b64decode(stored))
+        now.write_bytes(base64.b64decode(drawn))
+        found: Any = compare_images(
+            str(before), str(now), tol=tolerance, in_decorator=True
+        )
     if found is None:
         return None
     return f"pixels differ by {found['rms']:.2f} (RMS); at most {tolerance} is allowed"

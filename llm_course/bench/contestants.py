@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ def their_generate(
             pass
 
     def generate(prompt: TokenIds, n: int, tell: Tell) -> None:
-        model.generate(
+        cast(Any, model).generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=n,
@@ -106,7 +107,7 @@ def their_loop(model: nn.Module) -> Stream:
 
     @torch.inference_mode()
     def stream(prompt: TokenIds, n: int) -> Iterator[TokenIds]:
-        cache, token = DynamicCache(config=model.config), prompt
+        cache, token = DynamicCache(config=cast(Any, model.config)), prompt
         for _ in range(n):
             out = model(token, **{cache_name: cache}, use_cache=True, logits_to_keep=1)
             token = out.logits[:, -1].argmax(dim=-1, keepdim=True)  # [B, 1]

@@ -76,7 +76,8 @@ def timed(
     contestant: Contestant, prompt: TokenIds, n: int, clock: Callable[[], float]
 ) -> tuple[Timing, Tensor]:
     """Generate n >= 2 tokens; the times, and the tokens [B, n]."""
-    times, tokens = [], []
+    times: list[float] = []
+    tokens: list[Tensor] = []
 
     def tell(token: Tensor) -> None:
         times.append(clock() - start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_course.bench.results import (
     CACHED,
@@ -89,7 +89,7 @@ def table(case: CaseResult, weight_bytes: int) -> str:
     ]
     lines = [[*head, *["x no cache"] * recomputed, "tokens/s", "GB/s", "of memory"]]
     for name in case.timings:
-        row = summary(case, name, weight_bytes)
+        row: dict[str, Any] = summary(case, name, weight_bytes)
         few = f" ({case.new_tokens[name]})" if case.new_tokens[name] < most else ""
         cells = [name + few, f"{1e3 * row['first_seconds']:,.1f} ms"]
         cells += [ratio_text(row["first_speedup"])] * compared

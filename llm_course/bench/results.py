@@ -153,7 +153,9 @@ def targets(results: Results) -> list[Target]:
     if results.load:
         found.append(("load_pretrained, seconds", median(results.load), 1.5, False))
     return [
-        Target(what, value, *rest) for what, value, *rest in found if value is not None
+        Target(what, value, goal, more)
+        for what, value, goal, more in found
+        if value is not None
     ]
 
 

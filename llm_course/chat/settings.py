@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from llm_course.config import GenerationConfig
 
@@ -55,7 +56,8 @@ def change(settings: GenerationConfig, name: str, text: str) -> GenerationConfig
     if name == "greedy":
         name, value = "do_sample", not value
     try:
-        return replace(settings, **{name: value})
+        changed: dict[str, Any] = {name: value}
+        return replace(settings, **changed)
     except ValueError as error:
         raise ValueError(str(error).removeprefix("GenerationConfig.")) from error
 

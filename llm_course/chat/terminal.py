@@ -14,6 +14,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from typing import cast
 
 from llm_course.chat.session import Chat
 from llm_course.checkpoints import load_pretrained
@@ -106,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with suppress(AttributeError):  # a stand-in of the two without `reconfigure`
         # Bytes that are no text become lone surrogates, which the tokenizer refuses by
         # name.
-        sys.stdin.reconfigure(errors="surrogateescape")
-        sys.stdout.reconfigure(errors="replace")
+        cast(TextIOWrapper, sys.stdin).reconfigure(errors="surrogateescape")
+        cast(TextIOWrapper, sys.stdout).reconfigure(errors="replace")
     try:
         if sys.stdin.isatty():
             with suppress(ImportError):  # not on Windows, which edits lines itself

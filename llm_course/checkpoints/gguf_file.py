@@ -79,6 +79,7 @@ def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
         if not _is_readable(kind):
             problems.append(f"tensors of kind {kind.name} cannot be read")
     refuse(path, problems)
+    assert config is not None  # or there are problems
     weights = {name: _weights(tensor, dtype) for name, tensor in stored.items()}
     return Checkpoint(config, weights, Tokenizer.from_gguf_metadata(metadata))
 

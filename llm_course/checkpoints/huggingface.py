@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -84,6 +84,7 @@ def read_folder(folder: str | Path) -> Checkpoint:
         names = list_names([name for name, t in stored.items() if t.dtype == dtype])
         problems.append(f"stored as {str(dtype).removeprefix('torch.')}: {names}")
     refuse(folder, problems)
+    assert config is not None  # or there are problems
     for name, tensor in stored.items():
         if heads := heads_to_permute(name, config):
             stored[name] = to_adjacent(tensor, heads)
@@ -127,8 +128,8 @@ def config_from_json(
         # 1.0 is never used: it is a problem
         config = ModelConfig(
             **{field: values[key] for field, key in _REQUIRED.items()},
-            num_kv_heads=values.get("num_key_value_heads"),
-            head_dim=values.get("head_dim"),
+            num_kv_heads=cast(int, values.get("num_key_value_heads")),
+            head_dim=cast(int, values.get("head_dim")),
             rope_theta=(1.0 if theta is None else theta),
             rope_scaling=scaling,
             tie_word_embeddings=values.get("tie_word_embeddings", tied),

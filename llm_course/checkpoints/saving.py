@@ -215,6 +215,7 @@ def _config_json(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _tokenizer_json(checkpoint: Checkpoint) -> dict[str, Any]:
     tokenizer = checkpoint.tokenizer
+    assert tokenizer is not None
     named = {
         "bos_token": tokenizer.bos_token_id,
         "eos_token": next(iter(tokenizer.eos_token_ids), None),

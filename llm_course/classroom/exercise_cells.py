@@ -132,7 +132,7 @@ def _read(cells: Any, start: int, stop: int, notebook: str) -> ExerciseCells:
         )
     check = CHECK.search(cells[checked[0]].source)
     solution = SOLUTION.match(cells[solved[0]].source)
-    if not solution:
+    if not check or not solution:
         raise FormError(
             f"{label}: the solution is not one block of Python in <details>"
         )

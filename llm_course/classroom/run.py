@@ -34,8 +34,11 @@ def judge_cells(section: Section, exercise: ExerciseCells, answer: str) -> Verdi
 def main() -> None:
     """Judge every exercise of the notebook and print one line of JSON."""
     section = read_section(Path(sys.argv[1]))
-    rows = []
-    for exercise in section.exercises if section else ():
+    rows: list[dict[str, str]] = []
+    if section is None:
+        print(json.dumps(rows))
+        return
+    for exercise in section.exercises:
         with contextlib.redirect_stdout(io.StringIO()):
             try:
                 verdict = judge_cells(section, exercise, exercise.stub)

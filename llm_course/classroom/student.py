@@ -35,7 +35,7 @@ def _parts(source: str, name: str) -> tuple[list[str], list[str]]:
     first = node.body[1] if ast.get_docstring(node) is not None else node.body[0]
     lines, start = source.splitlines(), node.body[0].lineno - 1
     if ast.get_docstring(node) is not None:
-        start = node.body[0].end_lineno
+        start = node.body[0].end_lineno or start
     return lines[:start], lines[min(start, first.lineno - 1) : node.end_lineno]
 
 

@@ -5,7 +5,7 @@ python -m llm_course.examples.tiny_generate
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 
 import torch
 
@@ -17,7 +17,7 @@ from llm_course.models import build_decoder_only_model
 def main() -> None:
     # 1. Three configs: the model's shape, where it runs, how it samples.
     model_config = ModelConfig.from_json(
-        files("llm_course") / "configs" / "tiny_model.json"
+        Path(__file__).parents[1] / "configs" / "tiny_model.json"
     )
     engine_config = EngineConfig()
     gen_config = GenerationConfig(max_new_tokens=8, temperature=0.8, top_k=50, seed=0)

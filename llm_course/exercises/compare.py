@@ -92,11 +92,9 @@ def difference(
         if isinstance(got, dict):
             return _dicts(expected, got, rtol, atol, name)
     elif isinstance(expected, float) and isinstance(got, numbers.Real):
-        wide = (
-            torch.tensor(float(number), dtype=torch.float64)
-            for number in (expected, got)
-        )
-        return _tensors(*wide, rtol, atol, name)
+        right = torch.tensor(expected, dtype=torch.float64)
+        mine = torch.tensor(float(got), dtype=torch.float64)
+        return _tensors(right, mine, rtol, atol, name)
     elif type(got) is type(expected):
         return (
             None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import jinja2
@@ -43,7 +43,7 @@ _TESTS = _words(
     in integer iterable le lower lt mapping ne != none number odd sequence string true
     undefined upper"""
 )
-_METHODS = {
+_METHODS: dict[Any, tuple[str, ...]] = {
     str: _words(
         """capitalize count endswith find index isalnum isalpha isdigit isspace
         join lower lstrip partition removeprefix removesuffix replace rfind rpartition
@@ -98,7 +98,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             "tojson": self.tojson,
         }
         self.filters |= {" each": self.each, " made": self.made, " joined": self.joined}
-        self.tests = {name: self.charged(self.tests[name]) for name in _TESTS}
+        tests: dict[str, Any] = dict(self.tests)
+        self.tests = {name: self.charged(tests[name]) for name in _TESTS}
         self.globals = {"range": self.globals["range"], "namespace": Namespace}
         self.globals["raise_exception"] = _refuse
 
@@ -164,7 +165,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def each(self, values: Iterable[Any], per_pass: int) -> Iterable[Any]:
         """Charge for the passes of a loop: each may print all the text inside it."""
-        if hasattr(values, "__len__"):
+        if isinstance(values, Sized):
             self.charge(len(values) * per_pass)
             return values
         return self.counted(values, per_pass)

@@ -224,7 +224,7 @@ class Tokenizer:
                 AddedToken(character, normalized=False, special=False, **edges)
             )
         copy.add_tokens(stand_ins)
-        meant = {
+        meant: dict[Any, Any] = {
             copy.token_to_id(c): self._backend.token_to_id(name)
             for name, c in real.items()
         }
@@ -247,8 +247,9 @@ class Tokenizer:
     def _label(self, token_id: int) -> str:
         text = self._backend.decode([token_id], skip_special_tokens=False)
         if "\ufffd" in text and self._is_byte_level:
-            stored = [BYTE_OF.get(c) for c in self._backend.id_to_token(token_id)]
-            if None not in stored and bytes(stored) != text.encode():
+            name = self.name_of(token_id)
+            stored = [BYTE_OF[c] for c in name if c in BYTE_OF]
+            if len(stored) == len(name) and bytes(stored) != text.encode():
                 return "".join(f"<0x{byte:02X}>" for byte in stored)
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from llm_course.files import read_json, read_text
 
 _SPECIAL_TYPE = 3  # in tokenizer.ggml.token_type
 # How each kind of tokenizer in a GGUF file splits text before its merges are applied.
-_SPLITTERS = {
+_SPLITTERS: dict[str, Callable[[], list[Any]]] = {
     "smollm": lambda: [
         pre_tokenizers.Digits(individual_digits=True),
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -31,7 +32,8 @@ _ROLES = ("bos", "eos", "eot", "padding")
 
 def from_gguf_metadata(metadata: dict[str, Any]) -> dict[str, Any] | None:
     """Read the tables of a GGUF file; see `Tokenizer.from_gguf_metadata`."""
-    get = {k.removeprefix("tokenizer.ggml."): v for k, v in metadata.items()}.get
+    tables = {k.removeprefix("tokenizer.ggml."): v for k, v in metadata.items()}
+    get: Callable[..., Any] = tables.get
     if get("tokens") is None:
         return None
     kind, splitter = get("model"), get("pre", "gpt-2")

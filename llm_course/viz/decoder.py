@@ -158,7 +158,7 @@ def masks(real: object, causal: object, both: object) -> Figure:
         )
         ax.set(xlabel="key column")
     real = numpy(real).astype(bool)
-    padding = ~real.any(axis=0)  # [K]
+    padding = np.asarray(~real.any(axis=0))  # [K]
     for ax, grey in (
         (axes[0], padding & ~real),
         (axes[2], padding | padding[-len(real) :, None]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import pairwise
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -88,7 +89,12 @@ def _draw_loop(ax: Axes) -> None:
         "shrinkB": 0,
     }
     ax.annotate("", (0.75, bottom), (right, bottom), arrowprops=arrow)
-    look = {"ha": "center", "va": "center", "fontsize": 9, "color": GREY}
+    look: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "fontsize": 9,
+        "color": GREY,
+    }
     ax.text(
         right + 0.3,
         (top + bottom) / 2,

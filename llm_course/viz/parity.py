@@ -145,6 +145,6 @@ def dashboard(
         image, ax=axes[0].tolist(), label="largest error, relative to the largest entry"
     )
     ticks = np.arange(np.log10(FLOOR), np.log10(TOP) + 1)
-    bar.set_ticks(ticks, labels=[f"1e{int(t)}" if t else "1" for t in ticks])
+    bar.set_ticks(ticks.tolist(), labels=[f"1e{int(t)}" if t else "1" for t in ticks])
     bar.ax.axhline(np.log10(threshold), color="black", linewidth=1.5)
     return fig

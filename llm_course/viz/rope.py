@@ -40,7 +40,8 @@ def turning_pair(turned: Any, moved: Sequence[tuple[str, Any, Any]]) -> Figure:
     axes[0].set_title("one pair at positions 0, 1, 2, …")
     for ax, (title, q, k) in zip(axes[1:], moved, strict=True):
         q, k = numpy(q), numpy(k)
-        _arrow(ax, q, BLUE), _arrow(ax, k, ORANGE)
+        _arrow(ax, q, BLUE)
+        _arrow(ax, k, ORANGE)
         for name, (x, y), color in (("q", q, BLUE), ("k", k, ORANGE)):
             ax.text(
                 1.18 * x,

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
@@ -25,7 +25,7 @@ CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 SEQUENTIAL = "viridis"  # for magnitudes: dark is small
 DIVERGING = "RdBu_r"  # for signed values: white is zero
 
-RC = {
+RC: dict[Any, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
     # ships with matplotlib: the same picture on every machine
@@ -48,7 +48,7 @@ RC = {
 
 # Set when this module is imported, not around each figure: titles and legends read it
 # when drawn.
-plt.rcParams.update(RC)
+matplotlib.rcParams.update(RC)
 
 
 def subplots(
@@ -58,7 +58,7 @@ def subplots(
     width: float = 9.0,
     height: float = 3.2,
     **kwargs: Any,
-) -> tuple[Figure, np.ndarray | Axes]:
+) -> tuple[Figure, Any]:
     """`plt.subplots` with the size of the whole figure in inches, and labels that do
     not overlap.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 import ipywidgets as w
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from llm_course.config import ModelConfig
 from llm_course.models.attention import capture_attention
 from llm_course.text import Tokenizer
 from llm_course.viz.attention import attention_map
@@ -34,7 +36,7 @@ class AttentionExplorer(w.VBox):
         layer: int = 0,
         head: int = 0,
     ) -> None:
-        config = model.config
+        config = cast(ModelConfig, model.config)
         self._group = config.num_query_groups
         self._maps_of = _maps_by_sentence(model, tokenizer)
         wide, late = w.Layout(width="95%"), {"continuous_update": False}
