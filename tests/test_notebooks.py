@@ -57,6 +57,17 @@ def test_notebook_keeps_the_rules(path: Path) -> None:
     assert rules.offences(path) == []
 
 
+# Notebooks that keep the rules of reading; the others have yet to.
+READABLE = ["01_rmsnorm"]
+
+
+@pytest.mark.parametrize("name", READABLE)
+@pytest.mark.parametrize("rule", rules.RULES_OF_READING, ids=lambda rule: rule.__name__)
+def test_notebook_reads_well(name: str, rule: rules.Rule) -> None:
+    (path,) = (path for path in NOTEBOOKS if path.stem == name)
+    assert rule(path, read(path)) == []
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_cells_are_short(path: Path) -> None:
     for cell in rules.long_cells(read(path), rules.LONG_LINES):
@@ -180,6 +191,64 @@ def test_a_rule_catches(good: Path, corrupt: Callable[[Any], Any], reason: str) 
     corrupt(nb)
     write(good, nb)
     assert reason in "\n".join(rules.offences(good))
+
+
+READING: list[tuple[str, rules.Rule, str, str]] = [
+    (
+        "a heading in mid-cell",
+        rules.sections,
+        "Text.\n\n## 2 · More\n\nText.",
+        "middle",
+    ),
+    ("a wall of text", rules.sections, "word " * 281, "281 words"),
+    ("a notebook that is no link", rules.links, "As in notebook 02.", "is no link"),
+    ("a link to nowhere", rules.links, "[02](02_ropes.ipynb)", "which is no notebook"),
+    (
+        "an answer in the open",
+        rules.predictions,
+        "**Predict, then run.** What?\n\n",
+        "not folded",
+    ),
+    (
+        "no reading time",
+        rules.reading_time,
+        "# Title",
+        "does not say 'about 0 minutes'",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "reason"), [r[1:] for r in READING], ids=[r[0] for r in READING]
+)
+def test_a_rule_of_reading_catches(
+    good: Path, rule: rules.Rule, text: str, reason: str
+) -> None:
+    nb = read(good)
+    nb.cells[0].source = text
+    assert reason in "\n".join(rule(good, nb))
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("", 1),
+        ("#| fig-alt: A sine.\n", 1),  # says too little
+        (
+            "#| fig-alt: A sine curve over one period, from 0 up to 1\n",
+            1,
+        ),  # no sentence
+        ("#| fig-alt: A sine curve that rises from 0 to 1.\n", 0),
+        ("#| fig-alt: A sine curve that rises\n#|   from 0 to 1.\n", 0),
+    ],
+)
+def test_a_figure_says_what_it_shows(good: Path, line: str, found: int) -> None:
+    nb = read(good)
+    for cell in code(nb):
+        cell.outputs = [] if cell.source != CURVE_CELL else cell.outputs
+    find(nb, CURVE_CELL).source = line + CURVE_CELL
+    good.write_text(normal_form(nb, good.stem), encoding="utf-8")
+    assert len(rules.alt_texts(good, read(good))) == found
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
     assert [line for line in done.stdout.splitlines() if line.startswith("[")] == [
         "[-m ruff check]",
         "[-m ruff format --check]",
+        "[-m mypy]",
         "[-m llm_course.authoring.export --check]",
         "[-m llm_course.authoring.refresh --check]",
         "[-m pytest --nbval here]",
