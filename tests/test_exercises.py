@@ -465,7 +465,7 @@ def test_copies_for_a_class(name: str) -> None:
         assert meta["solution"] is True
         assert meta["grade_id"] == cells.key.replace(".", "-")
     assert not any(
-        "<details>" in cell.source for cell in [*source.cells, *release.cells]
+        "<summary>Solution" in cell.source for cell in [*source.cells, *release.cells]
     )
     assert (
         len(source.cells)
