@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self, cast
+from typing import Any, NoReturn, Self, cast
 
 DTYPES = ("float32", "bfloat16", "float16")
 # kind of RoPE scaling -> the numbers that it needs
@@ -55,8 +55,6 @@ def _require_number(
 
 
 class _FromJson:
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
         """Read the config from a JSON file whose keys are this class's field names.
@@ -76,7 +74,7 @@ class _FromJson:
             raise ValueError(
                 f"{source} holds {type(values).__name__}, not an object of fields"
             )
-        known = list(cls.__dataclass_fields__)
+        known = [field.name for field in fields(cast(Any, cls))]
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(
                 f"{source} has unknown fields {unknown}; {cls.__name__} knows {known}"

@@ -163,8 +163,7 @@ def long_cells(nb: Any, lines: int) -> list[Any]:
     return [
         cell
         for cell in code(nb)
-        if cell.source.count("\n") + 1 > lines
-        and not cell.source.startswith(EXPORT_MARK)
+        if lines_of(cell) > lines and not cell.source.startswith(EXPORT_MARK)
     ]
 
 

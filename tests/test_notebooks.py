@@ -71,7 +71,7 @@ def test_notebook_reads_well(name: str, rule: rules.Rule) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_cells_are_short(path: Path) -> None:
     for cell in rules.long_cells(read(path), rules.LONG_LINES):
-        lines = cell.source.count("\n") + 1
+        lines = rules.lines_of(cell)
         warnings.warn(
             f"{path.stem}: {rules.label(cell)} has {lines} lines", stacklevel=1
         )

@@ -101,10 +101,11 @@ def normal_form(nb: Any, stem: str, before: Any = None, timing: bool = False) ->
             keep_old_outputs(
                 cell.outputs, [out for out in map(normal_output, old) if out]
             )
+            alt = alt_text(cell.source)
             for out in cell.outputs:
                 if out.output_type == "execute_result":
                     out.execution_count = count
-                if (alt := alt_text(cell.source)) and PNG in out.get("data", {}):
+                if alt and PNG in out.get("data", {}):
                     out.metadata.setdefault(PNG, {})["alt"] = alt
         cell.metadata = nbformat.from_dict({"tags": sorted(tags)} if tags else {})
     return nbformat.writes(nb).rstrip("\n") + "\n"

@@ -125,12 +125,12 @@ def config_from_json(
             f"config.json has absurdly large values of {', '.join(absurd)}",
         ]
     try:
-        # 1.0 is never used: it is a problem
         config = ModelConfig(
             **{field: values[key] for field, key in _REQUIRED.items()},
             num_kv_heads=cast(int, values.get("num_key_value_heads")),
             head_dim=cast(int, values.get("head_dim")),
-            rope_theta=(1.0 if theta is None else theta),
+            # 1.0 is never used: a missing theta is a problem
+            rope_theta=1.0 if theta is None else theta,
             rope_scaling=scaling,
             tie_word_embeddings=values.get("tie_word_embeddings", tied),
         )

@@ -1,6 +1,7 @@
-"""For who teaches: which exercises are solved, copies for students, exercises run
-apart.
+"""For who teaches: which exercises are solved, copies for students, running them apart.
 
-python -m llm_course.classroom.progress     which exercises the notebooks here have
-solved python -m llm_course.classroom.student DIR  copies of the notebooks for a class
+Two commands:
+
+    python -m llm_course.classroom.progress       which exercises are solved here
+    python -m llm_course.classroom.student DIR    copies of the notebooks for a class
 """
