@@ -9,50 +9,43 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.ch01.inputs import EPS, normal
+from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.inputs import normal
 
 Norm = Callable[[Tensor, Tensor, float], Tensor]
-
-
-def widened(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+EPS = 1e-5
 
 
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """The notebook's own class."""
-    wide = widened(x)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
     normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return weight * normed.to(x.dtype)
 
 
-def in_place(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """`.to` returns x itself where x has the dtype already."""
-    wide = widened(x)
-    wide *= torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * wide.to(x.dtype)
+# `.to` returns x itself where x has the dtype already
+IN_PLACE = edited(norm, "normed = wide * -> wide *= ;; normed.to -> wide.to")
 
-
-def with_size(size: Callable[[Tensor, float], Tensor]) -> Norm:
-    """Right but for what it divides by."""
-
-    def version(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = widened(x)
-        return weight * (wide / size(wide, eps)).to(x.dtype)
-
-    return version
-
-
-def centred(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return norm(x - x.mean(-1, keepdim=True), weight, eps)
-
-
-def narrow(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
-
-
-def weight_first(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return norm(widened(x), weight.to(widened(x).dtype), eps).to(x.dtype)
+OTHERS = wrong_versions(
+    norm,
+    {
+        "epsilon outside the root": (
+            "torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()"
+        ),
+        "epsilon left out": " + eps -> ",
+        "the mean subtracted first, as in LayerNorm": (
+            "wide = x.to -> wide = (x - x.mean(-1, keepdim=True)).to"
+        ),
+        "one mean over all vectors together": "(-1, keepdim=True) -> ()",
+        "the sum of squares instead of the mean": "mean -> sum",
+        "the weight left out": "return weight * -> return",
+        "squares and mean in the dtype of x": (
+            "x.to(torch.promote_types(x.dtype, torch.float32)) -> x"
+        ),
+        "the weight before the rounding": "weight * normed -> (weight * normed)",
+    },
+)
 
 
 def values_only(implementation: Norm) -> None:
@@ -92,28 +85,9 @@ def torch_order(implementation: Norm) -> None:
 HUNT = BugHunt(
     "01.hunt",
     right=norm,
-    planted=in_place,
+    planted=IN_PLACE,
     kind="every number that it returns is right",
-    others={
-        "epsilon outside the root": with_size(
-            lambda x, eps: x.pow(2).mean(-1, keepdim=True).sqrt() + eps
-        ),
-        "epsilon left out": with_size(
-            lambda x, eps: x.pow(2).mean(-1, keepdim=True).sqrt()
-        ),
-        "the mean subtracted first, as in LayerNorm": centred,
-        "one mean over all vectors together": with_size(
-            lambda x, eps: (x.pow(2).mean() + eps) ** 0.5
-        ),
-        "the sum of squares instead of the mean": with_size(
-            lambda x, eps: (x.pow(2).sum(-1, keepdim=True) + eps).sqrt()
-        ),
-        "the weight left out": lambda x, weight, eps: norm(
-            x, torch.ones_like(weight), eps
-        ),
-        "squares and mean in the dtype of x": narrow,
-        "the weight before the rounding": weight_first,
-    },
+    others=OTHERS,
     wrong={
         "Your test accepts the planted bug": values_only,
         "Your test accepts the planted bug.": bfloat16_only,

@@ -6,64 +6,54 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from llm_course.exercises.ch01.inputs import EPS, normal
+from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.exercises.watch import largest_tensor, peak_entries
 
+EPS = 1e-5
 CHUNK = 64
 WIDE = (torch.float32, torch.float64)
 
 
 def lean(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return weight * F.rms_norm(x.double(), x.shape[-1:], eps=eps).to(x.dtype)
+    """The right numbers; the memory is what is left to the reader."""
+    wide = x.double()
+    mean_square = wide.pow(2).mean(-1, keepdim=True)
+    return weight * (wide * torch.rsqrt(mean_square + eps)).to(x.dtype)
 
 
-def scaled(x: Tensor, weight: Tensor, eps: float, mean_square: Tensor) -> Tensor:
-    """Right, if the mean is."""
-    return weight * (x.float() * torch.rsqrt(mean_square + eps)).to(x.dtype)
-
-
-def all_bfloat16(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
-
-
-def rounded_squares(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return scaled(x, weight, eps, x.pow(2).float().mean(-1, keepdim=True))
-
-
-def rounded_scale(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + eps)
-    return weight * (x * scale.to(x.dtype))
-
-
-def rounded_once(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    wide = F.rms_norm(x.double(), x.shape[-1:], eps=eps)
-    return (weight.double() * wide).to(x.dtype)
-
-
-def last_piece(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    last = x.split(CHUNK, dim=-1)[-1]
-    return scaled(x, weight, eps, last.float().pow(2).mean(-1, keepdim=True))
-
-
-def no_tail(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    whole = x.shape[-1] // CHUNK * CHUNK
-    total = x[..., :whole].float().pow(2).sum(-1, keepdim=True)
-    return scaled(x, weight, eps, total / x.shape[-1])
-
-
-def mean_of_means(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    pieces = x.float().pow(2).split(CHUNK, dim=-1)
-    means = [piece.mean(-1, keepdim=True) for piece in pieces]
-    return scaled(x, weight, eps, torch.stack(means).mean(0))
-
-
-def each_alone(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    pieces = x.float().split(CHUNK, dim=-1)
-    normed = [F.rms_norm(piece, piece.shape[-1:], eps=eps) for piece in pieces]
-    return weight * torch.cat(normed, dim=-1).to(x.dtype)
+WRONG = wrong_versions(
+    lean,
+    {
+        "that takes the mean in bfloat16": "x.double() -> x",
+        "that squares in bfloat16 and adds in float32": (
+            "wide.pow(2) -> x.pow(2).float()"
+        ),
+        "whose scale is rounded to bfloat16 before it meets x": (
+            "wide * torch -> x * torch ;; + eps) -> + eps).to(x.dtype)"
+        ),
+        "that rounds once, after the weight; Llama rounds before it": (
+            "weight * (wide -> (weight * wide"
+        ),
+        "whose mean is that of the last piece alone": (
+            "wide.pow -> wide.split(CHUNK, dim=-1)[-1].pow"
+        ),
+        "whose sum leaves out the last piece, if it is shorter": (
+            "wide.pow(2).mean -> wide[..., : x.shape[-1] // CHUNK * CHUNK].pow(2).sum"
+            " ;; keepdim=True) -> keepdim=True) / x.shape[-1]"
+        ),
+        "with the mean of the pieces' means; a shorter piece then counts too much": (
+            "wide.pow(2).mean(-1, keepdim=True) -> torch.stack([piece.pow(2).mean(-1, "
+            "keepdim=True) for piece in wide.split(CHUNK, dim=-1)]).mean(0)"
+        ),
+        "that norms each piece by itself": (
+            "wide.pow(2).mean(-1, keepdim=True) -> torch.cat([piece.pow(2).mean(-1, "
+            "keepdim=True).expand_as(piece) for piece in wide.split(CHUNK, -1)], -1)"
+        ),
+    },
+)
 
 
 def cases() -> Iterator[Case]:
@@ -101,20 +91,9 @@ def memory(function: Callable[..., Tensor]) -> str | None:
 
 LEAN = Exercise(
     "01.lean",
-    reference=lean,
-    cases=cases,
-    wrong={
-        "that takes the mean in bfloat16": all_bfloat16,
-        "that squares in bfloat16 and adds in float32": rounded_squares,
-        "whose scale is rounded to bfloat16 before it meets x": rounded_scale,
-        "that rounds once, after the weight; Llama rounds before it": rounded_once,
-        "whose mean is that of the last piece alone": last_piece,
-        "whose sum leaves out the last piece, if it is shorter": no_tail,
-        "with the mean of the pieces' means; a shorter piece then counts too much": (
-            mean_of_means
-        ),
-        "that norms each piece by itself": each_alone,
-    },
+    lean,
+    cases,
+    WRONG,
     rtol=1e-3,  # below half of the distance between neighbours in bfloat16
     atol=1e-6,
     properties=(memory,),

@@ -1,11 +1,9 @@
-"""What the exercises of 01_rmsnorm are tried on."""
+"""What exercises are tried on."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-EPS = 1e-5
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

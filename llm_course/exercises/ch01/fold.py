@@ -1,0 +1,36 @@
+"""The check of 01.fold: the weight of a norm goes into the matrix after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.inputs import normal
+from llm_course.exercises.records import Case, Exercise, case
+
+
+def fold(weight: Tensor, matrix: Tensor) -> Tensor:
+    return matrix * weight
+
+
+def cases() -> Iterator[Case]:
+    yield case(torch.tensor([2.0, 10.0]), torch.tensor([[1.0, 1.0], [1.0, 3.0]]))
+    yield case(normal(6), normal(4, 6, seed=1))
+    yield case(torch.tensor([1.0, 0.0, -1.0]), normal(3, 3))
+
+
+WRONG = wrong_versions(
+    fold,
+    {
+        "that scales the rows: row i makes output i, column j reads channel j": (
+            "matrix * weight -> matrix * weight[:, None]"
+        ),
+        "that divides by the weight": "* -> /",
+        "that leaves the matrix as it is": "matrix * weight -> matrix.clone()",
+    },
+)
+
+FOLD = Exercise("01.fold", fold, cases, WRONG)
