@@ -27,25 +27,22 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 # `.to` returns x itself where x has the dtype already
 IN_PLACE = edited(norm, "normed = wide * -> wide *= ;; normed.to -> wide.to")
 
-OTHERS = wrong_versions(
-    norm,
-    {
-        "epsilon outside the root": (
-            "torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()"
-        ),
-        "epsilon left out": " + eps -> ",
-        "the mean subtracted first, as in LayerNorm": (
-            "wide = x.to -> wide = (x - x.mean(-1, keepdim=True)).to"
-        ),
-        "one mean over all vectors together": "(-1, keepdim=True) -> ()",
-        "the sum of squares instead of the mean": "mean -> sum",
-        "the weight left out": "return weight * -> return",
-        "squares and mean in the dtype of x": (
-            "x.to(torch.promote_types(x.dtype, torch.float32)) -> x"
-        ),
-        "the weight before the rounding": "weight * normed -> (weight * normed)",
-    },
-)
+OTHERS = {
+    "epsilon outside the root": (
+        "torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()"
+    ),
+    "epsilon left out": " + eps -> ",
+    "the mean subtracted first, as in LayerNorm": (
+        "wide = x.to -> wide = (x - x.mean(-1, keepdim=True)).to"
+    ),
+    "one mean over all vectors together": "(-1, keepdim=True) -> ()",
+    "the sum of squares instead of the mean": "mean -> sum",
+    "the weight left out": "return weight * -> return",
+    "squares and mean in the dtype of x": (
+        "x.to(torch.promote_types(x.dtype, torch.float32)) -> x"
+    ),
+    "the weight before the rounding": "weight * normed -> (weight * normed)",
+}
 
 
 def values_only(implementation: Norm) -> None:
@@ -87,7 +84,7 @@ HUNT = BugHunt(
     right=norm,
     planted=IN_PLACE,
     kind="every number that it returns is right",
-    others=OTHERS,
+    others=wrong_versions(norm, OTHERS),
     wrong={
         "Your test accepts the planted bug": values_only,
         "Your test accepts the planted bug.": bfloat16_only,

@@ -1,0 +1,83 @@
+"""The check of 02.complex: half-split pairs turned as complex numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.inputs import normal
+from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.watch import largest_tensor
+from llm_course.models.rope import apply_rotary
+
+COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
+
+
+def real(x: Tensor, angles: Tensor) -> Tensor:
+    """The reference: the channels in adjacent order, turned, and back."""
+    order = torch.arange(x.shape[-1]).view(2, -1).T.flatten()
+    turned = apply_rotary(x[..., order], angles.cos(), angles.sin())
+    return turned[..., order.argsort()]
+
+
+def multiplied(x: Tensor, angles: Tensor) -> Tensor:
+    pairs = torch.complex(*x.float().chunk(2, dim=-1))  # [B, H, S, D/2]
+    turned = pairs * torch.polar(torch.ones_like(angles), angles)[:, None]
+    return torch.cat((turned.real, turned.imag), dim=-1).to(x.dtype)
+
+
+NEIGHBOURS_IN = (
+    "x.float().chunk(2, dim=-1) -> x.float().unflatten(-1, (-1, 2)).unbind(-1)"
+)
+NEIGHBOURS_OUT = (
+    "torch.cat((turned.real, turned.imag), dim=-1) -> "
+    "torch.view_as_real(turned).flatten(-2)"
+)
+WRONG = {
+    "that turns the other way": ", angles)[ -> , -angles)[",
+    "that pairs channels (2i, 2i + 1); half-split pairs are (i, i + D/2)": (
+        f"{NEIGHBOURS_IN} ;; {NEIGHBOURS_OUT}"
+    ),
+    (
+        "that takes channels (i, i + D/2) for pair i and puts them back as neighbours"
+    ): NEIGHBOURS_OUT,
+    "whose angles are rounded to the dtype of x": (
+        "pairs = -> angles = angles.to(x.dtype).float()\n    pairs ="
+    ),
+    "that takes the angles as lengths: `torch.polar` takes the lengths first": (
+        "torch.ones_like(angles), angles -> angles, torch.ones_like(angles)"
+    ),
+    "without a head axis in the angles, so that B meets H": "[:, None] -> ",
+    "that takes neighbours for a pair and puts all real parts first": NEIGHBOURS_IN,
+}
+
+
+def cases() -> Iterator[Case]:
+    """The third has as many prompts as heads: without the head axis nothing fails
+    there."""
+    yield case(
+        torch.tensor([[[[1.0, 0.0, 0.0, 2.0]]]]),
+        torch.tensor([[[torch.pi / 2, torch.pi]]]),
+    )
+    yield case(normal(1, 5, 3, 8).transpose(1, 2), normal(1, 5, 4, seed=1))
+    yield case(normal(3, 3, 4, 6), normal(3, 4, 3, seed=1))
+    yield case(normal(2, 3, 4, 8).bfloat16(), normal(2, 4, 4, seed=1))
+
+
+def is_used(function: Callable[..., Tensor]) -> str | None:
+    if largest_tensor(function, normal(1, 2, 3, 8), normal(1, 3, 4), dtypes=COMPLEX):
+        return None
+    return "it makes no complex tensor; the exercise is to multiply complex numbers."
+
+
+COMPLEX_ROTATION = Exercise(
+    "02.complex",
+    real,
+    cases,
+    wrong_versions(multiplied, WRONG),
+    rtol=1e-2,  # above the distance between neighbours in bfloat16
+    properties=(is_used,),
+)
