@@ -7,54 +7,43 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llm_course.exercises.ch02.rotation import (
-    frequencies,
-    normal,
-    rotate,
-    rotate_half_split,
-)
+from llm_course.exercises.ch02.rotation import frequencies
+from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.inputs import normal
+from llm_course.models.rope import apply_rotary
 
 
 def at_positions(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
-    return rotate(x, position_ids[..., None] * frequencies(x.shape[-1], theta))
+    places = position_ids[..., None]  # [B, S, 1]
+    angles = places * frequencies(x.shape[-1], theta)
+    return apply_rotary(x, angles.cos().float(), angles.sin().float())
 
 
-def rounded_frequencies(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
-    """`.to(x)` moves the frequencies to the device of x, and to its dtype."""
-    exponents = torch.arange(0, x.shape[-1], 2) / x.shape[-1]
-    inv_freq = (theta**-exponents).to(x)
-    return rotate(x, position_ids[..., None].float() * inv_freq)
+# `.to(x)` moves the frequencies to the device of x, and to its dtype
+ROUNDED = edited(at_positions, "places * -> places.float() * ;; theta) -> theta).to(x)")
 
-
-def place_in_the_row(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
-    return at_positions(x, torch.arange(x.shape[2]).expand_as(position_ids), theta)
-
-
-def first_row_for_all(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
-    return at_positions(x, position_ids[:1].expand_as(position_ids), theta)
-
-
-def half_split_pairs(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
-    return rotate_half_split(
-        x, position_ids[..., None] * frequencies(x.shape[-1], theta)
-    )
-
-
-def single_exponent(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
-    return at_positions(x, position_ids, theta**0.5)
-
-
-def fixed_theta(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
-    return at_positions(x, position_ids, 10_000.0)
+OTHERS = {
+    "the place in the row taken for the position": (
+        "places * -> torch.arange(x.shape[2])[None, :, None] *"
+    ),
+    "the positions of the first prompt used for all prompts": (
+        "places * -> places[:1] *"
+    ),
+    "pairs (i, i + D/2) instead of (2i, 2i + 1)": (
+        "places = -> order = torch.arange(x.shape[-1]).view(2, -1).T.flatten()"
+        "\n    places = ;; rotary(x -> rotary(x[..., order] ;; "
+        "sin().float()) -> sin().float())[..., order.argsort()]"
+    ),
+    "frequencies theta^(-i/D) instead of theta^(-2i/D)": "theta) -> theta**0.5)",
+    "theta = 10,000 whatever is asked for": "theta) -> 10_000.0)",
+}
 
 
 def loose_test(implementation: Callable[..., Tensor]) -> None:
     """Large positions, but float32."""
-    x, places = (
-        normal(2, 3, 4, 8),
-        torch.tensor([[0, 1, 2, 3], [4000, 4001, 4002, 4003]]),
-    )
+    x = normal(2, 3, 4, 8)
+    places = torch.tensor([[0, 1, 2, 3], [4000, 4001, 4002, 4003]])
     expected = at_positions(x, places, 1e5)
     assert torch.allclose(implementation(x, places, 1e5), expected, atol=1e-2)
 
@@ -76,15 +65,9 @@ def strict_test(implementation: Callable[..., Tensor]) -> None:
 HUNT = BugHunt(
     "02.hunt",
     right=at_positions,
-    planted=rounded_frequencies,
+    planted=ROUNDED,
     kind="it is right for every float32 x",
-    others={
-        "the place in the row taken for the position": place_in_the_row,
-        "the positions of the first prompt used for all prompts": first_row_for_all,
-        "pairs (i, i + D/2) instead of (2i, 2i + 1)": half_split_pairs,
-        "frequencies theta^(-i/D) instead of theta^(-2i/D)": single_exponent,
-        "theta = 10,000 whatever is asked for": fixed_theta,
-    },
+    others=wrong_versions(at_positions, OTHERS),
     wrong={
         "Your test accepts the planted bug": loose_test,
         "Your test accepts the planted bug.": near_test,
