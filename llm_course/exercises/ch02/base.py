@@ -28,7 +28,9 @@ WRONG = {
         "meet new angles too"
     ): LAST_PAIR,
     "with the exponent upside down": "head_dim / (2 * i) -> 2 * i / head_dim",
-    "that makes theta smaller: then the pairs are faster": "theta * f -> theta / f",
+    "that makes theta smaller: then the pairs are faster": (
+        "theta * factor -> theta / factor"
+    ),
     (
         "that slows the last pair that does complete a turn; the first that does not "
         "is the next"
