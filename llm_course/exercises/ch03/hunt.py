@@ -9,60 +9,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.ch03.steps import (
-    causal,
-    distances,
-    normal,
-    scores_of,
-    weighted,
-)
+from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
-
-
-def shared(q: Tensor, *tensors: Tensor) -> list[Tensor]:
-    """The tensors [B, Hkv, K, D] with a copy for each query head: [B, H, K, D]."""
-    return [t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in tensors]
+from llm_course.exercises.inputs import normal
 
 
 def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    k, v = shared(q, k, v)
-    return weighted(scores_of(q, k), causal(q.shape[2], k.shape[2]), v)
+    group, past = q.shape[1] // k.shape[1], k.shape[2] - q.shape[2]
+    k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
+    mask = torch.ones(q.shape[2], k.shape[2]).tril(past).bool()
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def chunk_top_left(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Right with Q = K and with Q = 1."""
-    k, v = shared(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)
+# right with Q = K and with Q = 1
+CHUNK_TOP_LEFT = edited(right, "attn_mask=mask -> is_causal=q.shape[2] > 1")
 
-
-def always_top_left(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    k, v = shared(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-
-
-def repeated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    group = q.shape[1] // k.shape[1]
-    return right(q, k.repeat(1, group, 1, 1), v.repeat(1, group, 1, 1))
-
-
-def one_too_wide(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    k, v = shared(q, k, v)
-    return weighted(scores_of(q, k), distances(q.shape[2], k.shape[2]) >= -1, v)
-
-
-def one_for_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The chunk's own keys are all read, the later ones too."""
-    k, v = shared(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] == k.shape[2])
-
-
-def masked_late(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    k, v = shared(q, k, v)
-    return (scores_of(q, k).softmax(-1) * causal(q.shape[2], k.shape[2])) @ v
-
-
-def first_row_for_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return right(q, k[:1].expand_as(k), v[:1].expand_as(v))
+OTHERS = {
+    "query head h reads K/V head h % Hkv": (
+        "repeat_interleave(group, dim=1) -> repeat(1, group, 1, 1)"
+    ),
+    "a triangle that is one too wide": "tril(past) -> tril(past + 1)",
+    "is_causal=True whatever Q and K are": "attn_mask=mask -> is_causal=True",
+    "no mask at all where Q and K differ": "attn_mask=mask -> is_causal=past == 0",
+    "weights set to 0 after the softmax": (
+        "F.scaled_dot_product_attention(q, k, v, attn_mask=mask) -> "
+        "((q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1) * mask) @ v"
+    ),
+    "the keys and values of the first sentence used for all": (
+        "t.repeat -> t[:1].expand_as(t).repeat"
+    ),
+}
 
 
 def inputs(num_queries: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,16 +69,9 @@ def flag_for_chunks(implementation: Callable[..., Tensor]) -> None:
 HUNT = BugHunt(
     "03.hunt",
     right=right,
-    planted=chunk_top_left,
+    planted=CHUNK_TOP_LEFT,
     kind="it is right for a whole prompt, and for one new token",
-    others={
-        "query head h reads K/V head h % Hkv": repeated,
-        "a triangle that is one too wide": one_too_wide,
-        "is_causal=True whatever Q and K are": always_top_left,
-        "no mask at all where Q and K differ": one_for_all,
-        "weights set to 0 after the softmax": masked_late,
-        "the keys and values of the first sentence used for all": first_row_for_all,
-    },
+    others=wrong_versions(right, OTHERS),
     wrong={
         "Your test accepts the planted bug": whole_prompt,
         "Your test accepts the planted bug.": one_token,
