@@ -1,4 +1,4 @@
-"""The check of exercise 03.online: a softmax over scores that come block by block."""
+"""The check of 03.online: a softmax over scores that come block by block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from llm_course.exercises.ch03.steps import LOWEST, NEVER, normal
+from llm_course.exercises.ch03.steps import LOWEST, NEVER
+from llm_course.exercises.edits import edited, wrong_versions
+from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.exercises.watch import largest_tensor
 
@@ -42,147 +44,158 @@ def once(function: Merge, blocks: Blocks) -> Tensor:
     return function(Once(blocks))
 
 
-def online(blocks: Blocks) -> Tensor:
-    pairs = list(blocks)
-    scores = torch.cat([scores for scores, _ in pairs], dim=1)  # [Q, K]
-    values = torch.cat([values for _, values in pairs])  # [K, D]
-    return (scores.double().softmax(-1).nan_to_num(0.0) @ values.double()).to(
-        values.dtype
-    )
+def at_once(blocks: Blocks) -> Tensor:
+    """The reference: all scores beside one another, in float64."""
+    scores, values = zip(*blocks, strict=True)
+    weights = torch.cat(scores, dim=1).double().softmax(-1).nan_to_num(0.0)  # [Q, K]
+    return (weights @ torch.cat(values).double()).to(values[0].dtype)
 
 
-def merger(
-    shrink_sum: bool = True,
-    shrink_mean: bool = True,
-    start: float | None = LOWEST,
-    last_largest: bool = False,
-    shared_largest: bool = False,
-    zero_rows: bool = True,
-    divide: bool = True,
-    upside_down: bool = False,
-) -> Merge:
-    """The merging loop, or one with a mistake. `start` None begins with the first
-    block's largest."""
-
-    def merge(blocks: Blocks) -> Tensor:
-        total, mixed, largest = torch.tensor(0.0), torch.tensor(0.0), None
-        for scores, values in blocks:
-            here = (
-                scores.amax() if shared_largest else scores.amax(dim=-1, keepdim=True)
-            )
-            if largest is None:
-                largest = (
-                    here.clamp(min=LOWEST) if start is None else torch.tensor(start)
-                )
-            new = (
-                here.clamp(min=start) if last_largest else torch.maximum(largest, here)
-            )
-            shrink = (new - largest if upside_down else largest - new).exp()
-            e = (scores - new).exp()
-            total = total * (shrink if shrink_sum else 1.0) + e.sum(
-                dim=-1, keepdim=True
-            )
-            mixed = mixed * (shrink if shrink_mean else 1.0) + e @ values
-            largest = new
-        if not divide:
-            return mixed
-        return mixed / (total.masked_fill(total == 0, 1.0) if zero_rows else total)
-
-    return merge
-
-
-def first_largest(blocks: Blocks) -> Tensor:
-    """Everything is compared with the largest score of the first block."""
-    total, mixed, largest = torch.tensor(0.0), torch.tensor(0.0), None
+def merged(blocks: Blocks) -> Tensor:
+    total, mixed = torch.tensor(0.0), torch.tensor(0.0)
+    largest = torch.tensor(LOWEST)
     for scores, values in blocks:
-        if largest is None:
-            largest = scores.amax(dim=-1, keepdim=True).clamp(min=LOWEST)
-        e = (scores - largest).exp()
-        total, mixed = total + e.sum(dim=-1, keepdim=True), mixed + e @ values
+        here = scores.amax(dim=-1, keepdim=True)
+        new = torch.maximum(largest, here)
+        shrink, e = (largest - new).exp(), (scores - new).exp()
+        total = total * shrink + e.sum(dim=-1, keepdim=True)
+        mixed = mixed * shrink + e @ values
+        largest = new
     return mixed / total.masked_fill(total == 0, 1.0)
 
 
-def logarithm(alone: bool, guarded: bool) -> Merge:
-    """Carries the logarithm of the sum, which is lost beside -3e9 in float32.
-
-    With `alone`, each block has its own softmax before it is merged.
-    """
-
-    def merge(blocks: Blocks) -> Tensor:
-        mean, total = torch.tensor(0.0), torch.tensor(NEVER)
-        for scores, values in blocks:
-            here = scores.logsumexp(dim=-1, keepdim=True)
-            new = torch.logaddexp(total, here)
-            base = new.clamp(min=LOWEST) if guarded else new
-            if alone:
-                own = scores.softmax(-1)
-                own = (own.nan_to_num(0.0) if guarded else own) @ values
-                added = (here - base).exp() * own
-            else:
-                added = (scores - base).exp() @ values
-            mean, total = (total - base).exp() * mean + added, new
-        return mean
-
-    return merge
+def by_logarithm(blocks: Blocks) -> Tensor:
+    """Max and sum as one logarithm, in which the sum is lost beside -3e9 in float32."""
+    mean, total = torch.tensor(0.0), torch.tensor(NEVER)
+    for scores, values in blocks:
+        here = scores.logsumexp(dim=-1, keepdim=True)
+        new = torch.logaddexp(total, here)
+        base = new.clamp(min=LOWEST)
+        mean = (total - base).exp() * mean + (scores - base).exp() @ values
+        total = new
+    return mean
 
 
-def naive(guarded: bool) -> Merge:
-    """No score is subtracted."""
+ALONE = (
+    "mixed * shrink + e @ values -> mixed + scores.softmax(-1).nan_to_num(0.0) @ values"
+)
+NO_DIVISION = " / total.masked_fill(total == 0, 1.0) -> "
+ZERO_BY_ZERO = ".masked_fill(total == 0, 1.0) -> "
+UPSIDE_DOWN = "largest - new -> new - largest"
+FROM_FIRST = (
+    "if total.ndim == 0:\n            largest = here.clamp(min=LOWEST)\n        new ="
+)
+FROM_0, FROM_NEVER = "tensor(LOWEST) -> tensor(0.0)", "tensor(LOWEST) -> tensor(NEVER)"
+FROM_1E9 = "tensor(LOWEST) -> tensor(-1e9)"
+NO_MAX = f"{FROM_0} ;; torch.maximum(largest, here) -> largest"
+UNGUARDED = "new.clamp(min=LOWEST) -> new"
+MERGED_SOFTMAX = "(scores - base).exp() @ values -> (here - base).exp() * (scores.softmax(-1) @ values)"
 
-    def merge(blocks: Blocks) -> Tensor:
-        total, mixed = torch.tensor(0.0), torch.tensor(0.0)
-        for scores, values in blocks:
-            total = total + scores.exp().sum(dim=-1, keepdim=True)
-            mixed = mixed + scores.exp() @ values
-        return mixed / (total.masked_fill(total == 0, 1.0) if guarded else total)
+WRONG: dict[str, str | Merge] = {
+    "that gives each block its own softmax and takes the mean": (
+        f"{ALONE} ;; total * shrink + e.sum(dim=-1, keepdim=True) -> total + 1"
+    ),
+    "that gives each block its own softmax and adds them up": (
+        f"{ALONE} ;; {NO_DIVISION}"
+    ),
+    "that forgets to scale the weighted sum when the largest score grows": (
+        "mixed * shrink -> mixed"
+    ),
+    "that forgets to scale the sum of exponentials when the largest score grows": (
+        "total * shrink -> total"
+    ),
+    "that scales neither sum when the largest score grows": (
+        "mixed * shrink -> mixed ;; total * shrink -> total"
+    ),
+    "that scales by e^(new - old), which is upside down": UPSIDE_DOWN,
+    "that scales by e^(new - old), which is upside down, and starts at -inf": (
+        f"{UPSIDE_DOWN} ;; {FROM_NEVER}"
+    ),
+    "that scales by e^(new - old) from the second block on, which is upside down": (
+        f"{UPSIDE_DOWN} ;; new = -> {FROM_FIRST}"
+    ),
+    "that scales by e^(new - old), which is upside down, and starts at 0": (
+        f"{UPSIDE_DOWN} ;; {FROM_0}"
+    ),
+    "that subtracts no largest score: the exponentials overflow": NO_MAX,
+    "that subtracts no largest score: the exponentials overflow, or all become 0": (
+        f"{NO_MAX} ;; {ZERO_BY_ZERO}"
+    ),
+    "that keeps the largest score of the first block: a later one may be larger": (
+        f"new = torch.maximum(largest, here) -> {FROM_FIRST} largest"
+    ),
+    (
+        "that starts with 0 as the largest score: where all are far below, all become 0"
+    ): FROM_0,
+    (
+        "that starts with 0 as the largest score, and divides 0 by 0 where all are far "
+        "below"
+    ): f"{FROM_0} ;; {ZERO_BY_ZERO}",
+    "that starts with -1e9 as the largest score: scores may be lower": FROM_1E9,
+    "that starts with -1e9 as the largest score, and divides 0 by 0 below it": (
+        f"{FROM_1E9} ;; {ZERO_BY_ZERO}"
+    ),
+    (
+        "that carries max and sum as one logarithm: -3e9 + ln 2 is -3e9 in float32, "
+        "and the sum is lost"
+    ): by_logarithm,
+    (
+        "that carries max and sum as one logarithm (-3e9 + ln 2 is -3e9 in float32), "
+        "and makes NaN of -inf - (-inf)"
+    ): edited(by_logarithm, UNGUARDED),
+    (
+        "that merges softmaxes by logarithms of their sums: -3e9 + ln 2 is -3e9 in "
+        "float32"
+    ): edited(by_logarithm, f"{MERGED_SOFTMAX} ;; max(-1) -> max(-1).nan_to_num(0.0)"),
+    (
+        "that merges softmaxes by logarithms of their sums (-3e9 + ln 2 is -3e9 in "
+        "float32), and makes NaN of -inf - (-inf)"
+    ): edited(by_logarithm, f"{MERGED_SOFTMAX} ;; {UNGUARDED}"),
+    "that subtracts the largest score of the block, where that so far belongs": (
+        "torch.maximum(largest, here) -> here.clamp(min=LOWEST)"
+    ),
+    "with one largest score for all queries": "amax(dim=-1, keepdim=True) -> amax()",
+    (
+        "in which a query without a key in a block becomes NaN: -inf - (-inf), or 0 / 0"
+    ): FROM_NEVER,
+    "that turns NaN into 0 at the end: a query has lost its other blocks by then": (
+        f"{FROM_NEVER} ;; mixed / -> (mixed / ;; 1.0) -> 1.0)).nan_to_num(0.0)"
+    ),
+    "that divides 0 by 0 for a query without a key": ZERO_BY_ZERO,
+    "without the division at the end": NO_DIVISION,
+}
 
-    return merge
 
-
-def each_alone(blocks: Blocks) -> Tensor:
-    """[blocks, Q, D]: every block with a softmax of its own."""
-    return torch.stack(
-        [scores.softmax(-1).nan_to_num(0.0) @ values for scores, values in blocks]
-    )
-
-
-def online_cases() -> Iterator[Case]:
-    def cut(scores: Tensor, *sizes: int) -> Case:
+def cases() -> Iterator[Case]:
+    def cut(scores: Tensor, *sizes: int, name: str = "") -> Case:
         values = normal(scores.shape[1], 2, seed=1)
         parts = zip(scores.split(sizes, dim=1), values.split(sizes), strict=True)
-        return case([(s.clone(), v.clone()) for s, v in parts])
+        return case([(s.clone(), v.clone()) for s, v in parts], name=name)
 
     first = torch.tensor([[0.0]]), torch.tensor([[1.0]])
-    second = torch.tensor([[torch.log(torch.tensor(3.0))]]), torch.tensor([[5.0]])
-    yield Case(([first, second],), "the weights are 1/4 and 3/4")
+    second = torch.tensor([[3.0]]).log(), torch.tensor([[5.0]])
+    yield case([first, second], name="the weights are 1/4 and 3/4")
     yield cut(2 * normal(3, 9), 4, 2, 3)
     yield cut(100 + normal(3, 4), 2, 2)
     falling = normal(2, 6) - torch.tensor([0.0, 0.0, 200.0, 200.0, 400.0, 400.0])
-    yield Case(
-        cut(falling, 2, 2, 2).args, "scores that fall by 200 from block to block"
-    )
-    yield Case(
-        cut(falling.flip(1), 2, 2, 2).args,
-        "scores that rise by 200 from block to block",
-    )
-    yield Case(
-        cut(normal(2, 4) - torch.tensor([[0.0], [300.0]]), 2, 2).args,
-        "all scores of one query far below the other's",
-    )
-    yield Case(cut(normal(1, 4) - 300, 2, 2).args, "all scores near -300")
-    yield Case(cut(torch.full((2, 4), -3e9), 2, 2).args, "all scores -3e9")
-    yield Case(cut(torch.tensor([[0.0, NEVER]]), 1, 1).args, "no key in the last block")
-    yield Case(
-        cut(torch.tensor([[NEVER, 0.0]]), 1, 1).args, "no key in the first block"
-    )
+    steps = "by 200 from block to block"
+    yield cut(falling, 2, 2, 2, name=f"scores that fall {steps}")
+    yield cut(falling.flip(1), 2, 2, 2, name=f"scores that rise {steps}")
+    low = normal(2, 4) - torch.tensor([[0.0], [300.0]])
+    yield cut(low, 2, 2, name="all scores of one query far below the other's")
+    yield cut(normal(1, 4) - 300, 2, 2, name="all scores near -300")
+    yield cut(torch.full((2, 4), -3e9), 2, 2, name="all scores -3e9")
+    late, early = torch.tensor([[0.0, NEVER]]), torch.tensor([[NEVER, 0.0]])
+    yield cut(late, 1, 1, name="no key in the last block")
+    yield cut(early, 1, 1, name="no key in the first block")
     empty = torch.tensor([[0.0, 0.0], [NEVER, NEVER]])
-    yield Case(cut(empty, 1, 1).args, "a query without any key")
+    yield cut(empty, 1, 1, name="a query without any key")
     holed = normal(4, 15)
     holed[1, :5] = holed[2, 5:] = holed[3] = NEVER
     yield cut(holed, 5, 4, 6)
 
 
-def online_memory(function: Merge) -> str | None:
+def memory(function: Merge) -> str | None:
     seen: list[weakref.ref[Tensor]] = []
     kept = 0
 
@@ -210,80 +223,9 @@ def online_memory(function: Merge) -> str | None:
 
 ONLINE = Exercise(
     "03.online",
-    reference=online,
-    cases=online_cases,
+    at_once,
+    cases,
+    wrong_versions(merged, WRONG),
     call=once,
-    wrong={
-        "that gives each block its own softmax and takes the mean": lambda blocks: (
-            each_alone(blocks).mean(0)
-        ),
-        "that gives each block its own softmax and adds them up": lambda blocks: (
-            each_alone(blocks).sum(0)
-        ),
-        "that forgets to scale the weighted sum when the largest score grows": merger(
-            shrink_mean=False
-        ),
-        "that forgets to scale the sum of exponentials when the largest score grows": (
-            merger(shrink_sum=False)
-        ),
-        "that scales neither sum when the largest score grows": merger(
-            shrink_sum=False, shrink_mean=False
-        ),
-        "that scales by e^(new - old), which is upside down": merger(upside_down=True),
-        "that scales by e^(new - old), which is upside down, and starts at -inf": (
-            merger(upside_down=True, start=NEVER)
-        ),
-        "that scales by e^(new - old) from the second block on, which is upside down": (
-            merger(upside_down=True, start=None)
-        ),
-        "that scales by e^(new - old), which is upside down, and starts at 0": merger(
-            upside_down=True, start=0.0
-        ),
-        "that subtracts no largest score: the exponentials overflow": naive(
-            guarded=True
-        ),
-        "that subtracts no largest score: the exponentials overflow, or all become 0": (
-            naive(guarded=False)
-        ),
-        "that keeps the largest score of the first block: a later one may be larger": (
-            first_largest
-        ),
-        "that starts with 0 as the largest score: where all are far below, all become 0": merger(
-            start=0.0
-        ),
-        "that starts with 0 as the largest score, and divides 0 by 0 where all are far below": merger(
-            start=0.0, zero_rows=False
-        ),
-        "that starts with -1e9 as the largest score: scores may be lower": merger(
-            start=-1e9
-        ),
-        "that starts with -1e9 as the largest score, and divides 0 by 0 below it": (
-            merger(start=-1e9, zero_rows=False)
-        ),
-        "that carries max and sum as one logarithm: -3e9 + ln 2 is -3e9 in float32, and the sum is lost": logarithm(
-            alone=False, guarded=True
-        ),
-        "that carries max and sum as one logarithm (-3e9 + ln 2 is -3e9 in float32), and makes NaN of -inf - (-inf)": logarithm(
-            alone=False, guarded=False
-        ),
-        "that merges softmaxes by logarithms of their sums: -3e9 + ln 2 is -3e9 in float32": logarithm(
-            alone=True, guarded=True
-        ),
-        "that merges softmaxes by logarithms of their sums (-3e9 + ln 2 is -3e9 in float32), and makes NaN of -inf - (-inf)": logarithm(
-            alone=True, guarded=False
-        ),
-        "that subtracts the largest score of the block, where that so far belongs": (
-            merger(last_largest=True)
-        ),
-        "with one largest score for all queries": merger(shared_largest=True),
-        "in which a query without a key in a block becomes NaN: -inf - (-inf), or 0 / 0": merger(
-            start=NEVER
-        ),
-        "that turns NaN into 0 at the end: a query has lost its other blocks by then": (
-            lambda blocks: merger(start=NEVER)(blocks).nan_to_num(0.0)
-        ),
-        "that divides 0 by 0 for a query without a key": merger(zero_rows=False),
-        "without the division at the end": merger(divide=False),
-    },
-    properties=(online_memory,),
+    properties=(memory,),
 )
