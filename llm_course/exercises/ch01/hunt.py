@@ -24,9 +24,6 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * normed.to(x.dtype)
 
 
-# `.to` returns x itself where x has the dtype already
-IN_PLACE = edited(norm, "normed = wide * -> wide *= ;; normed.to -> wide.to")
-
 OTHERS = {
     "epsilon outside the root": (
         "torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()"
@@ -82,7 +79,8 @@ def torch_order(implementation: Norm) -> None:
 HUNT = BugHunt(
     "01.hunt",
     right=norm,
-    planted=IN_PLACE,
+    # `.to` returns x itself where x has the dtype already
+    planted=edited(norm, "normed = wide * -> wide *= ;; normed.to -> wide.to"),
     kind="every number that it returns is right",
     others=wrong_versions(norm, OTHERS),
     wrong={

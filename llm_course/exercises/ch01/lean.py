@@ -60,11 +60,8 @@ def cases() -> Iterator[Case]:
 
 def memory(function: Callable[..., Tensor]) -> str | None:
     rows, hidden = 2, 1024
-    args = (
-        normal(rows, hidden, dtype=torch.bfloat16),
-        torch.ones(hidden).bfloat16(),
-        EPS,
-    )
+    x = normal(rows, hidden, dtype=torch.bfloat16)
+    args = x, torch.ones(hidden).bfloat16(), EPS
     for dtype in WIDE:
         channels = largest_tensor(function, *args, dtypes=[dtype]) // rows
         if channels > CHUNK:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llm_course.exercises.ch02.rotation import frequencies
 from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
 from llm_course.exercises.inputs import normal
@@ -15,28 +14,27 @@ from llm_course.models.rope import apply_rotary
 
 
 def at_positions(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
-    places = position_ids[..., None]  # [B, S, 1]
-    angles = places * frequencies(x.shape[-1], theta)
+    powers = torch.arange(0, x.shape[-1], 2, dtype=torch.float64) / x.shape[-1]
+    angles = position_ids[..., None] * theta**-powers  # [B, S, D/2]
     return apply_rotary(x, angles.cos().float(), angles.sin().float())
 
 
-# `.to(x)` moves the frequencies to the device of x, and to its dtype
-ROUNDED = edited(at_positions, "places * -> places.float() * ;; theta) -> theta).to(x)")
-
 OTHERS = {
     "the place in the row taken for the position": (
-        "places * -> torch.arange(x.shape[2])[None, :, None] *"
+        "position_ids[..., None] -> torch.arange(x.shape[2])[None, :, None]"
     ),
     "the positions of the first prompt used for all prompts": (
-        "places * -> places[:1] *"
+        "position_ids[..., None] -> position_ids[:1, :, None]"
     ),
     "pairs (i, i + D/2) instead of (2i, 2i + 1)": (
-        "places = -> order = torch.arange(x.shape[-1]).view(2, -1).T.flatten()"
-        "\n    places = ;; rotary(x -> rotary(x[..., order] ;; "
+        "angles = -> order = torch.arange(x.shape[-1]).view(2, -1).T.flatten()"
+        "\n    angles = ;; rotary(x -> rotary(x[..., order] ;; "
         "sin().float()) -> sin().float())[..., order.argsort()]"
     ),
-    "frequencies theta^(-i/D) instead of theta^(-2i/D)": "theta) -> theta**0.5)",
-    "theta = 10,000 whatever is asked for": "theta) -> 10_000.0)",
+    "frequencies theta^(-i/D) instead of theta^(-2i/D)": (
+        "/ x.shape[-1] -> / x.shape[-1] / 2"
+    ),
+    "theta = 10,000 whatever is asked for": "theta** -> 10_000.0**",
 }
 
 
@@ -65,7 +63,8 @@ def strict_test(implementation: Callable[..., Tensor]) -> None:
 HUNT = BugHunt(
     "02.hunt",
     right=at_positions,
-    planted=ROUNDED,
+    # `.to(x)` moves the frequencies to the device of x, and to its dtype
+    planted=edited(at_positions, "theta**-powers -> (theta**-powers).to(x).float()"),
     kind="it is right for every float32 x",
     others=wrong_versions(at_positions, OTHERS),
     wrong={

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from llm_course.exercises.ch02.rotation import frequencies
 from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
@@ -15,23 +14,22 @@ from llm_course.models.rope import apply_rotary
 
 
 def partial(x: Tensor, position_ids: Tensor, rotary_dim: int, theta: float) -> Tensor:
-    angles = position_ids[..., None] * frequencies(rotary_dim, theta)  # [B, S, R/2]
+    powers = torch.arange(0, rotary_dim, 2, dtype=torch.float64) / rotary_dim
+    angles = position_ids[..., None] * theta**-powers  # [B, S, R/2]
     cos, sin = angles.cos().float(), angles.sin().float()
     turned = apply_rotary(x[..., :rotary_dim], cos, sin)
     return torch.cat((turned, x[..., rotary_dim:]), dim=-1)
 
 
 WRONG = {
-    "that rotates the whole head": "angles = -> rotary_dim = x.shape[-1]\n    angles =",
+    "that rotates the whole head": "powers = -> rotary_dim = x.shape[-1]\n    powers =",
     "with the frequencies of a whole head: the exponent is 2i / rotary_dim": (
-        "(rotary_dim, theta) -> (x.shape[-1], theta)[: rotary_dim // 2]"
+        "/ rotary_dim -> / x.shape[-1]"
     ),
     "with the frequencies theta^(-i / rotary_dim): the exponent is 2i / rotary_dim": (
-        "(rotary_dim, theta) -> (rotary_dim, theta**0.5)"
+        "/ rotary_dim -> / rotary_dim / 2"
     ),
-    "with theta = 10,000 whatever is asked for": (
-        "(rotary_dim, theta) -> (rotary_dim, 10_000.0)"
-    ),
+    "with theta = 10,000 whatever is asked for": ("theta** -> 10_000.0**"),
     "that rotates the last channels of the head": (
         "x[..., :rotary_dim] -> x[..., -rotary_dim:] ;; "
         "(turned, x[..., rotary_dim:]) -> (x[..., :-rotary_dim], turned)"
@@ -52,13 +50,13 @@ WRONG = {
         "position_ids[..., None] -> position_ids[:1, :, None]"
     ),
     "whose frequencies are rounded to the dtype of x": (
-        "theta) -> theta).to(x.dtype).float()"
+        "theta**-powers -> (theta**-powers).to(x.dtype).float()"
     ),
     "whose angles are rounded to the dtype of x": (
         "cos, sin = -> angles = angles.to(x.dtype).float()\n    cos, sin ="
     ),
     "in which frequencies, angles, cos and sin all have the dtype of x": (
-        "theta) -> theta).to(x.dtype) ;; .cos().float() -> .cos() ;; "
+        "theta**-powers -> (theta**-powers).to(x.dtype) ;; .cos().float() -> .cos() ;; "
         ".sin().float() -> .sin()"
     ),
 }

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from llm_course.exercises.ch03.steps import NEVER
 from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
@@ -23,7 +22,7 @@ def grouped(q: Tensor, k: Tensor, v: Tensor, cap: float) -> Tensor:
     scores = rows @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
     scores = cap * torch.tanh(scores / cap)
     mask = torch.ones(queries, keys).tril(keys - queries).bool().repeat(group, 1)
-    weights = scores.masked_fill(~mask, NEVER).softmax(-1)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
     return (weights @ v).reshape(q.shape)
 
 
@@ -43,10 +42,10 @@ WRONG = {
         "repeat(group, 1) -> repeat_interleave(group, dim=0)"
     ),
     "with the triangle at the top left": "tril(keys - queries) -> tril()",
-    "without a mask": ".masked_fill(~mask, NEVER) -> ",
+    "without a mask": ".masked_fill(~mask, -torch.inf) -> ",
     "that caps after the mask: the cap makes -inf finite, and the future is read": (
         "= cap * torch.tanh(scores / cap) -> = scores ;; "
-        "NEVER) -> NEVER).div(cap).tanh().mul(cap)"
+        "inf) -> inf).div(cap).tanh().mul(cap)"
     ),
     "that caps before the division by sqrt(D)": (
         " / math.sqrt(q.shape[-1]) ->  ;; / cap) -> / cap) / math.sqrt(q.shape[-1])"

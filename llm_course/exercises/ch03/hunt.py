@@ -21,9 +21,6 @@ def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-# right with Q = K and with Q = 1
-CHUNK_TOP_LEFT = edited(right, "attn_mask=mask -> is_causal=q.shape[2] > 1")
-
 OTHERS = {
     "query head h reads K/V head h % Hkv": (
         "repeat_interleave(group, dim=1) -> repeat(1, group, 1, 1)"
@@ -69,7 +66,7 @@ def flag_for_chunks(implementation: Callable[..., Tensor]) -> None:
 HUNT = BugHunt(
     "03.hunt",
     right=right,
-    planted=CHUNK_TOP_LEFT,
+    planted=edited(right, "attn_mask=mask -> is_causal=q.shape[2] > 1"),
     kind="it is right for a whole prompt, and for one new token",
     others=wrong_versions(right, OTHERS),
     wrong={

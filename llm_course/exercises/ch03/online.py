@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from llm_course.exercises.ch03.steps import LOWEST, NEVER
 from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
@@ -16,6 +15,7 @@ from llm_course.exercises.watch import largest_tensor
 
 Blocks = Iterable[tuple[Tensor, Tensor]]
 Merge = Callable[[Blocks], Tensor]
+NEVER, LOWEST = -torch.inf, torch.finfo(torch.float32).min
 
 
 class Once:
@@ -76,8 +76,9 @@ def by_logarithm(blocks: Blocks) -> Tensor:
     return mean
 
 
-ALONE = (
-    "mixed * shrink + e @ values -> mixed + scores.softmax(-1).nan_to_num(0.0) @ values"
+OWN_SOFTMAX = (
+    "(largest - new).exp(), (scores - new).exp() -> "
+    "1.0, scores.softmax(-1).nan_to_num(0.0)"
 )
 NO_DIVISION = " / total.masked_fill(total == 0, 1.0) -> "
 ZERO_BY_ZERO = ".masked_fill(total == 0, 1.0) -> "
@@ -89,14 +90,14 @@ FROM_0, FROM_NEVER = "tensor(LOWEST) -> tensor(0.0)", "tensor(LOWEST) -> tensor(
 FROM_1E9 = "tensor(LOWEST) -> tensor(-1e9)"
 NO_MAX = f"{FROM_0} ;; torch.maximum(largest, here) -> largest"
 UNGUARDED = "new.clamp(min=LOWEST) -> new"
-MERGED_SOFTMAX = "(scores - base).exp() @ values -> (here - base).exp() * (scores.softmax(-1) @ values)"
+SOFTMAXES = "(scores - base).exp() -> (here - base).exp() * scores.softmax(-1)"
 
 WRONG: dict[str, str | Merge] = {
     "that gives each block its own softmax and takes the mean": (
-        f"{ALONE} ;; total * shrink + e.sum(dim=-1, keepdim=True) -> total + 1"
+        f"{OWN_SOFTMAX} ;; e.sum(dim=-1, keepdim=True) -> 1.0"
     ),
     "that gives each block its own softmax and adds them up": (
-        f"{ALONE} ;; {NO_DIVISION}"
+        f"{OWN_SOFTMAX} ;; {NO_DIVISION}"
     ),
     "that forgets to scale the weighted sum when the largest score grows": (
         "mixed * shrink -> mixed"
@@ -146,11 +147,11 @@ WRONG: dict[str, str | Merge] = {
     (
         "that merges softmaxes by logarithms of their sums: -3e9 + ln 2 is -3e9 in "
         "float32"
-    ): edited(by_logarithm, f"{MERGED_SOFTMAX} ;; max(-1) -> max(-1).nan_to_num(0.0)"),
+    ): edited(by_logarithm, f"{SOFTMAXES} ;; max(-1) -> max(-1).nan_to_num(0.0)"),
     (
         "that merges softmaxes by logarithms of their sums (-3e9 + ln 2 is -3e9 in "
         "float32), and makes NaN of -inf - (-inf)"
-    ): edited(by_logarithm, f"{MERGED_SOFTMAX} ;; {UNGUARDED}"),
+    ): edited(by_logarithm, f"{SOFTMAXES} ;; {UNGUARDED}"),
     "that subtracts the largest score of the block, where that so far belongs": (
         "torch.maximum(largest, here) -> here.clamp(min=LOWEST)"
     ),

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.ch03 import steps
 from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
+
+LOWEST = torch.finfo(torch.float32).min
 
 
 def each_alone(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
@@ -20,8 +21,10 @@ def each_alone(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
     for row, numbers in enumerate(documents):
         for number in set(numbers.tolist()) - {0}:
             own = (numbers == number).nonzero().flatten()
-            mine = [t[row, :, own] for t in (q, k, v)]  # [H, n, D]
-            out[row, :, own] = F.scaled_dot_product_attention(*mine, is_causal=True)
+            one_q, one_k, one_v = (t[row, :, own] for t in (q, k, v))  # [H, n, D]
+            out[row, :, own] = F.scaled_dot_product_attention(
+                one_q, one_k, one_v, is_causal=True
+            )
     return out
 
 
@@ -29,16 +32,18 @@ def packed(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
     own = documents[:, None, :, None]  # [B, 1, S, 1]
     q, k, v = (t.masked_fill(own == 0, 0.0) for t in (q, k, v))
     same = (own == own.transpose(2, 3)) & (own != 0)  # [B, 1, S, S]
-    earlier = steps.causal(q.shape[2], q.shape[2])
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=same & earlier)
+    earlier = torch.ones(q.shape[2], q.shape[2]).tril().bool()
+    mask = same & earlier
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out
 
 
 PADDING_STAYS = "t.masked_fill(own == 0, 0.0) -> t"
 PADDING_READS = " & (own != 0) -> "
 FIRST_ROW_MASK = "same = -> own = own[:1]\n    same ="
-FUSED = "F.scaled_dot_product_attention(q, k, v, attn_mask=same & earlier)"
-BY_HAND = f"{FUSED} -> steps.weighted(steps.scores_of(q, k), same & earlier, v)"
+FUSED = "F.scaled_dot_product_attention(q, k, v, attn_mask=mask)"
+SCORES = "(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5)"
+BY_HAND = f"{FUSED} -> {SCORES}.masked_fill(~mask, -torch.inf).softmax(-1) @ v"
 COVERED = "return out -> return out.masked_fill(own == 0, 0.0)"
 NAN_TO_0 = "return out -> return out.nan_to_num(0.0)"
 
@@ -88,19 +93,19 @@ WRONG = {
         f"{PADDING_STAYS} ;; {NAN_TO_0}"
     ),
     "whose rows without a key are the mean of all values": (
-        "=same & earlier -> =torch.where(same & earlier, 0.0, steps.LOWEST)"
+        "attn_mask=mask -> attn_mask=torch.where(mask, 0.0, LOWEST)"
     ),
     (
         "that adds two masks of large negative numbers: a row without a key still reads"
     ): (
-        "=same & earlier -> =sum(torch.where(mask, 0.0, steps.LOWEST) "
-        "for mask in (same, earlier))"
+        "attn_mask=mask -> attn_mask="
+        "sum(torch.where(true, 0.0, LOWEST) for true in (same, earlier))"
     ),
     "in which padding reads padding: it is a document of its own there": (
         f"{PADDING_STAYS} ;; {PADDING_READS}"
     ),
     "that sets weights to 0 after the softmax: they no longer add up to 1": (
-        f"{FUSED} -> (steps.scores_of(q, k).softmax(-1) * (same & earlier)) @ v"
+        f"{FUSED} -> ({SCORES}.softmax(-1) * mask) @ v"
     ),
 }
 
