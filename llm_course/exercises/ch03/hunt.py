@@ -13,6 +13,8 @@ from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
 from llm_course.exercises.inputs import normal
 
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     group, past = q.shape[1] // k.shape[1], k.shape[2] - q.shape[2]
@@ -38,29 +40,18 @@ OTHERS = {
 }
 
 
-def inputs(num_queries: int) -> tuple[Tensor, Tensor, Tensor]:
-    q = normal(2, 4, 5, 8)[:, :, -num_queries:]
-    return q, normal(2, 2, 5, 8, seed=1), normal(2, 2, 5, 8, seed=2)
+def compared(num_queries: int, is_causal: bool) -> Callable[[Attention], None]:
+    """A test of the last queries, with the fused function's own flag for the truth."""
+    q, k, v = (normal(2, heads, 5, 8, seed=i) for i, heads in enumerate((4, 2, 2)))
+    q = q[:, :, -num_queries:]
 
+    def test(implementation: Attention) -> None:
+        expected = F.scaled_dot_product_attention(
+            q, k, v, is_causal=is_causal, enable_gqa=True
+        )
+        assert torch.allclose(implementation(q, k, v), expected, atol=1e-5)
 
-def whole_prompt(implementation: Callable[..., Tensor]) -> None:
-    expected = F.scaled_dot_product_attention(
-        *inputs(5), is_causal=True, enable_gqa=True
-    )
-    assert torch.allclose(implementation(*inputs(5)), expected, atol=1e-5)
-
-
-def one_token(implementation: Callable[..., Tensor]) -> None:
-    expected = F.scaled_dot_product_attention(*inputs(1), enable_gqa=True)
-    assert torch.allclose(implementation(*inputs(1)), expected, atol=1e-5)
-
-
-def flag_for_chunks(implementation: Callable[..., Tensor]) -> None:
-    """Takes the flag's triangle for the truth."""
-    expected = F.scaled_dot_product_attention(
-        *inputs(3), is_causal=True, enable_gqa=True
-    )
-    assert torch.allclose(implementation(*inputs(3)), expected, atol=1e-5)
+    return test
 
 
 HUNT = BugHunt(
@@ -70,8 +61,8 @@ HUNT = BugHunt(
     kind="it is right for a whole prompt, and for one new token",
     others=wrong_versions(right, OTHERS),
     wrong={
-        "Your test accepts the planted bug": whole_prompt,
-        "Your test accepts the planted bug.": one_token,
-        "Your test rejects the right implementation": flag_for_chunks,
+        "Your test accepts the planted bug": compared(5, is_causal=True),
+        "Your test accepts the planted bug.": compared(1, is_causal=False),
+        "Your test rejects the right implementation": compared(3, is_causal=True),
     },
 )
