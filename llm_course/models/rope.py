@@ -41,7 +41,7 @@ def scale_frequencies(inv_freq: Tensor, rope_scaling: dict[str, Any] | None) -> 
     Positional Interpolation" (linear); the reference code of Llama 3.1 (llama3).
     """
     kind = "default" if rope_scaling is None else rope_scaling.get("rope_type")
-    if kind == "default":
+    if rope_scaling is None or kind == "default":
         return inv_freq
     if kind == "linear":
         return inv_freq / rope_scaling["factor"]
