@@ -342,10 +342,10 @@ def maps_side_by_side(maps: Mapping[str, Any], tokens: Sequence[str]) -> Figure:
     fig, axes = subplots(1, len(maps), height=4.3, sharey=True)
     for ax, (title, weights) in zip(axes, maps.items(), strict=True):
         image = ax.imshow(numpy(weights), cmap=SEQUENTIAL, vmin=0, vmax=1)
-        ax.set(title=title, xlabel="looks at")
+        ax.set(title=title, xlabel="key: the token that is read")
         ax.set_xticks(range(len(tokens)), tokens, rotation=90)
         ax.set_yticks(range(len(tokens)), tokens)
-    axes[0].set(ylabel="word")
+    axes[0].set(ylabel="query: the token that reads")
     fig.colorbar(image, ax=axes, shrink=0.7, label="attention weight")
     return fig
 
@@ -356,7 +356,7 @@ def heads_moved(
     named: Mapping[str, int] | None = None,
     threshold: float = 0.5,
 ) -> Figure:
-    """One dot per head: its attention to the word before, and the share that another
+    """One dot per head: its attention to the previous token, and the share another
     rotation moves.
 
     `named`: label -> index of a head to point out.
@@ -390,7 +390,7 @@ def heads_moved(
             label, (x[head], y[head]), (8, 0), textcoords="offset points", va="center"
         )
     ax.set(
-        xlabel="share of attention on the word before (right pairs)",
+        xlabel="attention on the previous token, right pairs",
         xlim=(0, 1),
         ylim=(0, 1),
     )
