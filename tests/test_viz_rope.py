@@ -12,6 +12,7 @@ from matplotlib.patches import Arc, Rectangle, Wedge
 
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.viz import rope as figures
+from llm_course.viz import rope_scores as score_figures
 from llm_course.viz.style import BLUE, ORANGE, RED
 
 CONTEXT = 8192
@@ -34,6 +35,20 @@ def test_wavelength_bars_are_orange_exactly_where_no_turn_is_completed(rotary):
     ]
     assert sorted(orange) == sorted(turns[turns > CONTEXT])
     assert len(orange) == 12
+
+
+def test_angles_beyond_the_trained_ones_are_shaded_and_division_stays_below(rotary):
+    slow, fast = 24, 12
+    fig = figures.unmet_angles(rotary.inv_freq, [fast, slow], CONTEXT, 8)
+    reached = float(CONTEXT * rotary.inv_freq[slow])
+    assert not fig.axes[0].patches  # a pair that completes a turn meets every angle
+    (shade,) = fig.axes[1].patches
+    assert shade.get_y() == pytest.approx(reached)
+    assert shade.get_y() + shade.get_height() == pytest.approx(2 * np.pi)
+    plain, divided, edge = fig.axes[1].lines
+    assert np.nanmax(plain.get_ydata()) > reached
+    assert np.nanmax(divided.get_ydata()) == pytest.approx(reached)
+    assert edge.get_xdata()[0] == CONTEXT / 1000
 
 
 def test_clock_hands_point_at_the_angle(rotary):
@@ -70,7 +85,7 @@ def test_heatmap_shows_pairs_downwards_and_positions_to_the_right(rotary):
 
 def test_score_matrix_draws_the_diagonals_it_names_and_marks_them():
     scores = torch.arange(100.0).reshape(10, 10)
-    left, right = figures.score_matrix(scores, offsets=(1, 3)).axes[:2]
+    left, right = score_figures.score_matrix(scores, offsets=(1, 3)).axes[:2]
     lines = {line.get_label(): line for line in right.lines}
     assert lines["offset 3: both move"].get_ydata().tolist() == [
         scores[p, p - 3].item() for p in range(3, 10)
@@ -88,7 +103,7 @@ def test_contributions_add_up_to_the_score_beside_them():
         "pair 0": torch.tensor([1.0, 2.0]),
         "all others": torch.tensor([-12.0, -12.5]),
     }
-    left, right = figures.pair_contributions(torch.arange(2), parts).axes
+    left, right = score_figures.pair_contributions(torch.arange(2), parts).axes
     assert left.lines[0].get_ydata().tolist() == [-11, -10.5]
     drawn = {line.get_label(): list(line.get_ydata()) for line in right.lines}
     assert drawn["pair 0"] == [1, 2]
@@ -97,7 +112,9 @@ def test_contributions_add_up_to_the_score_beside_them():
 
 def test_mean_score_draws_the_curve_it_was_given():
     (line, _zero) = (
-        figures.mean_score(torch.arange(3), torch.tensor([1.0, 2.0, 0.5])).axes[0].lines
+        score_figures.mean_score(torch.arange(3), torch.tensor([1.0, 2.0, 0.5]))
+        .axes[0]
+        .lines
     )
     assert line.get_xdata().tolist() == [0, 1, 2]
     assert line.get_ydata().tolist() == [1.0, 2.0, 0.5]
@@ -105,7 +122,7 @@ def test_mean_score_draws_the_curve_it_was_given():
 
 def test_heads_that_move_more_than_half_are_red_and_named_heads_are_labelled():
     moved = torch.tensor([0.1, 0.7, 0.5])
-    ax = figures.heads_moved(
+    ax = score_figures.heads_moved(
         torch.tensor([0.2, 0.6, 0.9]), moved, {"this one": 1}
     ).axes[0]
     dots = {group.get_label(): group for group in ax.collections}
