@@ -58,7 +58,7 @@ def test_notebook_keeps_the_rules(path: Path) -> None:
 
 
 # Notebooks that keep the rules of reading; the others have yet to.
-READABLE = ["01_rmsnorm", "03_attention_gqa", "04_decoder", "05_generate"]
+READABLE = ["01_rmsnorm", "02_rope", "03_attention_gqa", "04_decoder", "05_generate"]
 
 
 @pytest.mark.parametrize("name", READABLE)
