@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from llm_course.exercises.ch04.models import small_model
+from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
 from llm_course.models.transformer import DecoderOnlyModel
 
@@ -15,52 +16,39 @@ Rows = list[list[int]]
 NextLogits = Callable[[DecoderOnlyModel, Rows, int], Tensor]
 
 
-def padded(rows: Rows, pad_id: int, extra: int = 0) -> tuple[Tensor, Tensor]:
-    """ids and mask [B, S], padding on the left; `extra` more places of each row count
-    as padding."""
-    width = max(map(len, rows))
-    ids = [[pad_id] * (width - len(row)) + row for row in rows]
-    mask = [[int(s >= width - len(row) + extra) for s in range(width)] for row in rows]
-    return torch.tensor(ids), torch.tensor(mask)
-
-
 def right(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
-    return model(*padded(rows, pad_id), last_only=True)[:, -1]
-
-
-def mask_by_id(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
-    """A token of the prompt that has the padding's id is masked as well."""
-    ids, _ = padded(rows, pad_id)
-    return model(ids, ids != pad_id, last_only=True)[:, -1]
-
-
-def no_mask(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
-    return model(padded(rows, pad_id)[0], last_only=True)[:, -1]
-
-
-def pad_right(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
-    """Padding on the right, and the last column read."""
     width = max(map(len, rows))
-    ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in rows])
-    mask = torch.tensor([[int(s < len(row)) for s in range(width)] for row in rows])
-    return model(ids, mask)[:, -1]
+    ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    return model(ids, mask, last_only=True)[:, -1]
 
 
-def torn_positions(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
-    ids, mask = padded(rows, pad_id)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    positions[:, -1] = ids.shape[1] - 1
-    return model(ids, mask, position_ids=positions)[:, -1]
+# A token of the prompt that has the padding's id is masked as well.
+mask_by_id = edited(right, "(ids, mask -> (ids, ids != pad_id")
 
-
-def first_token_lost(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
-    ids, mask = padded(rows, pad_id, extra=1)
-    mask[:, -1] = 1
-    return model(ids, mask)[:, -1]
-
-
-def by_length(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
-    return right(model, sorted(rows, key=len), pad_id)
+OTHERS = wrong_versions(
+    right,
+    {
+        "no mask: padding is read as text": "(ids, mask -> (ids",
+        "padding on the right, and the last column read": (
+            "[pad_id] * (width - len(row)) + row -> row + [pad_id] * (width - len(row))"
+            " ;; [0] * (width - len(row)) + [1] * len(row) -> "
+            "[1] * len(row) + [0] * (width - len(row))"
+        ),
+        "the last token's position counted by the column, the others by the mask": (
+            "return model(ids, mask -> places = (mask.cumsum(-1) - 1).clamp(min=0)\n"
+            "    places[:, -1] = width - 1\n"
+            "    return model(ids, mask, position_ids=places"
+        ),
+        "the first token of each row masked too": (
+            "len(row)) + [1] * len(row) -> len(row) + 1) + [1] * (len(row) - 1) ;; "
+            "return -> mask[:, -1] = 1\n    return"
+        ),
+        "the rows returned in the order of their lengths": (
+            "width = -> rows = sorted(rows, key=len)\n    width ="
+        ),
+    },
+)
 
 
 def plain_rows(implementation: NextLogits) -> None:
@@ -90,15 +78,7 @@ HUNT = BugHunt(
     right=right,
     planted=mask_by_id,
     kind="it is right for plain text, and wrong for a chat",
-    others={
-        "no mask: padding is read as text": no_mask,
-        "padding on the right, and the last column read": pad_right,
-        "the last token's position counted by the column, the others by the mask": (
-            torn_positions
-        ),
-        "the first token of each row masked too": first_token_lost,
-        "the rows returned in the order of their lengths": by_length,
-    },
+    others=OTHERS,
     wrong={
         "Your test accepts the planted bug": plain_rows,
         "Your test accepts the planted bug.": only_shape,

@@ -13,120 +13,78 @@ from torch import Tensor, nn
 from llm_course.checkpoints import load_tensors, to_adjacent, to_half_split
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch04.models import small_config
+from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models.transformer import DecoderLayer
 
 Tensors = dict[str, Tensor]
-NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
-
-
-def reordered(
-    q: Tensor, k: Tensor, v: Tensor, c: ModelConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    return to_adjacent(q, c.num_heads), to_adjacent(k, c.num_kv_heads), v
-
-
-def by_rows(qkv: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    kv = c.num_kv_heads * c.head_dim
-    return qkv.split((c.num_heads * c.head_dim, kv, kv))
-
-
-def loaded(
-    tensors: Tensors,
-    config: ModelConfig,
-    number: int,
-    *,
-    prefix: str = "model.layers.{}.",
-    cut: Callable[[Tensor, ModelConfig], Any] = by_rows,
-    order: Callable[..., tuple[Tensor, ...]] = reordered,
-    halves: Callable[[Tensor], Any] = lambda t: t.chunk(2),
-    norms: Callable[[Tensors], Tensors] = lambda norms: norms,
-) -> nn.Module:
-    """The keywords are what the wrong versions get wrong."""
-    start = prefix.format(number)
-    t = {
-        name[len(start) :].lstrip("0123456789."): w
-        for name, w in tensors.items()
-        if name.startswith(start)
-    }
-    q, k, v = order(*cut(t.pop("self_attn.qkv_proj.weight"), config), config)
-    t |= {
-        f"self_attn.{kind}_proj.weight": w
-        for kind, w in zip("qkv", (q, k, v), strict=True)
-    }
-    gate, up = halves(t.pop("mlp.gate_up_proj.weight"))
-    t |= {"mlp.gate_proj.weight": gate, "mlp.up_proj.weight": up}
-    with torch.device("meta"):
-        layer = DecoderLayer(config, number)
-    layer.load_state_dict(t | norms({name: t[name] for name in NORMS}), assign=True)
-    return layer.requires_grad_(False)
 
 
 def load(tensors: Tensors, config: ModelConfig, number: int) -> nn.Module:
-    return loaded(tensors, config, number)
-
-
-def variant(**changed: Any) -> Callable[..., nn.Module]:
-    """`loaded` with one keyword set."""
-    return lambda tensors, config, number: loaded(tensors, config, number, **changed)
-
-
-def v_before_k(qkv: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    q, v, k = by_rows(qkv, c)
-    return q, k, v
-
-
-def first_of_three(qkv: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    """As many rows for each of the three."""
-    return qkv.chunk(3)
-
-
-def by_head(qkv: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    """Groups: the query heads of one key head, the key head, the value head."""
-    heads = qkv.unflatten(0, (c.num_kv_heads, -1, c.head_dim))
-    q, k, v = heads[:, :-2], heads[:, -2], heads[:, -1]
-    return q.flatten(0, 2), k.flatten(0, 1), v.flatten(0, 1)
-
-
-def k_like_q(q: Tensor, k: Tensor, v: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    return to_adjacent(q, c.num_heads), to_adjacent(k, c.num_heads), v
-
-
-def v_too(q: Tensor, k: Tensor, v: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    return (*reordered(q, k, v, c)[:2], to_adjacent(v, c.num_kv_heads))
-
-
-def q_only(q: Tensor, k: Tensor, v: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    return to_adjacent(q, c.num_heads), k, v
-
-
-def as_they_stand(
-    q: Tensor, k: Tensor, v: Tensor, c: ModelConfig
-) -> tuple[Tensor, ...]:
-    return q, k, v
-
-
-def other_way(q: Tensor, k: Tensor, v: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    return to_half_split(q, c.num_heads), to_half_split(k, c.num_kv_heads), v
-
-
-def one_head(q: Tensor, k: Tensor, v: Tensor, c: ModelConfig) -> tuple[Tensor, ...]:
-    return to_adjacent(q, 1), to_adjacent(k, 1), v
-
-
-def nothing_loaded(tensors: Tensors, config: ModelConfig, number: int) -> nn.Module:
-    """A load that is not strict, and no name that fits."""
-    layer = DecoderLayer(config, number)
-    layer.load_state_dict(tensors, strict=False)
+    start = f"model.layers.{number}."
+    names = [name for name in tensors if name.startswith(start)]
+    t = {name.removeprefix(start): tensors[name] for name in names}
+    heads, kv_heads, d = config.num_heads, config.num_kv_heads, config.head_dim
+    qkv = t.pop("self_attn.qkv_proj.weight")
+    q, k, v = qkv.split([heads * d, kv_heads * d, kv_heads * d])
+    t["self_attn.q_proj.weight"] = to_adjacent(q, heads)
+    t["self_attn.k_proj.weight"] = to_adjacent(k, kv_heads)
+    t["self_attn.v_proj.weight"] = v
+    gate, up = t.pop("mlp.gate_up_proj.weight").chunk(2)
+    t |= {"mlp.gate_proj.weight": gate, "mlp.up_proj.weight": up}
+    with torch.device("meta"):
+        layer = DecoderLayer(config, number)
+    layer.load_state_dict(t, assign=True)
     return layer.requires_grad_(False)
 
 
-def norms_swapped(norms: Tensors) -> Tensors:
-    return dict(zip(NORMS, reversed(norms.values()), strict=True))
-
-
-def norms_of_ones(norms: Tensors) -> Tensors:
-    return {name: torch.ones_like(weight) for name, weight in norms.items()}
+WRONG = wrong_versions(
+    load,
+    {
+        "with q and k in the order of the file, half-split": (
+            "to_adjacent(q, heads) -> q ;; to_adjacent(k, kv_heads) -> k"
+        ),
+        "that reorders the other way, from adjacent to half-split": (
+            "to_adjacent(q -> to_half_split(q ;; to_adjacent(k -> to_half_split(k"
+        ),
+        "that reorders q alone": "to_adjacent(k, kv_heads) -> k",
+        "that cuts k into as many heads as q has": "(k, kv_heads) -> (k, heads)",
+        "that reorders v as well": "= v\n -> = to_adjacent(v, kv_heads)\n",
+        "that takes all rows of q (and of k) for one head": (
+            "(q, heads) -> (q, 1) ;; (k, kv_heads) -> (k, 1)"
+        ),
+        "that cuts qkv into three equal parts": (
+            "split([heads * d, kv_heads * d, kv_heads * d]) -> chunk(3)"
+        ),
+        "that takes the rows in the order q, v, k": "q, k, v = -> q, v, k =",
+        "that takes the rows group by group: query heads, key head, value head": (
+            "qkv.split([heads * d, kv_heads * d, kv_heads * d]) -> "
+            "(part.flatten(0, 2) for part in qkv.unflatten(0, (kv_heads, -1, d))"
+            ".split([heads // kv_heads, 1, 1], dim=1))"
+        ),
+        "with gate and up exchanged": "gate, up = -> up, gate =",
+        "that takes every other row for gate": (
+            "chunk(2) -> unflatten(0, (-1, 2)).unbind(1)"
+        ),
+        "with the two norms exchanged": (
+            "layer.load -> one, two = [name for name in t if 'norm' in name]\n"
+            "    t[one], t[two] = t[two], t[one]\n    layer.load"
+        ),
+        "whose norms are ones, as the constructor made them": (
+            "layer.load -> t |= {n: w * 0 + 1 for n, w in t.items() if 'norm' in n}\n"
+            "    layer.load"
+        ),
+        (
+            'that takes "model.layers.11." for layer 1: the name goes on after the'
+            " number"
+        ): "{number}. -> {number} ;; name.removeprefix(start) -> name.split('.', 3)[3]",
+        "that takes the tensors of layer 0, whatever the number": "{number} -> 0",
+        (
+            "in which no tensor is loaded: with strict=False, names that do not fit are"
+            " passed over"
+        ): '"meta" -> "cpu" ;; (t, assign=True) -> (tensors, strict=False)',
+    },
+)
 
 
 def output_of(
@@ -215,43 +173,5 @@ def knows_its_number(function: Callable[..., Any]) -> str | None:
 
 
 LOAD = Exercise(
-    "04.load",
-    reference=load,
-    cases=load_cases,
-    call=output_of,
-    wrong={
-        "with q and k in the order of the file, half-split": variant(
-            order=as_they_stand
-        ),
-        "that reorders the other way, from adjacent to half-split": variant(
-            order=other_way
-        ),
-        "that reorders q alone": variant(order=q_only),
-        "that cuts k into as many heads as q has": variant(order=k_like_q),
-        "that reorders v as well": variant(order=v_too),
-        "that takes all rows of q (and of k) for one head": variant(order=one_head),
-        "that cuts qkv into three equal parts": variant(cut=first_of_three),
-        "that takes the rows in the order q, v, k": variant(cut=v_before_k),
-        "that takes the rows group by group: query heads, key head, value head": (
-            variant(cut=by_head)
-        ),
-        "with gate and up exchanged": variant(halves=lambda t: t.chunk(2)[::-1]),
-        "that takes every other row for gate": variant(
-            halves=lambda t: (t[0::2], t[1::2])
-        ),
-        "with the two norms exchanged": variant(norms=norms_swapped),
-        "whose norms are ones, as the constructor made them": variant(
-            norms=norms_of_ones
-        ),
-        'that takes "model.layers.11." for layer 1: the name goes on after the number': variant(
-            prefix="model.layers.{}"
-        ),
-        "that takes the tensors of layer 0, whatever the number": variant(
-            prefix="model.layers.0."
-        ),
-        "in which no tensor is loaded: with strict=False, names that do not fit are passed over": (
-            nothing_loaded
-        ),
-    },
-    properties=(knows_its_number,),
+    "04.load", load, load_cases, WRONG, call=output_of, properties=(knows_its_number,)
 )

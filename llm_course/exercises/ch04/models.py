@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from llm_course.config import EngineConfig, ModelConfig
 from llm_course.models.transformer import DecoderOnlyModel, build_decoder_only_model
@@ -97,19 +96,3 @@ def leaves_the_model(function: Callable[..., Any], *more: Any) -> str | None:
         ):
             return found
     return None
-
-
-def next_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
-    """Mean cross-entropy of each next token: logits [B, S, V], ids [B, S]."""
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-
-
-def same_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
-    """The bug: each position is compared with its own token."""
-    return F.cross_entropy(logits.flatten(0, 1), ids.flatten())
-
-
-def joined_loss(logits: Tensor, ids: Tensor) -> Tensor:
-    """The bug: the texts as one, so that the end of each predicts the beginning of the
-    next."""
-    return F.cross_entropy(logits.flatten(0, 1)[:-1], ids.flatten()[1:])

@@ -1,0 +1,94 @@
+"""The check of exercise 04.bytes: what the weights take in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llm_course.exercises.ch04.models import sizes, small_model
+from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.records import Case, Exercise, case
+from llm_course.models.transformer import DecoderOnlyModel
+
+
+def weight_bytes(model: DecoderOnlyModel) -> int:
+    tensors = model.parameters()
+    size_at = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
+    return sum(size_at.values())
+
+
+BY_PARAMETER = "tensor.data_ptr() -> id(tensor)"
+BY_NAME = f"{BY_PARAMETER} ;; parameters() -> state_dict().values()"
+
+WRONG = wrong_versions(
+    weight_bytes,
+    {
+        "that counts by parameter: two parameters may stand on one memory": (
+            BY_PARAMETER
+        ),
+        "that counts by name: `state_dict` lists a tied matrix under both names": (
+            BY_NAME
+        ),
+        "that counts what has `requires_grad`: frozen parameters take memory too": (
+            "in tensors -> in tensors if tensor.requires_grad"
+        ),
+        "with 4 bytes for each number, whatever its dtype": (
+            "tensor.nbytes -> 4 * tensor.numel()"
+        ),
+        "that takes the dtype of the first parameter for all": (
+            "tensor.nbytes -> tensor.numel() * model.embed_tokens.weight.itemsize"
+        ),
+        "that counts numbers; each takes `element_size()` bytes": (
+            "tensor.nbytes -> tensor.numel()"
+        ),
+        "that believes the config: it says what was meant, not what is in memory": (
+            f"{BY_NAME} ;; sum(size_at.values()) -> sum(size_at.values())"
+            " - model.config.tie_word_embeddings * model.lm_head.weight.nbytes"
+        ),
+        "that takes equal numbers for the same memory": (
+            f"{BY_NAME} ;; return -> table, head = model.embed_tokens, model.lm_head\n"
+            "    once = head.weight.equal(table.weight)\n"
+            "    return -once * head.weight.nbytes +"
+        ),
+        (
+            "that takes the table off whenever the config says tied; `parameters()`"
+            " lists a parameter with two names only once"
+        ): (
+            f"{BY_PARAMETER} ;; sum(size_at.values()) -> sum(size_at.values())"
+            " - model.config.tie_word_embeddings * model.embed_tokens.weight.nbytes"
+        ),
+    },
+)
+
+
+def loaded_model() -> DecoderOnlyModel:
+    """Two parameters on one memory, as after `load_state_dict(…, assign=True)`."""
+    model = small_model(tie_word_embeddings=True)
+    model.load_state_dict(
+        small_model(tie_word_embeddings=True).state_dict(), assign=True
+    )
+    return model
+
+
+def copied_model() -> DecoderOnlyModel:
+    model = small_model()
+    model.lm_head.load_state_dict(model.embed_tokens.state_dict())
+    return model
+
+
+def mixed_model() -> DecoderOnlyModel:
+    model = small_model(tie_word_embeddings=True)
+    model.layers.bfloat16()
+    return model
+
+
+def bytes_cases() -> Iterator[Case]:
+    one = small_model(tie_word_embeddings=True, num_layers=1)
+    yield case(one, name=f"tied, float32, {sizes(one)}")
+    yield case(small_model(), name="not tied, L = 2, else the same")
+    yield case(copied_model(), name="not tied, the head a copy of the embedding")
+    yield case(loaded_model(), name="tied, loaded with assign=True")
+    yield case(loaded_model().half(), name="the same, after model.half()")
+    yield case(mixed_model(), name="layers in bfloat16, the rest in float32")
+
+
+BYTES = Exercise("04.bytes", weight_bytes, bytes_cases, WRONG)
