@@ -12,6 +12,7 @@ from torch import Tensor
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06.models import contents, held, random_ids, tiny_model
 from llm_course.exercises.compare import Observed
+from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models import DecoderOnlyModel
 
@@ -27,7 +28,8 @@ def seen(
 ) -> Any:
     """What is in the new cache, and in the old one after a write to the new one."""
     before = cache.layers[:1]
-    with patch("llm_course.engine.kv_cache._reserve", zeros):
+    # Zeros for uninitialised memory: places that nobody fills are alike in each run.
+    with patch.object(torch, "empty", torch.zeros):
         new = function(model, cache, rows, room)
     if not isinstance(new, KVCache):
         return new
@@ -50,15 +52,6 @@ def seen(
 OWN = "its own, a place for each row"
 
 
-def zeros(
-    shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
-) -> Tensor:
-    """In place of uninitialised memory: places that nobody fills look alike in each
-    run."""
-    with torch.inference_mode(False):
-        return torch.zeros(shape, device=device, dtype=dtype)
-
-
 def memory(new: KVCache, old: Tensor) -> str:
     """Whose memory the first layer of `new` is; `old` is that of the old cache."""
     storage = new.layers[0]
@@ -69,176 +62,77 @@ def memory(new: KVCache, old: Tensor) -> str:
     return OWN
 
 
-def copied(
-    model: DecoderOnlyModel,
-    cache: KVCache,
-    rows: list[int],
-    capacity: int,
-    layers: int = 99,
-) -> KVCache:
-    """A cache of `capacity` with the rows, in the first `layers` layers, whose length
-    is still 0."""
-    new = make_cache(model, len(rows), capacity)
-    for storage, old in zip(new.layers[:layers], cache.layers, strict=False):
-        count = min(cache.length, capacity)
-        storage[:, :, :, :count] = old[:, rows, :, :count]
-    return new
-
-
 def take_rows(
     model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
 ) -> KVCache:
-    new = copied(model, cache, rows, cache.length + room)
-    new.advance(cache.length)
+    n = cache.length
+    new = make_cache(model, len(rows), n + room)
+    for i, old in enumerate(cache.layers):  # [2, B, Hkv, capacity, D]
+        new.layers[i][:, :, :, :n] = old[:, rows, :, :n]
+    new.advance(n)
     return new
 
 
-def never_advanced(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    return copied(model, cache, rows, cache.length + room)
-
-
-def advanced_by_layer(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = copied(model, cache, rows, cache.length + room)
-    for _ in new.layers:
-        new.advance(cache.length)
-    return new
-
-
-def old_capacity(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = copied(model, cache, rows, cache.capacity)
-    new.advance(cache.length)
-    return new
-
-
-def added_capacity(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = copied(model, cache, rows, cache.capacity + room)
-    new.advance(cache.length)
-    return new
-
-
-def limited(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = take_rows(model, cache, rows, room)
-    new.max_length = new.capacity
-    return new
-
-
-def room_in_all(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    """By `update`, which grows a cache that is too small."""
-    new = make_cache(model, len(rows), room)
-    for i, old in enumerate(cache.layers):
-        new.update(i, *old[:, rows, :, : cache.length])
-    new.advance(cache.length)
-    return new
-
-
-def unused_too(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = make_cache(model, len(rows), cache.length + room)
-    for i, old in enumerate(cache.layers):
-        new.update(i, *old[:, rows])
-    new.advance(cache.length)
-    return new
-
-
-def cut_off(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = make_cache(model, len(rows), cache.length + room)
-    new.layers = [old[:, rows, :, : cache.length + room] for old in cache.layers]
-    new.advance(cache.length)
-    return new
-
-
-def first_row(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    return take_rows(model, cache, [0] * len(rows), room)
-
-
-def in_order(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    return take_rows(
-        model, cache, [i % cache.batch_size for i in range(len(rows))], room
-    )
-
-
-def in_place(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = take_rows(model, cache, rows, room)
-    cache.layers = new.layers
-    return cache
-
-
-def in_place_by_index(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    """Without room."""
-    cache.layers = [old[:, rows] for old in cache.layers]
-    return cache
-
-
-def keys_alone(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = make_cache(model, len(rows), cache.length + room)
-    for storage, old in zip(new.layers, cache.layers, strict=True):
-        storage[0, :, :, : cache.length] = old[0, rows, :, : cache.length]
-    new.advance(cache.length)
-    return new
-
-
-def first_dimension(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    """Picks keys or values, not rows."""
-    new = make_cache(model, len(rows), cache.length + room)
-    for storage, old in zip(new.layers, cache.layers, strict=True):
-        storage[:, :, :, : cache.length] = old[rows, :, :, : cache.length]
-    new.advance(cache.length)
-    return new
-
-
-def views(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = make_cache(model, len(rows), cache.length + room)
-    new.layers = [old[:, rows[0] : rows[0] + 1] for old in cache.layers]
-    new.layers = [old.expand(-1, len(rows), -1, -1, -1) for old in new.layers]
-    new.advance(cache.length)
-    return new
-
-
-def default_dtype(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = KVCache(model.config, len(rows), cache.length + room)
-    for storage, old in zip(new.layers, cache.layers, strict=True):
-        storage[:, :, :, : cache.length] = old[:, rows, :, : cache.length]
-    new.advance(cache.length)
-    return new
-
-
-def first_layer(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
-    new = copied(model, cache, rows, cache.length + room, layers=1)
-    new.advance(cache.length)
-    return new
+WRONG = wrong_versions(
+    take_rows,
+    {
+        "whose length stays 0: the copy looks empty to the model": (
+            "new.advance(n) -> pass"
+        ),
+        "that advances the length once for each layer; it is one length for all": (
+            "    new.advance(n) ->         new.advance(n)"
+        ),
+        "with the capacity of the old cache": "n + room -> cache.capacity",
+        "that adds `room` to the capacity of the old cache; only its length counts": (
+            "n + room -> cache.capacity + room"
+        ),
+        "that reserves `room` places in all; what is held needs places of its own": (
+            "n + room -> room ;; new.layers[i][:, :, :, :n] = old[:, rows, :, :n] -> "
+            "new.update(i, *old[:, rows, :, :n])"
+        ),
+        "with a max_length: past `room` the new cache could not grow": (
+            "return -> new.max_length = new.capacity\n    return"
+        ),
+        "that copies the unused places of the old cache too": (
+            "new.layers[i][:, :, :, :n] = old[:, rows, :, :n] -> "
+            "new.update(i, *old[:, rows])"
+        ),
+        "that cuts the old storage to the new capacity; it may be too short for that": (
+            "[i][:, :, :, :n] = old[:, rows, :, :n] -> "
+            "[i] = old[:, rows, :, : n + room]"
+        ),
+        "that copies row 0 into every row": "old[:, rows -> old[:, [0] * len(rows)",
+        "that copies the rows in their old order": (
+            "old[:, rows -> old[:, [r % cache.batch_size for r in range(len(rows))]"
+        ),
+        "that changes the old cache instead of making a new one": (
+            "return new -> cache.layers = new.layers\n    return cache"
+        ),
+        (
+            "that picks the rows within the old cache, without a new one and without"
+            " room"
+        ): (
+            "make_cache(model, len(rows), n + room) -> cache ;; "
+            "[i][:, :, :, :n] = old[:, rows, :, :n] -> [i] = old[:, rows] ;; "
+            "new.advance(n) -> pass"
+        ),
+        "that copies the keys and leaves the values": (
+            "[:, :, :, :n] = old[:, rows -> [0, :, :, :n] = old[0, rows"
+        ),
+        (
+            "that picks along dimension 0, keys and values; the rows are dimension 1 of"
+            " [2, B, Hkv, capacity, D]"
+        ): "old[:, rows, :, :n] -> old[rows, :, :, :n]",
+        "whose rows are views of the old cache's memory": (
+            "[i][:, :, :, :n] = old[:, rows, :, :n] -> [i] = "
+            "old[:, rows[0] : rows[0] + 1].expand(-1, len(rows), -1, -1, -1)"
+        ),
+        "that stores float32, whatever the model's dtype": (
+            "make_cache(model, -> KVCache(model.config,"
+        ),
+        "that fills the first layer only": "(cache.layers) -> (cache.layers[:1])",
+    },
+)
 
 
 def rows_cases() -> Iterator[Case]:
@@ -257,40 +151,4 @@ def rows_cases() -> Iterator[Case]:
     )
 
 
-ROWS = Exercise(
-    "06.rows",
-    reference=take_rows,
-    cases=rows_cases,
-    call=seen,
-    wrong={
-        "whose length stays 0: the copy looks empty to the model": never_advanced,
-        "that advances the length once for each layer; it is one length for all": (
-            advanced_by_layer
-        ),
-        "with the capacity of the old cache": old_capacity,
-        "that adds `room` to the capacity of the old cache; only its length counts": (
-            added_capacity
-        ),
-        "that reserves `room` places in all; what is held needs places of its own": (
-            room_in_all
-        ),
-        "with a max_length: past `room` the new cache could not grow": limited,
-        "that copies the unused places of the old cache too": unused_too,
-        "that cuts the old storage to the new capacity; it may be too short for that": (
-            cut_off
-        ),
-        "that copies row 0 into every row": first_row,
-        "that copies the rows in their old order": in_order,
-        "that changes the old cache instead of making a new one": in_place,
-        "that picks the rows within the old cache, without a new one and without room": (
-            in_place_by_index
-        ),
-        "that copies the keys and leaves the values": keys_alone,
-        "that picks along dimension 0, keys and values; the rows are dimension 1 of [2, B, Hkv, capacity, D]": (
-            first_dimension
-        ),
-        "whose rows are views of the old cache's memory": views,
-        "that stores float32, whatever the model's dtype": default_dtype,
-        "that fills the first layer only": first_layer,
-    },
-)
+ROWS = Exercise("06.rows", take_rows, rows_cases, WRONG, call=seen)

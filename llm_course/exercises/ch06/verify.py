@@ -10,6 +10,7 @@ import torch
 from llm_course.engine import KVCache
 from llm_course.exercises.ch06.models import contents, held, random_ids, tiny_model
 from llm_course.exercises.compare import Observed
+from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models import DecoderOnlyModel
 
@@ -38,195 +39,84 @@ def seen(
 
 
 @torch.inference_mode()
-def own_choices(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """What the model says after `token` and after each guess; all of them are in the
-    cache then."""
-    return (
-        model(torch.tensor([[token, *guesses]]), kv_cache=cache)[0].argmax(-1).tolist()
-    )
-
-
-def matches(guesses: list[int], own: list[int]) -> int:
-    """How many guesses are right, from the start."""
-    same = [guess == choice for guess, choice in zip(guesses, own, strict=False)]
-    return [*same, False].index(False)
-
-
 def verify(
     model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
 ) -> list[int]:
-    past = cache.length
-    own = own_choices(model, cache, token, guesses)
-    right = matches(guesses, own)
+    past, fed = cache.length, torch.tensor([[token, *guesses]])
+    own = model(fed, kv_cache=cache)[0].argmax(-1).tolist()
+    same = [guess == choice for guess, choice in zip(guesses, own, strict=False)]
+    right = [*same, False].index(False)
     cache.truncate(past + 1 + right)
     return own[: right + 1]
 
 
-def ending_at(extra: int) -> Verify:
-    """The cache is left with `extra` tokens more than it should hold."""
-
-    def version(
-        model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-    ) -> list[int]:
-        past = cache.length
-        own = own_choices(model, cache, token, guesses)
-        right = matches(guesses, own)
-        cache.truncate(past + 1 + right + extra)
-        return own[: right + 1]
-
-    return version
-
-
-def not_truncated(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    own = own_choices(model, cache, token, guesses)
-    return own[: matches(guesses, own) + 1]
-
-
-def one_off(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """Compares a guess with what follows it."""
-    past = cache.length
-    own = own_choices(model, cache, token, guesses)
-    right = matches(guesses, own[1:])
-    cache.truncate(past + 1 + right)
-    return [*guesses[:right], own[right]]
-
-
-def all_that_match(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    past = cache.length
-    own = own_choices(model, cache, token, guesses)
-    kept = [
-        guess for guess, choice in zip(guesses, own, strict=False) if guess == choice
-    ]
-    cache.truncate(past + 1 + len(kept))
-    return [*kept, own[len(kept)]]
-
-
-def counted(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """As many tokens of the model's own as guesses match anywhere."""
-    past = cache.length
-    own = own_choices(model, cache, token, guesses)
-    right = sum(guess == choice for guess, choice in zip(guesses, own, strict=False))
-    cache.truncate(past + 1 + right)
-    return own[: right + 1]
-
-
-def guesses_counted(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """The first guesses, as many as match anywhere."""
-    own = counted(model, cache, token, guesses)
-    return [*guesses[: len(own) - 1], own[-1]]
-
-
-def all_own(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """All that the model says; the cache is right."""
-    past = cache.length
-    own = own_choices(model, cache, token, guesses)
-    cache.truncate(past + 1 + matches(guesses, own))
-    return own
-
-
-def all_own_kept(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    return own_choices(model, cache, token, guesses)
-
-
-def back_to_past(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    past = cache.length
-    own = own_choices(model, cache, token, guesses)
-    cache.truncate(past)
-    return own[: matches(guesses, own) + 1]
-
-
-def one_place_more(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """One token too many, where the cache has one."""
-    past = cache.length
-    own = own_choices(model, cache, token, guesses)
-    right = matches(guesses, own)
-    cache.truncate(min(past + 2 + right, cache.length))
-    return own[: right + 1]
-
-
-def guesses_alone(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """Without the model's own token."""
-    return verify(model, cache, token, guesses)[:-1]
-
-
-def own_on_mismatch(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    return verify(model, cache, token, guesses)[: max(1, len(guesses))]
-
-
-def wrong_guess_kept(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """The guess that is wrong, where the model's own choice belongs."""
-    result = verify(model, cache, token, guesses)
-    return [*result[:-1], [*guesses, result[-1]][len(result) - 1]]
-
-
-def all_or_nothing(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    past = cache.length
-    own = own_choices(model, cache, token, guesses)
-    right = len(guesses) if own[:-1] == guesses else 0
-    cache.truncate(past + 1 + right)
-    return own[: right + 1]
-
-
-def token_included(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    return [token, *verify(model, cache, token, guesses)]
-
-
-def token_in_place_of_own(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    return [token, *verify(model, cache, token, guesses)[:-1]]
-
-
-@torch.inference_mode()
-def from_an_empty_cache(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    """The cache is not handed to the model: the pass sees nothing of the text
-    before."""
-    own = model(torch.tensor([[token, *guesses]]))[0].argmax(-1).tolist()
-    return own[: matches(guesses, own) + 1]
-
-
-@torch.inference_mode()
-def own_fed(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
-    result = verify(model, cache, token, guesses)
-    model(torch.tensor([result[-1:]]), kv_cache=cache)
-    return result
-
-
-# --- cases
+WRONG = wrong_versions(
+    verify,
+    {
+        "that leaves the wrong guesses in the cache": (
+            "cache.truncate(past + 1 + right) -> pass"
+        ),
+        "whose cache forgets `token` or the last right guess: it ends one too early": (
+            "past + 1 + right -> past + right"
+        ),
+        "whose cache keeps the first wrong guess: it ends one too late": (
+            "past + 1 + right -> past + 2 + right"
+        ),
+        "that compares a guess with the logits after it; those before it count": (
+            "zip(guesses, own -> zip(guesses, own[1:] ;; "
+            "own[: right + 1] -> [*guesses[:right], own[right]]"
+        ),
+        (
+            "that takes right guesses after a wrong one; they follow a text that is not"
+            " there"
+        ): (
+            "[*same, False].index(False) -> sum(same) ;; "
+            "own[: right + 1] -> [*(g for g, s in zip(guesses, same) if s), own[right]]"
+        ),
+        (
+            "that counts all guesses that match; only those before the first wrong one"
+            " are right"
+        ): "[*same, False].index(False) -> sum(same)",
+        "that counts all guesses that match, and returns so many from the start": (
+            "[*same, False].index(False) -> sum(same) ;; "
+            "own[: right + 1] -> [*guesses[:right], own[right]]"
+        ),
+        (
+            "that returns all the model's choices, also those after the first wrong"
+            " guess"
+        ): "own[: right + 1] -> own",
+        "that returns all the model's choices and leaves all guesses in the cache": (
+            "cache.truncate(past + 1 + right) -> pass ;; own[: right + 1] -> own"
+        ),
+        "that empties the cache of `token` and of the right guesses too": (
+            "past + 1 + right -> past"
+        ),
+        "whose cache keeps one token too many, where there is one": (
+            "past + 1 + right -> min(past + 2 + right, cache.length)"
+        ),
+        "without the model's own token at the end": "[: right + 1] -> [:right]",
+        "without the model's own token when all guesses are right": (
+            "[: right + 1] -> [: right + 1][: max(1, len(guesses))]"
+        ),
+        "that returns the wrong guess in place of the model's own token": (
+            "own[: right + 1] -> [*own[:right], [*guesses, own[right]][right]]"
+        ),
+        "that takes all guesses or none": (
+            "[*same, False].index(False) -> all(same) * len(same)"
+        ),
+        "that returns `token` again": "own[: right + 1] -> [token, *own[: right + 1]]",
+        (
+            "that returns `token` and the right guesses; the model's own token is"
+            " missing"
+        ): "own[: right + 1] -> [token, *own[:right]]",
+        "that feeds the model's own token too; that is the next call's affair": (
+            "return -> model(torch.tensor([[own[right]]]), kv_cache=cache)\n    return"
+        ),
+        "that does not hand the cache to the model": (
+            ", kv_cache=cache ->  ;; cache.truncate(past + 1 + right) -> pass"
+        ),
+    },
+)
 
 PROMPT = random_ids(1, 6)
 OTHER = 49  # the model never chooses it
@@ -285,48 +175,5 @@ def passes(function: Verify) -> str | None:
 
 
 VERIFY = Exercise(
-    "06.verify",
-    reference=verify,
-    cases=verify_cases,
-    call=seen,
-    wrong={
-        "that leaves the wrong guesses in the cache": not_truncated,
-        "whose cache forgets `token` or the last right guess: it ends one too early": (
-            ending_at(-1)
-        ),
-        "whose cache keeps the first wrong guess: it ends one too late": ending_at(1),
-        "that compares a guess with the logits after it; those before it count": (
-            one_off
-        ),
-        "that takes right guesses after a wrong one; they follow a text that is not there": (
-            all_that_match
-        ),
-        "that counts all guesses that match; only those before the first wrong one are right": (
-            counted
-        ),
-        "that counts all guesses that match, and returns so many from the start": (
-            guesses_counted
-        ),
-        "that returns all the model's choices, also those after the first wrong guess": (
-            all_own
-        ),
-        "that returns all the model's choices and leaves all guesses in the cache": (
-            all_own_kept
-        ),
-        "that empties the cache of `token` and of the right guesses too": back_to_past,
-        "whose cache keeps one token too many, where there is one": one_place_more,
-        "without the model's own token at the end": guesses_alone,
-        "without the model's own token when all guesses are right": own_on_mismatch,
-        "that returns the wrong guess in place of the model's own token": (
-            wrong_guess_kept
-        ),
-        "that takes all guesses or none": all_or_nothing,
-        "that returns `token` again": token_included,
-        "that returns `token` and the right guesses; the model's own token is missing": (
-            token_in_place_of_own
-        ),
-        "that feeds the model's own token too; that is the next call's affair": own_fed,
-        "that does not hand the cache to the model": from_an_empty_cache,
-    },
-    properties=(passes,),
+    "06.verify", verify, verify_cases, WRONG, call=seen, properties=(passes,)
 )

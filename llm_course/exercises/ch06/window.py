@@ -11,6 +11,7 @@ from torch import Tensor
 
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06.models import random_ids, tiny_model
+from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models import DecoderOnlyModel, SelfAttention
 
@@ -29,99 +30,90 @@ def banded(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tenso
     return model.lm_head(model.norm(x))[0]
 
 
-Evict = Callable[[KVCache, int, int], None]
+@torch.inference_mode()
+def stepwise(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
+    """The same one token at a time, in a cache of fixed size."""
+    size, logits = first + last, []
+    cache = make_cache(model, capacity=size)
+    for t in range(ids.shape[1]):
+        if cache.length == size:
+            for storage in cache.layers:  # [2, B, Hkv, capacity, D]
+                kept = storage[:, :, :, first + 1 : size].clone()
+                storage[:, :, :, first : size - 1] = kept
+            cache.truncate(size - 1)
+        where = torch.tensor([[t]])
+        step = model(ids[:, t : t + 1], position_ids=where, kv_cache=cache)
+        logits.append(step[0, -1])
+    return torch.stack(logits)
 
 
-def drop_oldest(cache: KVCache, first: int, size: int) -> None:
-    for storage in cache.layers:
-        storage[:, :, :, first : size - 1] = storage[:, :, :, first + 1 : size].clone()
-    cache.truncate(size - 1)
-
-
-def drop_newest(cache: KVCache, first: int, size: int) -> None:
-    cache.truncate(size - 1)
-
-
-def overwrite_oldest(cache: KVCache, first: int, size: int) -> None:
-    """The newest takes the place of the oldest: the order is lost."""
-    for storage in cache.layers:
-        storage[:, :, :, first] = storage[:, :, :, size - 1].clone()
-    cache.truncate(size - 1)
-
-
-def move_keys(cache: KVCache, first: int, size: int) -> None:
-    for storage in cache.layers:
-        storage[0, :, :, first : size - 1] = storage[0, :, :, first + 1 : size].clone()
-    cache.truncate(size - 1)
-
-
-def move_one_layer(cache: KVCache, first: int, size: int) -> None:
-    storage = cache.layers[0]
-    storage[:, :, :, first : size - 1] = storage[:, :, :, first + 1 : size].clone()
-    cache.truncate(size - 1)
-
-
-def move_alone(cache: KVCache, first: int, size: int) -> None:
-    """The length is left as it was: the newest token is there twice."""
-    for storage in cache.layers:
-        storage[:, :, :, first : size - 1] = storage[:, :, :, first + 1 : size].clone()
-
-
-def start_again(cache: KVCache, first: int, size: int) -> None:
-    """The whole window is forgotten, not its oldest token."""
-    cache.truncate(first)
-
-
-def stepwise(evict: Evict, place: Callable[[int, int], int]) -> Windowed:
-    """One token at a time; `place(t, length)` is the position of token t."""
-
-    @torch.inference_mode()
-    def windowed(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
-        size = first + last
-        cache, logits = make_cache(model, capacity=size), []
-        for t in range(ids.shape[1]):
-            if cache.length == size:
-                evict(cache, first, size)
-            where = torch.tensor([[place(t, cache.length)]])
-            # [1, 1, V]
-            step = model(ids[:, t : t + 1], position_ids=where, kv_cache=cache)
-            logits.append(step[0, -1])
-        return torch.stack(logits)
-
-    return windowed
-
-
-def position(t: int, length: int) -> int:
-    return t
-
-
-def place_in_cache(t: int, length: int) -> int:
-    return length
-
-
-def one_behind(t: int, length: int) -> int:
-    """The forgotten tokens are counted one too few."""
-    return t if t == length else t - 1
-
-
-def one_ahead(t: int, length: int) -> int:
-    return t if t == length else t + 1
-
-
-def fed_anew(with_positions: bool) -> Windowed:
+@torch.inference_mode()
+def fed_anew(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
     """No cache: what is in sight goes through the model at every step."""
+    logits = []
+    for t in range(ids.shape[1]):
+        places = torch.arange(t + 1)
+        places = places[(places < first) | (places > t - last)]
+        logits.append(model(ids[:, places], position_ids=places[None])[0, -1])
+    return torch.stack(logits)
 
-    @torch.inference_mode()
-    def windowed(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
-        logits = []
-        for t in range(ids.shape[1]):
-            places = torch.arange(t + 1)
-            places = places[(places < first) | (places > t - last)]
-            where = places[None] if with_positions else None
-            logits.append(model(ids[:, places], position_ids=where)[0, -1])
-        return torch.stack(logits)
 
-    return windowed
+WRONG = wrong_versions(
+    stepwise,
+    {
+        (
+            "that takes cache.length for the position; it stops growing when tokens are"
+            " forgotten"
+        ): "[[t]] -> [[cache.length]]",
+        "that forgets the first tokens too": edited(
+            banded, "(age < last) | (places < first) -> age < first + last"
+        ),
+        "with one token more in the window: make room before the pass": edited(
+            banded, "age < last -> age <= last"
+        ),
+        (
+            "with one token less in the window: a token sees itself and last - 1 before"
+            " it"
+        ): edited(banded, "age < last -> age < last - 1"),
+        "that forgets the newest token; the oldest after the first ones has to go": (
+            "storage[:, :, :, first : size - 1] = kept -> pass"
+        ),
+        (
+            "that moves the newest token to the place of the oldest: at the next step"
+            " the place after the first ones no longer holds the oldest"
+        ): "first : size - 1] = kept -> first] = storage[:, :, :, size - 1]",
+        "that moves the keys and leaves the values": (
+            "[:, :, :, first + 1 -> [0, :, :, first + 1 ;; [:, :, :, first : -> [0, :, :, first :"
+        ),
+        "that moves the tokens of the first layer only": (
+            "in cache.layers -> in cache.layers[:1]"
+        ),
+        (
+            "that moves the tokens and leaves the length: the newest is in the cache"
+            " twice"
+        ): "cache.truncate(size - 1) -> pass",
+        "that empties the window when it is full": (
+            "truncate(size - 1) -> truncate(first)"
+        ),
+        "that forgets nothing: each token sees all before it": edited(
+            banded, " & ((age < last) | (places < first)) -> "
+        ),
+        "whose positions fall one behind as soon as a token is forgotten": (
+            "[[t]] -> [[t - (t > cache.length)]]"
+        ),
+        "whose positions run one ahead as soon as a token is forgotten": (
+            "[[t]] -> [[t + (t > cache.length)]]"
+        ),
+        (
+            "that feeds the window anew at each step, so that its tokens forget what"
+            " they had seen themselves"
+        ): fed_anew,
+        (
+            "that feeds the window anew at each step, without positions: its tokens"
+            " forget what they had seen, and stand at other places than in the text"
+        ): edited(fed_anew, ", position_ids=places[None] -> "),
+    },
+)
 
 
 def window_cases() -> Iterator[Case]:
@@ -180,51 +172,9 @@ def keys_read(function: Windowed) -> str | None:
 
 WINDOW = Exercise(
     "06.window",
-    reference=banded,
-    cases=window_cases,
-    wrong={
-        "that takes cache.length for the position; it stops growing when tokens are forgotten": stepwise(
-            drop_oldest, place_in_cache
-        ),
-        "that forgets the first tokens too": lambda model, ids, first, last: banded(
-            model, ids, 0, first + last
-        ),
-        "with one token more in the window: make room before the pass": (
-            lambda model, ids, first, last: banded(model, ids, first, last + 1)
-        ),
-        "with one token less in the window: a token sees itself and last - 1 before it": lambda model, ids, first, last: (
-            banded(model, ids, first, last - 1)
-        ),
-        "that forgets the newest token; the oldest after the first ones has to go": (
-            stepwise(drop_newest, position)
-        ),
-        "that moves the newest token to the place of the oldest: at the next step the place after the first ones no longer holds the oldest": stepwise(
-            overwrite_oldest, position
-        ),
-        "that moves the keys and leaves the values": stepwise(move_keys, position),
-        "that moves the tokens of the first layer only": stepwise(
-            move_one_layer, position
-        ),
-        "that moves the tokens and leaves the length: the newest is in the cache twice": stepwise(
-            move_alone, position
-        ),
-        "that empties the window when it is full": stepwise(start_again, position),
-        "that forgets nothing: each token sees all before it": (
-            lambda model, ids, first, last: banded(model, ids, 0, ids.shape[1])
-        ),
-        "whose positions fall one behind as soon as a token is forgotten": stepwise(
-            drop_oldest, one_behind
-        ),
-        "whose positions run one ahead as soon as a token is forgotten": stepwise(
-            drop_oldest, one_ahead
-        ),
-        "that feeds the window anew at each step, so that its tokens forget what they had seen themselves": fed_anew(
-            True
-        ),
-        "that feeds the window anew at each step, without positions: its tokens forget what they had seen, and stand at other places than in the text": fed_anew(
-            False
-        ),
-    },
+    banded,
+    window_cases,
+    WRONG,
     rtol=1e-3,
     atol=1e-3,
     properties=(keys_read,),

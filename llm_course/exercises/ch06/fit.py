@@ -1,0 +1,72 @@
+"""The check of exercise 06.fit: how many rows fit into memory beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from llm_course.config import ModelConfig
+from llm_course.engine import cache_bytes
+from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.records import Case, Exercise, case
+
+
+def rows_that_fit(
+    config: ModelConfig,
+    memory: int,
+    weight_bytes: int,
+    prompt: int,
+    new: int,
+    dtype: torch.dtype,
+) -> int:
+    row = cache_bytes(config, prompt + new - 1, dtype=dtype)
+    return max(0, (memory - weight_bytes) // row)
+
+
+WRONG = wrong_versions(
+    rows_that_fit,
+    {
+        "with a place for the last new token, which is never fed": "new - 1 -> new",
+        "with a place too few: of the new tokens only the last one is not fed": (
+            "new - 1 -> new - 2"
+        ),
+        "with room for the prompt alone": "prompt + new - 1 -> prompt",
+        "that counts 4 bytes a number, whatever the dtype": ", dtype=dtype -> ",
+        "that counts the query heads; the cache holds the K/V heads": (
+            "dtype=dtype) -> dtype=dtype) * config.num_heads // config.num_kv_heads"
+        ),
+        "that counts keys or values, not both": "dtype=dtype) -> dtype=dtype) // 2",
+        "that counts one layer": "dtype=dtype) -> dtype=dtype) // config.num_layers",
+        "that forgets the weights": "(memory - weight_bytes) -> memory",
+        "that rounds up: the last row does not fit as a whole": (
+            "(memory - weight_bytes) // row -> -((weight_bytes - memory) // row)"
+        ),
+        "that gives fewer than 0 rows when the weights alone are too large": (
+            "max(0, (memory - weight_bytes) // row) -> (memory - weight_bytes) // row"
+        ),
+        "that counts the weights once for each row; all rows read the same": (
+            "(memory - weight_bytes) // row -> memory // (weight_bytes + row)"
+        ),
+    },
+)
+
+SMALL = ModelConfig(100, 16, 32, num_layers=3, num_heads=4, num_kv_heads=2)
+SMOLLM2 = ModelConfig(49152, 576, 1536, 30, num_heads=9, num_kv_heads=3)
+LLAMA3_8B = ModelConfig(128256, 4096, 14336, 32, num_heads=32, num_kv_heads=8)
+GB, SINGLE, HALF = 10**9, torch.float32, torch.bfloat16
+
+
+def fit_cases() -> Iterator[Case]:
+    """A token of SMALL takes 192 bytes, a row 1,920 in the first two cases."""
+    room = 1000 + 3 * 1920
+    yield case(SMALL, room, 1000, 8, 3, SINGLE, name="room for exactly three rows")
+    yield case(SMALL, room - 1, 1000, 8, 3, SINGLE, name="one byte less")
+    yield case(SMALL, 900, 1000, 8, 3, SINGLE, name="the weights alone are too large")
+    smollm2 = (SMOLLM2, 2 * GB, 538_060_032, 500, 100, SINGLE)
+    yield case(*smollm2, name="SmolLM2, 2 GB")
+    llama3 = (LLAMA3_8B, 24 * GB, 16_060_522_496, 3000, 1000, HALF)
+    yield case(*llama3, name="Llama 3 8B, 24 GB")
+
+
+FIT = Exercise("06.fit", rows_that_fit, fit_cases, WRONG)
