@@ -19,45 +19,38 @@ def weight_bytes(model: DecoderOnlyModel) -> int:
 BY_PARAMETER = "tensor.data_ptr() -> id(tensor)"
 BY_NAME = f"{BY_PARAMETER} ;; parameters() -> state_dict().values()"
 
-WRONG = wrong_versions(
-    weight_bytes,
-    {
-        "that counts by parameter: two parameters may stand on one memory": (
-            BY_PARAMETER
-        ),
-        "that counts by name: `state_dict` lists a tied matrix under both names": (
-            BY_NAME
-        ),
-        "that counts what has `requires_grad`: frozen parameters take memory too": (
-            "in tensors -> in tensors if tensor.requires_grad"
-        ),
-        "with 4 bytes for each number, whatever its dtype": (
-            "tensor.nbytes -> 4 * tensor.numel()"
-        ),
-        "that takes the dtype of the first parameter for all": (
-            "tensor.nbytes -> tensor.numel() * model.embed_tokens.weight.itemsize"
-        ),
-        "that counts numbers; each takes `element_size()` bytes": (
-            "tensor.nbytes -> tensor.numel()"
-        ),
-        "that believes the config: it says what was meant, not what is in memory": (
-            f"{BY_NAME} ;; sum(size_at.values()) -> sum(size_at.values())"
-            " - model.config.tie_word_embeddings * model.lm_head.weight.nbytes"
-        ),
-        "that takes equal numbers for the same memory": (
-            f"{BY_NAME} ;; return -> table, head = model.embed_tokens, model.lm_head\n"
-            "    once = head.weight.equal(table.weight)\n"
-            "    return -once * head.weight.nbytes +"
-        ),
-        (
-            "that takes the table off whenever the config says tied; `parameters()`"
-            " lists a parameter with two names only once"
-        ): (
-            f"{BY_PARAMETER} ;; sum(size_at.values()) -> sum(size_at.values())"
-            " - model.config.tie_word_embeddings * model.embed_tokens.weight.nbytes"
-        ),
-    },
-)
+WRONG = {
+    "that counts by parameter: two parameters may stand on one memory": BY_PARAMETER,
+    "that counts by name: `state_dict` lists a tied matrix under both names": BY_NAME,
+    "that counts what has `requires_grad`: frozen parameters take memory too": (
+        "in tensors -> in tensors if tensor.requires_grad"
+    ),
+    "with 4 bytes for each number, whatever its dtype": (
+        "tensor.nbytes -> 4 * tensor.numel()"
+    ),
+    "that takes the dtype of the first parameter for all": (
+        "tensor.nbytes -> tensor.numel() * model.embed_tokens.weight.itemsize"
+    ),
+    "that counts numbers; each takes `element_size()` bytes": (
+        "tensor.nbytes -> tensor.numel()"
+    ),
+    "that believes the config: it says what was meant, not what is in memory": (
+        f"{BY_NAME} ;; sum(size_at.values()) -> sum(size_at.values())"
+        " - model.config.tie_word_embeddings * model.lm_head.weight.nbytes"
+    ),
+    "that takes equal numbers for the same memory": (
+        f"{BY_NAME} ;; return -> table, head = model.embed_tokens, model.lm_head\n"
+        "    once = head.weight.equal(table.weight)\n"
+        "    return -once * head.weight.nbytes +"
+    ),
+    (
+        "that takes the table off whenever the config says tied; `parameters()` lists"
+        " a parameter with two names only once"
+    ): (
+        f"{BY_PARAMETER} ;; sum(size_at.values()) -> sum(size_at.values())"
+        " - model.config.tie_word_embeddings * model.embed_tokens.weight.nbytes"
+    ),
+}
 
 
 def loaded_model() -> DecoderOnlyModel:
@@ -91,4 +84,6 @@ def bytes_cases() -> Iterator[Case]:
     yield case(mixed_model(), name="layers in bfloat16, the rest in float32")
 
 
-BYTES = Exercise("04.bytes", weight_bytes, bytes_cases, WRONG)
+BYTES = Exercise(
+    "04.bytes", weight_bytes, bytes_cases, wrong_versions(weight_bytes, WRONG)
+)

@@ -36,47 +36,44 @@ def prune(model: DecoderOnlyModel, ids: Tensor, count: int) -> Dropped:
     return dropped
 
 
-WRONG = wrong_versions(
-    prune,
-    {
-        "that drops the layer without which the loss is highest": "min( -> max(",
-        "that measures once, with all other layers there, and drops by that ranking": (
-            "kept, dropped = -> first, kept, dropped = {}, ;; "
-            "best = min(losses, key=losses -> first = first or losses\n"
-            "        best = min(kept, key=first"
-        ),
-        "that puts each layer back before the next is dropped": (
-            "m for m in kept -> m for m in every"
-        ),
-        "that numbers the layers anew after each drop": (
-            "dropped.append((best -> dropped.append((kept.index(best)"
-        ),
-        "that returns the layers by number, not in the order of dropping": (
-            "return dropped -> return sorted(dropped)"
-        ),
-        "that takes away attention alone; the MLP of the layer is still there": (
-            "x = layer(x) -> x = layer(x)\n            else:\n"
-            "                x = x + layer.mlp(layer.post_attention_layernorm(x))"
-        ),
-        "that compares each position with its own token, not with the next": (
-            "logits[:, :-1] -> logits ;; ids[:, 1:] -> ids"
-        ),
-        "in which the end of each text predicts the beginning of the next text": (
-            "logits[:, :-1].flatten(0, 1) -> logits.flatten(0, 1)[:-1] ;; "
-            "ids[:, 1:].flatten() -> ids.flatten()[1:]"
-        ),
-        "that measures the last token alone": (
-            "logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]"
-        ),
-        "without the final norm in front of the head": "model.norm(x) -> x",
-        "that returns how much the loss rises, not the loss": (
-            "return dropped -> return [(n, x - loss_with(every)) for n, x in dropped]"
-        ),
-        "that measures the first text of the batch alone": (
-            "every = -> ids = ids[:1]\n    every ="
-        ),
-    },
-)
+WRONG = {
+    "that drops the layer without which the loss is highest": "min( -> max(",
+    "that measures once, with all other layers there, and drops by that ranking": (
+        "kept, dropped = -> first, kept, dropped = {}, ;; "
+        "best = min(losses, key=losses -> first = first or losses\n"
+        "        best = min(kept, key=first"
+    ),
+    "that puts each layer back before the next is dropped": (
+        "m for m in kept -> m for m in every"
+    ),
+    "that numbers the layers anew after each drop": (
+        "dropped.append((best -> dropped.append((kept.index(best)"
+    ),
+    "that returns the layers by number, not in the order of dropping": (
+        "return dropped -> return sorted(dropped)"
+    ),
+    "that takes away attention alone; the MLP of the layer is still there": (
+        "x = layer(x) -> x = layer(x)\n            else:\n"
+        "                x = x + layer.mlp(layer.post_attention_layernorm(x))"
+    ),
+    "that compares each position with its own token, not with the next": (
+        "logits[:, :-1] -> logits ;; ids[:, 1:] -> ids"
+    ),
+    "in which the end of each text predicts the beginning of the next text": (
+        "logits[:, :-1].flatten(0, 1) -> logits.flatten(0, 1)[:-1] ;; "
+        "ids[:, 1:].flatten() -> ids.flatten()[1:]"
+    ),
+    "that measures the last token alone": (
+        "logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]"
+    ),
+    "without the final norm in front of the head": "model.norm(x) -> x",
+    "that returns how much the loss rises, not the loss": (
+        "return dropped -> return [(n, x - loss_with(every)) for n, x in dropped]"
+    ),
+    "that measures the first text of the batch alone": (
+        "every = -> ids = ids[:1]\n    every ="
+    ),
+}
 
 
 def prune_cases() -> Iterator[Case]:
@@ -91,4 +88,10 @@ def leaves_it(function: Callable[..., Dropped]) -> str | None:
     return leaves_the_model(torch.no_grad()(function), 1)
 
 
-PRUNE = Exercise("04.prune", prune, prune_cases, WRONG, properties=(leaves_it,))
+PRUNE = Exercise(
+    "04.prune",
+    prune,
+    prune_cases,
+    wrong_versions(prune, WRONG),
+    properties=(leaves_it,),
+)

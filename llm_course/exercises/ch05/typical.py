@@ -23,50 +23,45 @@ def typical(logits: Tensor, mass: float) -> Tensor:
     return logits.masked_fill(drop.scatter(-1, order, drop), NEVER)
 
 
-WRONG = wrong_versions(
-    typical,
-    {
-        (
-            "that keeps the most probable tokens: what counts is the distance to H,"
-            " without its sign"
-        ): "(-probs.log() - entropy).abs() -> (-probs)",
-        "that drops the token with which the mass is reached": (
-            "- ordered >= mass -> >= mass\n    drop[..., 0] = False"
-        ),
-        (
-            "that drops the token with which the mass is reached, and keeps none where"
-            " that is the first"
-        ): "- ordered >= mass -> >= mass",
-        "with H in bits; -log p is a natural logarithm": (
-            "- entropy -> - entropy / torch.tensor(2).log()"
-        ),
-        "with one H for all rows, the mean of theirs": (
-            "(-1, keepdim=True) -> (-1).mean()"
-        ),
-        "with one H for all rows, the sum of theirs; it needs dim=-1": (
-            "(-1, keepdim=True) -> ()"
-        ),
-        "whose H is NaN when a probability is 0": (
-            "torch.special.entr(probs) -> (-probs * probs.log())"
-        ),
-        "that takes a place in sorted order for a token id": (
-            "drop.scatter(-1, order, drop) -> drop"
-        ),
-        "with one H, summed over all rows, and NaN when a probability is 0": (
-            "torch.special.entr(probs) -> (-probs * probs.log()) ;; "
-            "(-1, keepdim=True) -> ()"
-        ),
-        "that puts its decision back with gather(-1, order); that is scatter's work": (
-            "drop.scatter(-1, order, drop) -> drop.gather(-1, order)"
-        ),
-        "that keeps log-probabilities instead of the logits": (
-            "return logits -> return logits.log_softmax(-1)"
-        ),
-        "that starts with the tokens farthest from H": (
-            "argsort(dim=-1) -> argsort(dim=-1, descending=True)"
-        ),
-    },
-)
+WRONG = {
+    (
+        "that keeps the most probable tokens: what counts is the distance to H,"
+        " without its sign"
+    ): "(-probs.log() - entropy).abs() -> (-probs)",
+    "that drops the token with which the mass is reached": (
+        "- ordered >= mass -> >= mass\n    drop[..., 0] = False"
+    ),
+    (
+        "that drops the token with which the mass is reached, and keeps none where"
+        " that is the first"
+    ): "- ordered >= mass -> >= mass",
+    "with H in bits; -log p is a natural logarithm": (
+        "- entropy -> - entropy / torch.tensor(2).log()"
+    ),
+    "with one H for all rows, the mean of theirs": "(-1, keepdim=True) -> (-1).mean()",
+    "with one H for all rows, the sum of theirs; it needs dim=-1": (
+        "(-1, keepdim=True) -> ()"
+    ),
+    "whose H is NaN when a probability is 0": (
+        "torch.special.entr(probs) -> (-probs * probs.log())"
+    ),
+    "that takes a place in sorted order for a token id": (
+        "drop.scatter(-1, order, drop) -> drop"
+    ),
+    "with one H, summed over all rows, and NaN when a probability is 0": (
+        "torch.special.entr(probs) -> (-probs * probs.log()) ;; "
+        "(-1, keepdim=True) -> ()"
+    ),
+    "that puts its decision back with gather(-1, order); that is scatter's work": (
+        "drop.scatter(-1, order, drop) -> drop.gather(-1, order)"
+    ),
+    "that keeps log-probabilities instead of the logits": (
+        "return logits -> return logits.log_softmax(-1)"
+    ),
+    "that starts with the tokens farthest from H": (
+        "argsort(dim=-1) -> argsort(dim=-1, descending=True)"
+    ),
+}
 
 
 def typical_cases() -> Iterator[Case]:
@@ -85,4 +80,4 @@ def typical_cases() -> Iterator[Case]:
     yield case(logits, 0.001, name="each row keeps one token")
 
 
-TYPICAL = Exercise("05.typical", typical, typical_cases, WRONG)
+TYPICAL = Exercise("05.typical", typical, typical_cases, wrong_versions(typical, WRONG))

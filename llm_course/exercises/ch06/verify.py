@@ -50,73 +50,68 @@ def verify(
     return own[: right + 1]
 
 
-WRONG = wrong_versions(
-    verify,
-    {
-        "that leaves the wrong guesses in the cache": (
-            "cache.truncate(past + 1 + right) -> pass"
-        ),
-        "whose cache forgets `token` or the last right guess: it ends one too early": (
-            "past + 1 + right -> past + right"
-        ),
-        "whose cache keeps the first wrong guess: it ends one too late": (
-            "past + 1 + right -> past + 2 + right"
-        ),
-        "that compares a guess with the logits after it; those before it count": (
-            "zip(guesses, own -> zip(guesses, own[1:] ;; "
-            "own[: right + 1] -> [*guesses[:right], own[right]]"
-        ),
-        (
-            "that takes right guesses after a wrong one; they follow a text that is not"
-            " there"
-        ): (
-            "[*same, False].index(False) -> sum(same) ;; "
-            "own[: right + 1] -> [*(g for g, s in zip(guesses, same) if s), own[right]]"
-        ),
-        (
-            "that counts all guesses that match; only those before the first wrong one"
-            " are right"
-        ): "[*same, False].index(False) -> sum(same)",
-        "that counts all guesses that match, and returns so many from the start": (
-            "[*same, False].index(False) -> sum(same) ;; "
-            "own[: right + 1] -> [*guesses[:right], own[right]]"
-        ),
-        (
-            "that returns all the model's choices, also those after the first wrong"
-            " guess"
-        ): "own[: right + 1] -> own",
-        "that returns all the model's choices and leaves all guesses in the cache": (
-            "cache.truncate(past + 1 + right) -> pass ;; own[: right + 1] -> own"
-        ),
-        "that empties the cache of `token` and of the right guesses too": (
-            "past + 1 + right -> past"
-        ),
-        "whose cache keeps one token too many, where there is one": (
-            "past + 1 + right -> min(past + 2 + right, cache.length)"
-        ),
-        "without the model's own token at the end": "[: right + 1] -> [:right]",
-        "without the model's own token when all guesses are right": (
-            "[: right + 1] -> [: right + 1][: max(1, len(guesses))]"
-        ),
-        "that returns the wrong guess in place of the model's own token": (
-            "own[: right + 1] -> [*own[:right], [*guesses, own[right]][right]]"
-        ),
-        "that takes all guesses or none": (
-            "[*same, False].index(False) -> all(same) * len(same)"
-        ),
-        "that returns `token` again": "own[: right + 1] -> [token, *own[: right + 1]]",
-        (
-            "that returns `token` and the right guesses; the model's own token is"
-            " missing"
-        ): "own[: right + 1] -> [token, *own[:right]]",
-        "that feeds the model's own token too; that is the next call's affair": (
-            "return -> model(torch.tensor([[own[right]]]), kv_cache=cache)\n    return"
-        ),
-        "that does not hand the cache to the model": (
-            ", kv_cache=cache ->  ;; cache.truncate(past + 1 + right) -> pass"
-        ),
-    },
-)
+WRONG = {
+    "that leaves the wrong guesses in the cache": (
+        "cache.truncate(past + 1 + right) -> pass"
+    ),
+    "whose cache forgets `token` or the last right guess: it ends one too early": (
+        "past + 1 + right -> past + right"
+    ),
+    "whose cache keeps the first wrong guess: it ends one too late": (
+        "past + 1 + right -> past + 2 + right"
+    ),
+    "that compares a guess with the logits after it; those before it count": (
+        "zip(guesses, own -> zip(guesses, own[1:] ;; "
+        "own[: right + 1] -> [*guesses[:right], own[right]]"
+    ),
+    (
+        "that takes right guesses after a wrong one; they follow a text that is not"
+        " there"
+    ): (
+        "[*same, False].index(False) -> sum(same) ;; "
+        "own[: right + 1] -> [*(g for g, s in zip(guesses, same) if s), own[right]]"
+    ),
+    (
+        "that counts all guesses that match; only those before the first wrong one are"
+        " right"
+    ): "[*same, False].index(False) -> sum(same)",
+    "that counts all guesses that match, and returns so many from the start": (
+        "[*same, False].index(False) -> sum(same) ;; "
+        "own[: right + 1] -> [*guesses[:right], own[right]]"
+    ),
+    "that returns all the model's choices, also those after the first wrong guess": (
+        "own[: right + 1] -> own"
+    ),
+    "that returns all the model's choices and leaves all guesses in the cache": (
+        "cache.truncate(past + 1 + right) -> pass ;; own[: right + 1] -> own"
+    ),
+    "that empties the cache of `token` and of the right guesses too": (
+        "past + 1 + right -> past"
+    ),
+    "whose cache keeps one token too many, where there is one": (
+        "past + 1 + right -> min(past + 2 + right, cache.length)"
+    ),
+    "without the model's own token at the end": "[: right + 1] -> [:right]",
+    "without the model's own token when all guesses are right": (
+        "[: right + 1] -> [: right + 1][: max(1, len(guesses))]"
+    ),
+    "that returns the wrong guess in place of the model's own token": (
+        "own[: right + 1] -> [*own[:right], [*guesses, own[right]][right]]"
+    ),
+    "that takes all guesses or none": (
+        "[*same, False].index(False) -> all(same) * len(same)"
+    ),
+    "that returns `token` again": "own[: right + 1] -> [token, *own[: right + 1]]",
+    "that returns `token` and the right guesses; the model's own token is missing": (
+        "own[: right + 1] -> [token, *own[:right]]"
+    ),
+    "that feeds the model's own token too; that is the next call's affair": (
+        "return -> model(torch.tensor([[own[right]]]), kv_cache=cache)\n    return"
+    ),
+    "that does not hand the cache to the model": (
+        ", kv_cache=cache ->  ;; cache.truncate(past + 1 + right) -> pass"
+    ),
+}
 
 PROMPT = random_ids(1, 6)
 OTHER = 49  # the model never chooses it
@@ -175,5 +170,10 @@ def passes(function: Verify) -> str | None:
 
 
 VERIFY = Exercise(
-    "06.verify", verify, verify_cases, WRONG, call=seen, properties=(passes,)
+    "06.verify",
+    verify,
+    verify_cases,
+    wrong_versions(verify, WRONG),
+    call=seen,
+    properties=(passes,),
 )
