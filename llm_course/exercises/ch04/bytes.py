@@ -12,28 +12,24 @@ from llm_course.models.transformer import DecoderOnlyModel
 
 def weight_bytes(model: DecoderOnlyModel) -> int:
     tensors = model.parameters()
-    size_at = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
+    size_at = {t.data_ptr(): t.nbytes for t in tensors}
     return sum(size_at.values())
 
 
-BY_PARAMETER = "tensor.data_ptr() -> id(tensor)"
+BY_PARAMETER = "t.data_ptr() -> id(t)"
 BY_NAME = f"{BY_PARAMETER} ;; parameters() -> state_dict().values()"
 
 WRONG = {
     "that counts by parameter: two parameters may stand on one memory": BY_PARAMETER,
     "that counts by name: `state_dict` lists a tied matrix under both names": BY_NAME,
     "that counts what has `requires_grad`: frozen parameters take memory too": (
-        "in tensors -> in tensors if tensor.requires_grad"
+        "in tensors -> in tensors if t.requires_grad"
     ),
-    "with 4 bytes for each number, whatever its dtype": (
-        "tensor.nbytes -> 4 * tensor.numel()"
-    ),
+    "with 4 bytes for each number, whatever its dtype": "t.nbytes -> 4 * t.numel()",
     "that takes the dtype of the first parameter for all": (
-        "tensor.nbytes -> tensor.numel() * model.embed_tokens.weight.itemsize"
+        "t.nbytes -> t.numel() * model.embed_tokens.weight.itemsize"
     ),
-    "that counts numbers; each takes `element_size()` bytes": (
-        "tensor.nbytes -> tensor.numel()"
-    ),
+    "that counts numbers; each takes `element_size()` bytes": "t.nbytes -> t.numel()",
     "that believes the config: it says what was meant, not what is in memory": (
         f"{BY_NAME} ;; sum(size_at.values()) -> sum(size_at.values())"
         " - model.config.tie_word_embeddings * model.lm_head.weight.nbytes"

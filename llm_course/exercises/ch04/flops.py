@@ -40,9 +40,7 @@ WRONG = {
     "whose pairs are as wide as the stream; the heads together have H · d channels": (
         "pairs * query -> pairs * c.hidden_dim"
     ),
-    "with the scores, but without the weighted sum of the values": (
-        "pairs * query * 2 -> pairs * query"
-    ),
+    "with the scores, but without the weighted sum of the values": "query * 2 -> query",
     "with as many key and value heads as query heads": "num_kv_heads -> num_heads",
     "that takes the matrices of q and o for square; they have H · d rows or columns": (
         "2 * query + -> 2 * c.hidden_dim +"
@@ -52,9 +50,7 @@ WRONG = {
     "in which a tied head does no work: tying saves memory, not work": (
         "ops * in_head -> (not c.tie_word_embeddings) * ops * in_head"
     ),
-    "whose head works on all positions even with last_only": (
-        "1 if last_only else length -> length"
-    ),
+    "whose head works on all positions even with last_only": "1 if last_only else -> ",
     "in which last_only spares the layers too; they need all positions": (
         "in_layers, in_head = length, -> in_layers = in_head ="
     ),

@@ -26,7 +26,8 @@ def load(tensors: Tensors, config: ModelConfig, number: int) -> nn.Module:
     t = {name.removeprefix(start): tensors[name] for name in names}
     heads, kv_heads, d = config.num_heads, config.num_kv_heads, config.head_dim
     qkv = t.pop("self_attn.qkv_proj.weight")
-    q, k, v = qkv.split([heads * d, kv_heads * d, kv_heads * d])
+    sizes = [heads * d, kv_heads * d, kv_heads * d]
+    q, k, v = qkv.split(sizes)
     t["self_attn.q_proj.weight"] = to_adjacent(q, heads)
     t["self_attn.k_proj.weight"] = to_adjacent(k, kv_heads)
     t["self_attn.v_proj.weight"] = v
@@ -51,12 +52,10 @@ WRONG = {
     "that takes all rows of q (and of k) for one head": (
         "(q, heads) -> (q, 1) ;; (k, kv_heads) -> (k, 1)"
     ),
-    "that cuts qkv into three equal parts": (
-        "split([heads * d, kv_heads * d, kv_heads * d]) -> chunk(3)"
-    ),
+    "that cuts qkv into three equal parts": "split(sizes) -> chunk(3)",
     "that takes the rows in the order q, v, k": "q, k, v = -> q, v, k =",
     "that takes the rows group by group: query heads, key head, value head": (
-        "qkv.split([heads * d, kv_heads * d, kv_heads * d]) -> "
+        "qkv.split(sizes) -> "
         "(part.flatten(0, 2) for part in qkv.unflatten(0, (kv_heads, -1, d))"
         ".split([heads // kv_heads, 1, 1], dim=1))"
     ),

@@ -43,12 +43,8 @@ WRONG = {
         "best = min(losses, key=losses -> first = first or losses\n"
         "        best = min(kept, key=first"
     ),
-    "that puts each layer back before the next is dropped": (
-        "m for m in kept -> m for m in every"
-    ),
-    "that numbers the layers anew after each drop": (
-        "dropped.append((best -> dropped.append((kept.index(best)"
-    ),
+    "that puts each layer back before the next is dropped": "m in kept -> m in every",
+    "that numbers the layers anew after each drop": "((best -> ((kept.index(best)",
     "that returns the layers by number, not in the order of dropping": (
         "return dropped -> return sorted(dropped)"
     ),

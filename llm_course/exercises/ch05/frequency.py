@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 
 
@@ -39,13 +40,8 @@ WRONG = {
 
 def frequency_cases() -> Iterator[Case]:
     yield case(torch.tensor([[2.0, 1.0, 0.0, -1.0]]), torch.tensor([[0, 3, 3]]), 0.5)
-    generator = torch.Generator()
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator.manual_seed(0))
-
     yield case(normal(2, 6), torch.tensor([[1, 1, 1, 4, 0], [2, 5, 2, 5, 5]]), 0.7)
-    ids = torch.randint(20, (3, 50), generator=generator.manual_seed(0))
+    ids = torch.randint(20, (3, 50), generator=torch.Generator().manual_seed(0))
     yield case(normal(3, 20), ids, 0.1)
     nothing = torch.zeros(2, 0, dtype=torch.long)
     yield case(normal(2, 4), nothing, 1.0, name="nothing is generated yet")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 
 
@@ -49,9 +50,8 @@ def gumbel_cases() -> Iterator[Case]:
     yield case(torch.tensor([[1.0, 0.0, 0.0]]), 1.0, torch.tensor([[0.5, 0.1, 0.9]]))
     generator = torch.Generator()
     for seed, temperature in enumerate((1.0, 0.5, 2.0)):
-        logits = 2 * torch.randn(200, 8, generator=generator.manual_seed(seed))
         u = torch.rand(200, 8, generator=generator.manual_seed(seed))
-        yield case(logits, temperature, u)
+        yield case(2 * normal(200, 8, seed=seed), temperature, u)
     never = float("-inf")
     filtered = torch.tensor([0.0, never, 1.0, never]).expand(50, -1)
     u = torch.rand(50, 4, generator=generator.manual_seed(3))

@@ -54,26 +54,6 @@ def until_stop(pieces: Iterable[str], stop: str) -> Iterator[str]:
     yield held
 
 
-def nothing_held(pieces: Iterable[str], stop: str) -> Iterator[str]:
-    """Finds the stop string across pieces, after its beginning has been shown."""
-    text = ""
-    for piece in pieces:
-        before, text = len(text), text + piece
-        if stop in text:
-            yield text[before : max(before, text.index(stop))]
-            return
-        yield piece
-
-
-def one_late(pieces: Iterable[str], stop: str) -> Iterator[str]:
-    """Shows with each piece what was safe after the one before."""
-    late = ""
-    for text in until_stop(pieces, stop):
-        yield late
-        late = text
-    yield late
-
-
 def matcher(pieces: Iterable[str], stop: str) -> Iterator[str]:
     """Counts how many characters of the stop string fit; a misfit is shown with
     them."""
@@ -96,7 +76,8 @@ def returned(pieces: Iterable[str], stop: str) -> str:
 WRONG = {
     "that looks for the stop string in each piece alone": "- waiting -> - 0",
     "that has shown the beginning of the stop string before it sees the end": (
-        nothing_held
+        "yield held[: held -> yield held[len(held) - len(piece) : held ;; "
+        "held[:safe] -> piece ;; held[safe:]\n    yield held -> held[safe:]"
     ),
     (
         "that always holds back len(stop) - 1 characters, even where they cannot begin"
@@ -118,7 +99,12 @@ WRONG = {
     "that cuts at the last stop string of a piece; the first one counts": (
         "held.index(stop) -> held.rindex(stop)"
     ),
-    "that shows everything one piece late": one_late,
+    "that shows everything one piece late": (
+        "for piece -> late = ''\n    for piece ;; "
+        "yield held[: held -> yield late + held[: held ;; "
+        "yield held[:safe] -> yield late\n        late = held[:safe] ;; "
+        "\n    yield held -> \n    yield late + held"
+    ),
     "that leaves the loop at the stop string, and then shows what it holds": (
         "return -> break"
     ),

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.special import entr
 
 from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 
 NEVER = float("-inf")
@@ -16,7 +18,7 @@ NEVER = float("-inf")
 
 def typical(logits: Tensor, mass: float) -> Tensor:
     probs = logits.double().softmax(-1)  # [..., V]
-    entropy = torch.special.entr(probs).sum(-1, keepdim=True)  # 0 adds nothing
+    entropy = entr(probs).sum(-1, keepdim=True)  # 0 adds nothing
     order = (-probs.log() - entropy).abs().argsort(dim=-1)  # the nearest first
     ordered = probs.gather(-1, order)
     drop = ordered.cumsum(-1) - ordered >= mass
@@ -35,22 +37,17 @@ WRONG = {
         "that drops the token with which the mass is reached, and keeps none where"
         " that is the first"
     ): "- ordered >= mass -> >= mass",
-    "with H in bits; -log p is a natural logarithm": (
-        "- entropy -> - entropy / torch.tensor(2).log()"
-    ),
+    "with H in bits; -log p is a natural logarithm": "- entropy -> - 1.4427 * entropy",
     "with one H for all rows, the mean of theirs": "(-1, keepdim=True) -> (-1).mean()",
     "with one H for all rows, the sum of theirs; it needs dim=-1": (
         "(-1, keepdim=True) -> ()"
     ),
-    "whose H is NaN when a probability is 0": (
-        "torch.special.entr(probs) -> (-probs * probs.log())"
-    ),
+    "whose H is NaN when a probability is 0": "entr(probs) -> (-probs * probs.log())",
     "that takes a place in sorted order for a token id": (
         "drop.scatter(-1, order, drop) -> drop"
     ),
     "with one H, summed over all rows, and NaN when a probability is 0": (
-        "torch.special.entr(probs) -> (-probs * probs.log()) ;; "
-        "(-1, keepdim=True) -> ()"
+        "entr(probs) -> (-probs * probs.log()) ;; (-1, keepdim=True) -> ()"
     ),
     "that puts its decision back with gather(-1, order); that is scatter's work": (
         "drop.scatter(-1, order, drop) -> drop.gather(-1, order)"
@@ -58,9 +55,7 @@ WRONG = {
     "that keeps log-probabilities instead of the logits": (
         "return logits -> return logits.log_softmax(-1)"
     ),
-    "that starts with the tokens farthest from H": (
-        "argsort(dim=-1) -> argsort(dim=-1, descending=True)"
-    ),
+    "that starts with the tokens farthest from H": ".abs() -> .abs().neg()",
 }
 
 
@@ -75,7 +70,7 @@ def typical_cases() -> Iterator[Case]:
     yield case(
         torch.tensor([0.2, NEVER, 2.0, NEVER, 1.1, -0.4]), 0.6, name="after a filter"
     )
-    logits = 2 * torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(0))
+    logits = 2 * normal(2, 3, 40)
     yield case(logits, 0.5)
     yield case(logits, 0.001, name="each row keeps one token")
 

@@ -46,19 +46,18 @@ def verify(
     own = model(fed, kv_cache=cache)[0].argmax(-1).tolist()
     same = [guess == choice for guess, choice in zip(guesses, own, strict=False)]
     right = [*same, False].index(False)
-    cache.truncate(past + 1 + right)
+    end = past + 1 + right
+    cache.truncate(end)
     return own[: right + 1]
 
 
 WRONG = {
-    "that leaves the wrong guesses in the cache": (
-        "cache.truncate(past + 1 + right) -> pass"
-    ),
+    "that leaves the wrong guesses in the cache": "cache.truncate(end) -> pass",
     "whose cache forgets `token` or the last right guess: it ends one too early": (
-        "past + 1 + right -> past + right"
+        "1 + right -> right"
     ),
     "whose cache keeps the first wrong guess: it ends one too late": (
-        "past + 1 + right -> past + 2 + right"
+        "1 + right -> 2 + right"
     ),
     "that compares a guess with the logits after it; those before it count": (
         "zip(guesses, own -> zip(guesses, own[1:] ;; "
@@ -83,13 +82,11 @@ WRONG = {
         "own[: right + 1] -> own"
     ),
     "that returns all the model's choices and leaves all guesses in the cache": (
-        "cache.truncate(past + 1 + right) -> pass ;; own[: right + 1] -> own"
+        "cache.truncate(end) -> pass ;; own[: right + 1] -> own"
     ),
-    "that empties the cache of `token` and of the right guesses too": (
-        "past + 1 + right -> past"
-    ),
+    "that empties the cache of `token` and of the right guesses too": "1 + right -> 0",
     "whose cache keeps one token too many, where there is one": (
-        "past + 1 + right -> min(past + 2 + right, cache.length)"
+        "(end) -> (min(end + 1, cache.length))"
     ),
     "without the model's own token at the end": "[: right + 1] -> [:right]",
     "without the model's own token when all guesses are right": (
@@ -109,7 +106,7 @@ WRONG = {
         "return -> model(torch.tensor([[own[right]]]), kv_cache=cache)\n    return"
     ),
     "that does not hand the cache to the model": (
-        ", kv_cache=cache ->  ;; cache.truncate(past + 1 + right) -> pass"
+        ", kv_cache=cache ->  ;; cache.truncate(end) -> pass"
     ),
 }
 

@@ -69,9 +69,9 @@ WRONG = {
     "with one token more in the window: make room before the pass": edited(
         banded, "age < last -> age <= last"
     ),
-    "with one token less in the window: a token sees itself and last - 1 before it": edited(
-        banded, "age < last -> age < last - 1"
-    ),
+    (
+        "with one token less in the window: a token sees itself and last - 1 before it"
+    ): edited(banded, "age < last -> age < last - 1"),
     "that forgets the newest token; the oldest after the first ones has to go": (
         "storage[:, :, :, first : size - 1] = kept -> pass"
     ),
@@ -80,11 +80,9 @@ WRONG = {
         " place after the first ones no longer holds the oldest"
     ): "first : size - 1] = kept -> first] = storage[:, :, :, size - 1]",
     "that moves the keys and leaves the values": (
-        "[:, :, :, first + 1 -> [0, :, :, first + 1 ;; [:, :, :, first : -> [0, :, :, first :"
+        "storage[:, :, :, first : -> storage[0, :, :, first : ;; = kept -> = kept[0]"
     ),
-    "that moves the tokens of the first layer only": (
-        "in cache.layers -> in cache.layers[:1]"
-    ),
+    "that moves the tokens of the first layer only": ".layers -> .layers[:1]",
     "that moves the tokens and leaves the length: the newest is in the cache twice": (
         "cache.truncate(size - 1) -> pass"
     ),
