@@ -9,6 +9,7 @@ unnoticed.
 from __future__ import annotations
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,9 +19,9 @@ ARROW, AND = " -> ", " ;; "
 
 
 def edited(reference: Function, edits: str) -> Function:
-    """`reference` with each "old -> new" made, in order.
+    """`reference`, a function or a class, with each "old -> new" made, in order.
 
-    The new function sees the names of the reference's module, as they are when it is
+    The new one sees the names of the reference's module, as they are when it is
     made. Raises ValueError for an edit without an arrow, and for an old text that does
     not stand exactly once in what the edits before it left.
     """
@@ -34,7 +35,7 @@ def edited(reference: Function, edits: str) -> Function:
                 f"{old!r} stands {found} times in {reference.__name__}, not once"
             )
         source = source.replace(old, new)
-    names = dict(inspect.unwrap(reference).__globals__)
+    names = dict(vars(sys.modules[reference.__module__]))
     exec(compile(source, f"<{reference.__name__}: {edits}>", "exec"), names)
     return names[reference.__name__]
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from llm_course.config import ModelConfig
-from llm_course.engine import KVCache
 from llm_course.exercises.ch06.models import tiny_config
+from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
-
-
-class Course(KVCache):
-    """The course's own, with the arguments of the suspect."""
-
-    def __init__(self, config: ModelConfig, batch_size: int, capacity: int) -> None:
-        super().__init__(config, batch_size, capacity)
 
 
 class OneLayer:
@@ -29,18 +23,15 @@ class OneLayer:
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         start, end = self.filled, self.filled + k.shape[2]
         while self.storage.shape[3] < end:
-            self.storage = self.doubled()
-        self.storage[0, :, :, start:end], self.storage[1, :, :, start:end] = k, v
+            more = torch.zeros_like(self.storage)
+            self.storage = torch.cat([self.storage, more], dim=3)
+        self.storage[:, :, :, start:end] = torch.stack((k, v))
         self.filled = end
         return self.storage[0, :, :, :end], self.storage[1, :, :, :end]
 
-    def doubled(self) -> Tensor:
-        return torch.cat([self.storage, torch.zeros_like(self.storage)], dim=3)
-
 
 class ByLayer:
-    """Right, but for a pass that breaks off: the layers that had their turn have moved
-    on."""
+    """A right cache: each layer begins behind the one `length`."""
 
     one_layer = OneLayer
 
@@ -50,7 +41,9 @@ class ByLayer:
         self.length = 0
 
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return self.layers[layer_idx].append(k, v)
+        layer = self.layers[layer_idx]
+        layer.filled = self.length
+        return layer.append(k, v)
 
     def advance(self, n: int) -> None:
         self.length += n
@@ -66,68 +59,39 @@ class ByLayer:
         self.truncate(0)
 
 
-class Mended(ByLayer):
-    """The planted one without its bug: each layer begins behind the one `length`."""
-
-    def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        self.layers[layer_idx].filled = self.length
-        return super().update(layer_idx, k, v)
+# Right, but for a pass that breaks off: the layers that had their turn have moved on.
+EACH_COUNTS = "layer.filled = self.length -> pass"
+PLANTED = edited(ByLayer, EACH_COUNTS)
 
 
-class TruncatesTheLengthAlone(ByLayer):
-    def truncate(self, length: int) -> None:
-        filled = self.layers[0].filled
-        super().truncate(length)
-        for layer in self.layers if length else ():
-            layer.filled = filled
+def with_layers(edits: str, cache: Any = ByLayer) -> type:
+    """`cache` with another kind of layer."""
+    return type("Changed", (cache,), {"one_layer": edited(OneLayer, edits)})
 
 
-class FrontLayer(OneLayer):
-    def doubled(self) -> Tensor:
-        return torch.cat([torch.zeros_like(self.storage), self.storage], dim=3)
+OTHERS = {
+    "the length advanced once for each layer": (
+        "return layer. -> self.length += k.shape[2]\n        return layer. ;; "
+        "self.length += n -> pass"
+    ),
+    "new room in front of what is held, not behind it": with_layers(
+        "[self.storage, more] -> [more, self.storage]", PLANTED
+    ),
+    "places that wrap around when the room is full": with_layers(
+        "shape[3] < end: -> shape[3] < 0: ;; "
+        "start:end -> torch.arange(start, end) % self.storage.shape[3]"
+    ),
+    "a reset that forgets nothing": "self.truncate(0) -> pass",
+    "a truncation that lowers the length, while the layers go on where they were": (
+        f"{EACH_COUNTS} ;; in self.layers: -> in self.layers if length == 0 else []:"
+    ),
+    "tokens written one place too early, from the second pass on": with_layers(
+        "start:end -> max(start - 1, 0) : end - min(start, 1)"
+    ),
+}
 
 
-class GrowsInFront(ByLayer):
-    one_layer = FrontLayer
-
-
-class OncePerLayer(Course):
-    def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        found = super().update(layer_idx, k, v)
-        self.length += k.shape[2]
-        return found
-
-    def advance(self, n: int) -> None:
-        pass
-
-
-class WrapsAround(Course):
-    def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        storage, end = self.layers[layer_idx], self.length + k.shape[2]
-        places = torch.arange(self.length, end) % storage.shape[3]
-        storage[0, :, :, places], storage[1, :, :, places] = k, v
-        return storage[0, :, :, :end], storage[1, :, :, :end]
-
-
-class NotReset(Course):
-    def reset(self) -> None:
-        pass
-
-
-class OneTooEarly(Course):
-    """From the second pass on, the last token that was there is written over."""
-
-    def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        end = self.length + k.shape[2]
-        if end > self.layers[layer_idx].shape[3]:
-            self._grow(layer_idx, end)
-        storage, back = self.layers[layer_idx], min(self.length, 1)
-        storage[0, :, :, self.length - back : end - back] = k
-        storage[1, :, :, self.length - back : end - back] = v
-        return storage[0, :, :, :end], storage[1, :, :, :end]
-
-
-Implementation = Callable[[ModelConfig, int, int], KVCache]
+Implementation = Callable[[ModelConfig, int, int], ByLayer]
 
 
 def marked(start: int, count: int) -> Tensor:
@@ -136,7 +100,7 @@ def marked(start: int, count: int) -> Tensor:
     return places[None, None, :, None].expand(1, 2, count, 8)
 
 
-def fed(cache: KVCache, count: int) -> None:
+def fed(cache: ByLayer, count: int) -> None:
     for layer_idx in range(2):
         k, v = cache.update(
             layer_idx, marked(cache.length, count), -marked(cache.length, count)
@@ -198,19 +162,10 @@ def expects_tensors(implementation: Implementation) -> None:
 
 HUNT = BugHunt(
     "06.hunt",
-    right=Mended,
-    planted=ByLayer,
+    right=ByLayer,
+    planted=PLANTED,
     kind="one that does not show as long as nothing goes wrong",
-    others={
-        "the length advanced once for each layer": OncePerLayer,
-        "new room in front of what is held, not behind it": GrowsInFront,
-        "places that wrap around when the room is full": WrapsAround,
-        "a reset that forgets nothing": NotReset,
-        "a truncation that lowers the length, while the layers go on where they were": (
-            TruncatesTheLengthAlone
-        ),
-        "tokens written one place too early, from the second pass on": OneTooEarly,
-    },
+    others=wrong_versions(ByLayer, OTHERS),
     wrong={
         "Your test accepts the planted bug": whole_passes,
         "Your test accepts the planted bug.": lengths_only,
