@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from llm_course.checkpoints import load_tensors, to_adjacent, to_half_split
 from llm_course.config import ModelConfig
-from llm_course.exercises.ch04.models import small_config
+from llm_course.exercises.ch04.models import small_model
 from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.records import Case, Exercise, case
-from llm_course.models.transformer import DecoderLayer
+from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
 
 Tensors = dict[str, Tensor]
 
@@ -102,69 +102,48 @@ def output_of(
     return layer(x)
 
 
-def fused(config: ModelConfig, numbers: range, scale: float = 0.3) -> Tensors:
-    """A file with the layers `numbers`, random."""
-    generator = torch.Generator().manual_seed(0)
-    heads = config.num_heads + 2 * config.num_kv_heads
-    shapes = {
-        "input_layernorm.weight": (config.hidden_dim,),
-        "self_attn.qkv_proj.weight": (heads * config.head_dim, config.hidden_dim),
-        "self_attn.o_proj.weight": (
-            config.hidden_dim,
-            config.num_heads * config.head_dim,
-        ),
-        "post_attention_layernorm.weight": (config.hidden_dim,),
-        "mlp.gate_up_proj.weight": (2 * config.intermediate_dim, config.hidden_dim),
-        "mlp.down_proj.weight": (config.hidden_dim, config.intermediate_dim),
-    }
-    return {
-        f"model.layers.{n}.{name}": (
-            (len(shape) == 1) + scale * torch.randn(shape, generator=generator)
-        )
-        for n in numbers
-        for name, shape in shapes.items()
-    }
+def fused(layer: Tensors, config: ModelConfig, number: int) -> Tensors:
+    """A layer's tensors as such files have them."""
+    t = {name: weight.clone() for name, weight in layer.items()}
+    names = ("self_attn.q", "self_attn.k", "self_attn.v", "mlp.gate", "mlp.up")
+    q, k, v, gate, up = (t.pop(f"{name}_proj.weight") for name in names)
+    q, k = to_half_split(q, config.num_heads), to_half_split(k, config.num_kv_heads)
+    t["self_attn.qkv_proj.weight"] = torch.cat((q, k, v))
+    t["mlp.gate_up_proj.weight"] = torch.cat((gate, up))
+    return {f"model.layers.{number}.{name}": weight for name, weight in t.items()}
+
+
+def random_file(model: DecoderOnlyModel) -> Tensors:
+    file: Tensors = {}
+    for number, layer in enumerate(model.layers):
+        file |= fused(layer.state_dict(), model.config, number)
+    return file
 
 
 @lru_cache
-def first_real_layer() -> Tensors:
-    """Layer 0 of SmolLM2, fused."""
-    prefix = "model.layers.0."
+def real_layer() -> Tensors:
+    """Layer 0 of SmolLM2."""
+    start = "model.layers.0."
     named = load_tensors("smollm2-135m-instruct").items()
-    t = {name: weight for name, weight in named if name.startswith(prefix)}
-    q, k, v, gate, up = (
-        t.pop(f"{prefix}{name}_proj.weight")
-        for name in ("self_attn.q", "self_attn.k", "self_attn.v", "mlp.gate", "mlp.up")
-    )
-    t[f"{prefix}self_attn.qkv_proj.weight"] = torch.cat(
-        (to_half_split(q, 9), to_half_split(k, 3), v)
-    )
-    t[f"{prefix}mlp.gate_up_proj.weight"] = torch.cat((gate, up))
-    return t
+    return {n.removeprefix(start): w for n, w in named if n.startswith(start)}
 
 
 def load_cases() -> Iterator[Case]:
-    one = small_config(num_layers=1, num_heads=2, head_dim=6)
-    yield case(fused(one, range(1)), one, 0, name="H = Hkv = 2, d = 6")
-    deep = small_config(num_layers=12)
-    yield case(
-        fused(deep, range(12)), deep, 1, name="H = 4, Hkv = 2, d = 8, twelve layers"
-    )
-    smollm2 = ModelConfig(
-        49152, 576, 1536, 30, 9, 3, 64, 64, 1e5, tie_word_embeddings=True
-    )
-    real = {name: weight.clone() for name, weight in first_real_layer().items()}
+    one = small_model(num_layers=1, num_heads=2, head_dim=6)
+    yield case(random_file(one), one.config, 0, name="H = Hkv = 2, d = 6")
+    deep = small_model(num_layers=12)
+    name = "H = 4, Hkv = 2, d = 8, twelve layers"
+    yield case(random_file(deep), deep.config, 1, name=name)
+    smollm2 = ModelConfig(49152, 576, 1536, 30, 9, 3, rope_theta=1e5)
+    real = fused(real_layer(), smollm2, 0)
     yield case(real, smollm2, 0, name="SmolLM2, H = 9, Hkv = 3, d = 64")
 
 
 def knows_its_number(function: Callable[..., Any]) -> str | None:
-    config = small_config(num_layers=3)
-    got = function(fused(config, range(3)), config, 2).self_attn.layer_idx
-    return (
-        None
-        if got == 2
-        else f"layer 2 has layer_idx {got}: a cache would file it there."
-    )
+    model = small_model(num_layers=3)
+    found = function(random_file(model), model.config, 2).self_attn.layer_idx
+    complaint = f"layer 2 has layer_idx {found}: a cache would file it there."
+    return None if found == 2 else complaint
 
 
 LOAD = Exercise(
