@@ -51,35 +51,23 @@ WRONG = {
 
 def loaded_model() -> DecoderOnlyModel:
     """Two parameters on one memory, as after `load_state_dict(…, assign=True)`."""
-    model = small_model(tie_word_embeddings=True)
-    model.load_state_dict(
-        small_model(tie_word_embeddings=True).state_dict(), assign=True
-    )
+    model, other = (small_model(tie_word_embeddings=True) for _ in range(2))
+    model.load_state_dict(other.state_dict(), assign=True)
     return model
 
 
-def copied_model() -> DecoderOnlyModel:
-    model = small_model()
-    model.lm_head.load_state_dict(model.embed_tokens.state_dict())
-    return model
-
-
-def mixed_model() -> DecoderOnlyModel:
-    model = small_model(tie_word_embeddings=True)
-    model.layers.bfloat16()
-    return model
-
-
-def bytes_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     one = small_model(tie_word_embeddings=True, num_layers=1)
     yield case(one, name=f"tied, float32, {sizes(one)}")
     yield case(small_model(), name="not tied, L = 2, else the same")
-    yield case(copied_model(), name="not tied, the head a copy of the embedding")
+    copied = small_model()
+    copied.lm_head.load_state_dict(copied.embed_tokens.state_dict())
+    yield case(copied, name="not tied, the head a copy of the embedding")
     yield case(loaded_model(), name="tied, loaded with assign=True")
     yield case(loaded_model().half(), name="the same, after model.half()")
-    yield case(mixed_model(), name="layers in bfloat16, the rest in float32")
+    mixed = small_model(tie_word_embeddings=True)
+    mixed.layers.bfloat16()
+    yield case(mixed, name="layers in bfloat16, the rest in float32")
 
 
-BYTES = Exercise(
-    "04.bytes", weight_bytes, bytes_cases, wrong_versions(weight_bytes, WRONG)
-)
+BYTES = Exercise("04.bytes", weight_bytes, cases, wrong_versions(weight_bytes, WRONG))

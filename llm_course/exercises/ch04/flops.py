@@ -57,7 +57,7 @@ WRONG = {
 }
 
 
-def flops_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     one = small_config(num_layers=1, num_kv_heads=4, head_dim=2)
     yield case(one, 1, False, name="L = 1, H = Hkv = 4, d = 2, h = 12, m = 20, V = 24")
     deep = small_config(num_layers=3, tie_word_embeddings=True)
@@ -70,4 +70,4 @@ def flops_cases() -> Iterator[Case]:
     yield case(smollm2, 8192, True, name="SmolLM2")
 
 
-FLOPS = Exercise("04.flops", flops, flops_cases, wrong_versions(flops, WRONG))
+FLOPS = Exercise("04.flops", flops, cases, wrong_versions(flops, WRONG))

@@ -128,7 +128,7 @@ def real_layer() -> Tensors:
     return {n.removeprefix(start): w for n, w in named if n.startswith(start)}
 
 
-def load_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     one = small_model(num_layers=1, num_heads=2, head_dim=6)
     yield case(random_file(one), one.config, 0, name="H = Hkv = 2, d = 6")
     deep = small_model(num_layers=12)
@@ -149,7 +149,7 @@ def knows_its_number(function: Callable[..., Any]) -> str | None:
 LOAD = Exercise(
     "04.load",
     load,
-    load_cases,
+    cases,
     wrong_versions(load, WRONG),
     call=output_of,
     properties=(knows_its_number,),

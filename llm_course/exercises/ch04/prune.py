@@ -72,7 +72,7 @@ WRONG = {
 }
 
 
-def prune_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     yield case(small_model(num_layers=2), token_ids(1, 5), 1, name="two layers")
     yield case(small_model(7, num_layers=5), token_ids(1, 12), 3, name="five layers")
     two = token_ids(2, 8, seed=1)
@@ -87,7 +87,7 @@ def leaves_it(function: Callable[..., Dropped]) -> str | None:
 PRUNE = Exercise(
     "04.prune",
     prune,
-    prune_cases,
+    cases,
     wrong_versions(prune, WRONG),
     properties=(leaves_it,),
 )

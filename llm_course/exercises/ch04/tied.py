@@ -82,7 +82,7 @@ WRONG = {
 }
 
 
-def tied_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     one = small_model(num_layers=1, tie_word_embeddings=True, vocab_size=6)
     ids = torch.tensor([[1, 4, 2]])
     yield case(one.requires_grad_(), ids, name="one layer, V = 6")
@@ -96,7 +96,7 @@ def tied_cases() -> Iterator[Case]:
 TIED = Exercise(
     "04.tied",
     split,
-    tied_cases,
+    cases,
     wrong_versions(split, WRONG),
     properties=(leaves_the_model,),
 )

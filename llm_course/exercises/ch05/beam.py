@@ -14,8 +14,6 @@ from llm_course.exercises.records import Case, Exercise, case
 
 LogProbs = Callable[[list[int]], Tensor]
 Beams = list[tuple[list[int], float]]
-
-
 score = itemgetter(1)
 
 
@@ -90,7 +88,6 @@ WRONG = {
     ),
 }
 
-
 # --- models: a table, and random numbers that depend on all ids
 
 TREE = {  # by the new ids so far; the exercise prints this table
@@ -138,19 +135,13 @@ def scattered(vocabulary: int) -> LogProbs:
     return random_model
 
 
-def beam_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     """No two candidates are equally probable."""
     tree, early = from_table(TREE), from_table(EARLY)
     yield case(tree, [0], 1, 2, 2, name="width 1 is greedy")
-    yield case(
-        tree, [0], 2, 2, 2, name="the less probable first token is better in the end"
-    )
-    # the second: a short text is the third best
-    for width, steps in (
-        (2, 2),
-        (3, 2),
-        (2, 3),
-    ):
+    name = "the less probable first token is better in the end"
+    yield case(tree, [0], 2, 2, 2, name=name)
+    for width, steps in ((2, 2), (3, 2), (2, 3)):  # a short text is the third best
         yield case(early, [0], width, steps, 2, name=printed(EARLY))
     yield case(scattered(6), [3, 1], 3, 5, 0)
     yield case(scattered(5), [2, 0], 4, 4, 0, name="the prompt ends in eos")
@@ -178,7 +169,7 @@ def calls(function: Callable[..., Beams]) -> str | None:
 BEAM = Exercise(
     "05.beam",
     beam_search,
-    beam_cases,
+    cases,
     wrong_versions(beam_search, WRONG),
     properties=(calls,),
 )

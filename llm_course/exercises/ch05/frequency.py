@@ -38,7 +38,7 @@ WRONG = {
 }
 
 
-def frequency_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     yield case(torch.tensor([[2.0, 1.0, 0.0, -1.0]]), torch.tensor([[0, 3, 3]]), 0.5)
     yield case(normal(2, 6), torch.tensor([[1, 1, 1, 4, 0], [2, 5, 2, 5, 5]]), 0.7)
     ids = torch.randint(20, (3, 50), generator=torch.Generator().manual_seed(0))
@@ -47,6 +47,4 @@ def frequency_cases() -> Iterator[Case]:
     yield case(normal(2, 4), nothing, 1.0, name="nothing is generated yet")
 
 
-FREQUENCY = Exercise(
-    "05.frequency", frequency, frequency_cases, wrong_versions(frequency, WRONG)
-)
+FREQUENCY = Exercise("05.frequency", frequency, cases, wrong_versions(frequency, WRONG))

@@ -45,7 +45,7 @@ WRONG = {
 }
 
 
-def gumbel_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     """Among many rows each wrong version draws some other tokens."""
     yield case(torch.tensor([[1.0, 0.0, 0.0]]), 1.0, torch.tensor([[0.5, 0.1, 0.9]]))
     generator = torch.Generator()
@@ -58,4 +58,4 @@ def gumbel_cases() -> Iterator[Case]:
     yield case(filtered, 1.5, u, name="after a filter")
 
 
-GUMBEL = Exercise("05.gumbel", gumbel, gumbel_cases, wrong_versions(gumbel, WRONG))
+GUMBEL = Exercise("05.gumbel", gumbel, cases, wrong_versions(gumbel, WRONG))

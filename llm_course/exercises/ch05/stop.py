@@ -134,30 +134,22 @@ WRONG = {
 }
 
 
-def stop_cases() -> Iterator[Case]:
-    yield case(["A", "B", "C", "D"], "BC")
-    yield case(
-        ["A", "B", "D", "B"],
-        "BC",
-        name="a beginning that comes to nothing, and one at the end",
-    )
-    yield case(["one, ", "two.\n", "User", ": ", "more"], "\nUser:")
-    yield case(
-        ["one, two.\nUser: more", "and more"], "\nUser:", name="all in one piece"
-    )
+def cases() -> Iterator[Case]:
+    user = "\nUser:"
+    yield case(list("ABCD"), "BC")
+    name = "a beginning that comes to nothing, and one at the end"
+    yield case(list("ABDB"), "BC", name=name)
+    yield case(["one, ", "two.\n", "User", ": ", "more"], user)
+    yield case(["one, two.\nUser: more", "and more"], user, name="all in one piece")
     yield case(["xBCyBCz"], "BC", name="two in one piece")
-    yield case(
-        ["a", "a", "a", "b", "c"], "aab", name="the stop string starts at the second a"
-    )
-    yield case(
-        ["x", "ab", "a", "bac", "y"], "abac", name="two beginnings, one in the other"
-    )
-    yield case(
-        ["Well", ", no", " end", ".\n", "Us", " all."], "\nUser:", name="no stop string"
-    )
+    yield case(list("aaabc"), "aab", name="the stop string starts at the second a")
+    pieces = ["x", "ab", "a", "bac", "y"]
+    yield case(pieces, "abac", name="two beginnings, one in the other")
+    pieces = ["Well", ", no", " end", ".\n", "Us", " all."]
+    yield case(pieces, user, name="no stop string")
     yield case(["ends", " here", "###"], "###", name="nothing after it")
 
 
 STOP = Exercise(
-    "05.stop", until_stop, stop_cases, wrong_versions(until_stop, WRONG), call=shown
+    "05.stop", until_stop, cases, wrong_versions(until_stop, WRONG), call=shown
 )

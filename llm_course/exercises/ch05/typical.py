@@ -59,7 +59,7 @@ WRONG = {
 }
 
 
-def typical_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     """No two tokens are equally near, and no sum of probabilities is near `mass`."""
     four = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
     yield case(four, 0.25, name="probabilities 0.4, 0.3, 0.2, 0.1")
@@ -67,12 +67,11 @@ def typical_cases() -> Iterator[Case]:
     yield case(four, 0.85, name="the same")
     unlike = torch.tensor([[0.1, 0.62, 0.28], [0.36, 0.3, 0.34]]).log() + 3
     yield case(unlike, 0.3, name="two rows")
-    yield case(
-        torch.tensor([0.2, NEVER, 2.0, NEVER, 1.1, -0.4]), 0.6, name="after a filter"
-    )
+    filtered = torch.tensor([0.2, NEVER, 2.0, NEVER, 1.1, -0.4])
+    yield case(filtered, 0.6, name="after a filter")
     logits = 2 * normal(2, 3, 40)
     yield case(logits, 0.5)
     yield case(logits, 0.001, name="each row keeps one token")
 
 
-TYPICAL = Exercise("05.typical", typical, typical_cases, wrong_versions(typical, WRONG))
+TYPICAL = Exercise("05.typical", typical, cases, wrong_versions(typical, WRONG))

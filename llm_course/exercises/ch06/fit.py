@@ -54,7 +54,7 @@ LLAMA3_8B = ModelConfig(128256, 4096, 14336, 32, num_heads=32, num_kv_heads=8)
 GB, SINGLE, HALF = 10**9, torch.float32, torch.bfloat16
 
 
-def fit_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     """A token of SMALL takes 192 bytes, a row 1,920 in the first two cases."""
     room = 1000 + 3 * 1920
     yield case(SMALL, room, 1000, 8, 3, SINGLE, name="room for exactly three rows")
@@ -66,4 +66,4 @@ def fit_cases() -> Iterator[Case]:
     yield case(*llama3, name="Llama 3 8B, 24 GB")
 
 
-FIT = Exercise("06.fit", rows_that_fit, fit_cases, wrong_versions(rows_that_fit, WRONG))
+FIT = Exercise("06.fit", rows_that_fit, cases, wrong_versions(rows_that_fit, WRONG))

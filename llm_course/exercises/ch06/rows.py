@@ -20,17 +20,13 @@ TakeRows = Callable[[DecoderOnlyModel, KVCache, list[int], int], KVCache]
 
 
 def seen(
-    function: TakeRows,
-    model: DecoderOnlyModel,
-    cache: KVCache,
-    rows: list[int],
-    room: int,
+    function: TakeRows, model: DecoderOnlyModel, cache: KVCache, *rest: Any
 ) -> Any:
     """What is in the new cache, and in the old one after a write to the new one."""
     before = cache.layers[:1]
     # Zeros for uninitialised memory: places that nobody fills are alike in each run.
     with patch.object(torch, "empty", torch.zeros):
-        new = function(model, cache, rows, room)
+        new = function(model, cache, *rest)
     if not isinstance(new, KVCache):
         return new
     facts: dict[str, Any] = {
@@ -126,22 +122,20 @@ WRONG = {
 }
 
 
-def rows_cases() -> Iterator[Case]:
-    model = tiny_model()
-    yield case(model, held(model, random_ids(1, 3), 3), [0], 2, name="a plain copy")
-    yield case(
-        model, held(model, random_ids(1, 5), 16), [0, 0, 0], 4, name="three answers"
-    )
-    yield case(model, held(model, random_ids(3, 4), 6), [2, 0, 2, 1], 3, name="beams")
-    yield case(
-        model, held(model, random_ids(3, 6), 8), [1], 1, name="two rows have ended"
-    )
-    half = tiny_model("bfloat16")
-    yield case(
-        half, held(half, random_ids(2, 4), 5), [1, 0], 2, name="a model in bfloat16"
-    )
+def cases() -> Iterator[Case]:
+    def filled(
+        rows: int, length: int, capacity: int, dtype: str = "float32"
+    ) -> tuple[DecoderOnlyModel, KVCache]:
+        model = tiny_model(dtype)
+        return model, held(model, random_ids(rows, length), capacity)
+
+    yield case(*filled(1, 3, 3), [0], 2, name="a plain copy")
+    yield case(*filled(1, 5, 16), [0, 0, 0], 4, name="three answers")
+    yield case(*filled(3, 4, 6), [2, 0, 2, 1], 3, name="beams")
+    yield case(*filled(3, 6, 8), [1], 1, name="two rows have ended")
+    yield case(*filled(2, 4, 5, "bfloat16"), [1, 0], 2, name="a model in bfloat16")
 
 
 ROWS = Exercise(
-    "06.rows", take_rows, rows_cases, wrong_versions(take_rows, WRONG), call=seen
+    "06.rows", take_rows, cases, wrong_versions(take_rows, WRONG), call=seen
 )

@@ -4,6 +4,7 @@ pass."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -17,25 +18,14 @@ from llm_course.models import DecoderOnlyModel
 Verify = Callable[[DecoderOnlyModel, KVCache, int, list[int]], list[int]]
 
 
-def seen(
-    function: Verify,
-    model: DecoderOnlyModel,
-    cache: KVCache,
-    token: int,
-    guesses: list[int],
-) -> Observed:
+def seen(function: Verify, model: Any, cache: KVCache, *rest: Any) -> Observed:
     """What is returned, and what the cache holds afterwards."""
-    result = function(model, cache, token, guesses)
-    return Observed(
-        "a list",
-        {
-            "Your result": result,
-            "The length of the cache, afterwards,": cache.length,
-            "The keys and values in use [L, 2, B, Hkv, length, D], afterwards,": (
-                contents(cache)
-            ),
-        },
-    )
+    facts = {
+        "Your result": function(model, cache, *rest),
+        "The length of the cache, afterwards,": cache.length,
+    }
+    name = "The keys and values in use [L, 2, B, Hkv, length, D], afterwards,"
+    return Observed("a list", facts | {name: contents(cache)})
 
 
 @torch.inference_mode()
@@ -122,30 +112,23 @@ def truth(model: DecoderOnlyModel, text: list[int], n: int) -> list[int]:
     return text[len(text) - n :]
 
 
-def verify_cases() -> Iterator[Case]:
-    model = tiny_model()
-    prompt = PROMPT[0].tolist()
+def cases() -> Iterator[Case]:
+    model, prompt = tiny_model(), PROMPT[0].tolist()
     token, *right = truth(model, prompt, 6)
-    # right after a wrong one
-    lucky = truth(model, [*prompt, token, right[0], OTHER], 2)
+    lucky = truth(
+        model, [*prompt, token, right[0], OTHER], 2
+    )  # right after a wrong one
 
-    def fresh(capacity: int = 16) -> KVCache:
-        return held(model, PROMPT, capacity)
+    def given(*guesses: int, capacity: int = 16) -> tuple[Any, ...]:
+        return model, held(model, PROMPT, capacity), token, list(guesses)
 
-    yield case(model, fresh(), token, [right[0]], name="the guess is right")
-    yield case(
-        model, fresh(), token, [OTHER, right[1]], name="the first guess is wrong"
-    )
-    yield case(
-        model, fresh(), token, [*right[:2], OTHER], name="two right, then a wrong one"
-    )
-    yield case(
-        model, fresh(6), token, right, name="five right ones; the cache has to grow"
-    )
-    yield case(
-        model, fresh(), token, [right[0], OTHER, *lucky], name="a wrong one in between"
-    )
-    yield case(model, fresh(), token, [], name="no guess: a decode step")
+    yield case(*given(right[0]), name="the guess is right")
+    yield case(*given(OTHER, right[1]), name="the first guess is wrong")
+    yield case(*given(*right[:2], OTHER), name="two right, then a wrong one")
+    name = "five right ones; the cache has to grow"
+    yield case(*given(*right, capacity=6), name=name)
+    yield case(*given(right[0], OTHER, *lucky), name="a wrong one in between")
+    yield case(*given(), name="no guess: a decode step")
 
 
 def passes(function: Verify) -> str | None:
@@ -169,7 +152,7 @@ def passes(function: Verify) -> str | None:
 VERIFY = Exercise(
     "06.verify",
     verify,
-    verify_cases,
+    cases,
     wrong_versions(verify, WRONG),
     call=seen,
     properties=(passes,),

@@ -107,17 +107,12 @@ WRONG = {
 }
 
 
-def window_cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     yield case(tiny_model(), random_ids(1, 4), 1, 3, name="all fits")
     yield case(tiny_model(), random_ids(1, 8), 0, 3, name="no first tokens")
     yield case(tiny_model(), random_ids(1, 12), 2, 4)
-    yield case(
-        tiny_model(num_layers=3),
-        random_ids(1, 12),
-        1,
-        1,
-        name="itself and the first token",
-    )
+    deep = tiny_model(num_layers=3)
+    yield case(deep, random_ids(1, 12), 1, 1, name="itself and the first token")
 
 
 def keys_read(function: Windowed) -> str | None:
@@ -125,17 +120,13 @@ def keys_read(function: Windowed) -> str | None:
     model, shapes, attend = tiny_model(), [], SelfAttention.attend
     reserved, update = [0], KVCache.update
 
-    def counting(
-        layer: SelfAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor
-    ) -> Tensor:
+    def counting(layer: SelfAttention, q: Tensor, k: Tensor, *rest: Tensor) -> Tensor:
         if layer.layer_idx == 0:
             shapes.append((q.shape[2], k.shape[2]))
-        return attend(layer, q, k, v, mask)
+        return attend(layer, q, k, *rest)
 
-    def watching(
-        cache: KVCache, layer_idx: int, k: Tensor, v: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        found = update(cache, layer_idx, k, v)
+    def watching(cache: KVCache, layer_idx: int, *kv: Tensor) -> tuple[Tensor, Tensor]:
+        found = update(cache, layer_idx, *kv)
         reserved.append(cache.layers[layer_idx].shape[3])
         return found
 
@@ -164,7 +155,7 @@ def keys_read(function: Windowed) -> str | None:
 WINDOW = Exercise(
     "06.window",
     banded,
-    window_cases,
+    cases,
     wrong_versions(stepwise, WRONG),
     rtol=1e-3,
     atol=1e-3,
