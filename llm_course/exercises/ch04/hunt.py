@@ -65,9 +65,8 @@ def only_shape(implementation: NextLogits) -> None:
 def pads_dropped(implementation: NextLogits) -> None:
     """Takes the padding's id in a prompt for padding: what the planted bug does."""
     model, rows = small_model(), [[5, 0, 7], [9]]
-    assert torch.allclose(
-        implementation(model, rows, 0), mask_by_id(model, rows, 0), atol=1e-4
-    )
+    out = implementation(model, rows, 0)
+    assert torch.allclose(out, mask_by_id(model, rows, 0), atol=1e-4)
 
 
 HUNT = BugHunt(

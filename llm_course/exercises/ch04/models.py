@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,19 +34,16 @@ def small_model(seed: int = 0, scale: float = 10.0, **changes: Any) -> DecoderOn
     frozen."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model = build_decoder_only_model(
-            small_config(**changes), EngineConfig(device="cpu")
-        )
+        settings = EngineConfig(device="cpu")
+        model = build_decoder_only_model(small_config(**changes), settings)
         for weight in model.parameters():
             weight.mul_(scale if weight.ndim == 2 else 0.5 + torch.rand_like(weight))
     return model.requires_grad_(False)
 
 
-def token_ids(*shape: int, seed: int = 0, vocab_size: int = 24) -> Tensor:
+def token_ids(*shape: int, seed: int = 0) -> Tensor:
     """Random ids, the same at each call."""
-    return torch.randint(
-        vocab_size, shape, generator=torch.Generator().manual_seed(seed)
-    )
+    return torch.randint(24, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def sizes(model: DecoderOnlyModel) -> str:
@@ -87,12 +85,9 @@ def change_left(model: DecoderOnlyModel, act: Callable[[], Any]) -> str | None:
 def leaves_the_model(function: Callable[..., Any], *more: Any) -> str | None:
     """`function(model, ids, *more)` has to leave a model as it was, frozen or not."""
     for training in (False, True):
-        model = small_model(num_layers=3, tie_word_embeddings=True).requires_grad_(
-            training
-        )
-        model.train(training)
-        if found := change_left(
-            model, lambda m=model: function(m, token_ids(1, 6), *more)
-        ):
+        model = small_model(num_layers=3, tie_word_embeddings=True)
+        model.requires_grad_(training).train(training)
+        act = partial(function, model, token_ids(1, 6), *more)
+        if found := change_left(model, act):
             return found
     return None

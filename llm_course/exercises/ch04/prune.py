@@ -85,9 +85,5 @@ def leaves_it(function: Callable[..., Dropped]) -> str | None:
 
 
 PRUNE = Exercise(
-    "04.prune",
-    prune,
-    cases,
-    wrong_versions(prune, WRONG),
-    properties=(leaves_it,),
+    "04.prune", prune, cases, wrong_versions(prune, WRONG), properties=(leaves_it,)
 )

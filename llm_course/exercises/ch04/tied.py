@@ -1,4 +1,4 @@
-"""The check of exercise 04.tied: the gradient of one matrix, split by its two uses."""
+"""The check of exercise 04.tied: the gradient of one matrix, tied by its two uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models.transformer import DecoderOnlyModel
 
 
-def split(model: DecoderOnlyModel, ids: Tensor) -> tuple[Tensor, Tensor]:
+def tied(model: DecoderOnlyModel, ids: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of the matrix as the table, and as the head."""
     weight = model.embed_tokens.weight.detach()
     table, head = (weight.clone().requires_grad_() for _ in range(2))
@@ -94,9 +94,5 @@ def cases() -> Iterator[Case]:
 
 
 TIED = Exercise(
-    "04.tied",
-    split,
-    cases,
-    wrong_versions(split, WRONG),
-    properties=(leaves_the_model,),
+    "04.tied", tied, cases, wrong_versions(tied, WRONG), properties=(leaves_the_model,)
 )

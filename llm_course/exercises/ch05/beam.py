@@ -17,7 +17,7 @@ Beams = list[tuple[list[int], float]]
 score = itemgetter(1)
 
 
-def beam_search(
+def search(
     next_log_probs: LogProbs, prompt: list[int], width: int, steps: int, eos: int
 ) -> Beams:
     beams: Beams = [(list(prompt), 0.0)]
@@ -109,20 +109,16 @@ def from_table(rows: dict[tuple[int, ...], list[float]]) -> LogProbs:
     """The model of such a table. Its prompt has one id."""
 
     def table(ids: list[int]) -> Tensor:
-        new = tuple(ids[1:])
-        if new not in rows:
-            raise ValueError(
-                f"the table has no line after {list(new)}: has this text ended?"
-            )
-        return torch.tensor(rows[new]).log()
+        new = ids[1:]
+        if tuple(new) not in rows:
+            raise ValueError(f"the table has no line after {new}: has this text ended?")
+        return torch.tensor(rows[tuple(new)]).log()
 
     return table
 
 
 def printed(rows: dict[tuple[int, ...], list[float]]) -> str:
-    lines = [
-        f"{list(new)}: {', '.join(map(str, probs))}" for new, probs in rows.items()
-    ]
+    lines = [f"{[*new]}: {', '.join(map(str, rows[new]))}" for new in rows]
     return "probabilities after the new ids " + "; after ".join(lines)
 
 
@@ -160,16 +156,12 @@ def calls(function: Callable[..., Beams]) -> str | None:
     function(next_log_probs, [3, 1], 3, 5, 0)
     right = len(asked)
     asked.clear()
-    beam_search(next_log_probs, [3, 1], 3, 5, 0)
+    search(next_log_probs, [3, 1], 3, 5, 0)
     if right <= len(asked):
         return None
     return f"it asks for log-probabilities {right} times; {len(asked)} are enough."
 
 
 BEAM = Exercise(
-    "05.beam",
-    beam_search,
-    cases,
-    wrong_versions(beam_search, WRONG),
-    properties=(calls,),
+    "05.beam", search, cases, wrong_versions(search, WRONG), properties=(calls,)
 )

@@ -102,9 +102,8 @@ def marked(start: int, count: int) -> Tensor:
 
 def fed(cache: ByLayer, count: int) -> None:
     for layer_idx in range(2):
-        k, v = cache.update(
-            layer_idx, marked(cache.length, count), -marked(cache.length, count)
-        )
+        new = marked(cache.length, count)
+        k, v = cache.update(layer_idx, new, -new)
         assert torch.equal(k, marked(0, cache.length + count))
         assert torch.equal(v, -k)
     cache.advance(count)
@@ -147,9 +146,8 @@ def refuses_a_longer_truncation(implementation: Implementation) -> None:
 def refuses_another_dtype(implementation: Implementation) -> None:
     """Neither the planted one nor the right one looks at it."""
     try:
-        implementation(tiny_config(), 1, 4).update(
-            0, marked(0, 2).half(), marked(0, 2).half()
-        )
+        k = marked(0, 2).half()
+        implementation(tiny_config(), 1, 4).update(0, k, k)
     except ValueError:
         return
     raise AssertionError

@@ -21,13 +21,7 @@ class HeldCache(KVCache):
 def tiny_config(num_layers: int = 2) -> ModelConfig:
     """4 query heads on 2 K/V heads of 8 channels."""
     return ModelConfig(
-        vocab_size=50,
-        hidden_dim=32,
-        intermediate_dim=48,
-        num_layers=num_layers,
-        num_heads=4,
-        num_kv_heads=2,
-        max_position_embeddings=64,
+        50, 32, 48, num_layers, num_heads=4, num_kv_heads=2, max_position_embeddings=64
     )
 
 
@@ -47,9 +41,8 @@ def tiny_model(
 
 def random_ids(rows: int, length: int, seed: int = 1) -> Tensor:
     """[rows, length], each id below 50."""
-    return torch.randint(
-        0, 50, (rows, length), generator=torch.Generator().manual_seed(seed)
-    )
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(50, (rows, length), generator=generator)
 
 
 def held(model: DecoderOnlyModel, ids: Tensor, capacity: int) -> HeldCache:
