@@ -375,6 +375,15 @@ def test_a_wrong_version_is_an_edit_of_the_reference() -> None:
     assert [version(x).item() for version in versions.values()] == [27, 6, 6]
 
 
+class Twice:
+    def of(self, x: int) -> int:
+        return 2 * x
+
+
+def test_a_class_is_edited_too() -> None:
+    assert edited(Twice, "2 * x -> x + 1")().of(3) == 4
+
+
 @pytest.mark.parametrize(
     ("edits", "reason"),
     [

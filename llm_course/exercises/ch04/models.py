@@ -65,7 +65,7 @@ def change_left(model: DecoderOnlyModel, act: Callable[[], Any]) -> str | None:
     flags = {name: weight.requires_grad for name, weight in parameters.items()}
     act()
     for name, module in model.named_modules():
-        if module is not modules.get(name):
+        if name not in modules or module is not modules[name]:
             return f"afterwards `model.{name}` is another object: put the old one back."
         if module.training != training[name]:
             mode = "training" if module.training else "eval"

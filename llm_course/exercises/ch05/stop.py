@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.edits import edited, wrong_versions
+from llm_course.exercises.edits import Function, edited, wrong_versions
 from llm_course.exercises.records import Case, Exercise, case
 
 Stream = Callable[[Iterable[str], str], Iterable[str]]
@@ -73,7 +73,7 @@ def returned(pieces: Iterable[str], stop: str) -> str:
     return "".join(pieces).partition(stop)[0]
 
 
-WRONG = {
+WRONG: dict[str, str | Function] = {
     "that looks for the stop string in each piece alone": "- waiting -> - 0",
     "that has shown the beginning of the stop string before it sees the end": (
         "yield held[: held -> yield held[len(held) - len(piece) : held ;; "

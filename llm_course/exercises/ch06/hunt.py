@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch06.models import tiny_config
-from llm_course.exercises.edits import edited, wrong_versions
+from llm_course.exercises.edits import Function, edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
 
 
@@ -69,7 +69,7 @@ def with_layers(edits: str, cache: Any = ByLayer) -> type:
     return type("Changed", (cache,), {"one_layer": edited(OneLayer, edits)})
 
 
-OTHERS = {
+OTHERS: dict[str, str | Function] = {
     "the length advanced once for each layer": (
         "return layer. -> self.length += k.shape[2]\n        return layer. ;; "
         "self.length += n -> pass"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06.models import random_ids, tiny_model
-from llm_course.exercises.edits import edited, wrong_versions
+from llm_course.exercises.edits import Function, edited, wrong_versions
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models import DecoderOnlyModel, SelfAttention
 
@@ -58,7 +58,7 @@ def fed_anew(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Ten
     return torch.stack(logits)
 
 
-WRONG = {
+WRONG: dict[str, str | Function] = {
     (
         "that takes cache.length for the position; it stops growing when tokens are"
         " forgotten"
