@@ -20,7 +20,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         ),
         "kv_cache": ("KVCache", "KVCacheManager", "CacheStats", "cache_bytes"),
         "inference": ("prefill", "decode", "make_cache"),
-        "prepared": ("prepare_for_inference",),
+        "native": ("prepare_for_inference", "NativeModel"),
+        "fused": ("FusedModel",),
+        "quantize": ("PackedMatrix", "pack"),
         "conversation": ("Conversation",),
     },
 )

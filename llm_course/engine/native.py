@@ -1,0 +1,358 @@
+# Exported from notebooks/07_speed.ipynb; edit there, then run its last cell.
+"""A model whose forward pass is one compiled function: equal logits, in less time."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+from torch import Tensor, nn
+
+from llm_course.config import ModelConfig
+from llm_course.engine import step
+from llm_course.engine.fused import FusedModel
+from llm_course.engine.kernels import WIDE
+from llm_course.engine.kv_cache import KVCache
+from llm_course.engine.native_attention import CHUNK
+from llm_course.engine.quantize import GROUP, LANES, PackedMatrix, pack
+from llm_course.models.rope import RotaryEmbedding
+from llm_course.models.transformer import DecoderOnlyModel
+from llm_course.types import Cache, Logits, TokenIds
+
+__all__ = [
+    "WEIGHTS",
+    "MATRICES",
+    "FEW",
+    "compiled_work",
+    "Workers",
+    "workers_of",
+    "NativeModel",
+    "room_for",
+    "first_slots",
+    "pack_model",
+    "prepare_for_inference",
+]
+
+
+__all__ = [
+    "WEIGHTS",
+    "MATRICES",
+    "compiled_work",
+    "Workers",
+    "NativeModel",
+    "pack_model",
+    "prepare_for_inference",
+]
+
+WEIGHTS = {  # name: kinds of the layers' matrices, and of the embedding and the head
+    "float32": ("float32", "float32"),
+    "bfloat16": ("bfloat16", "bfloat16"),
+    "int8": ("q8_0", "q8_0"),
+    "q4_1": ("q4_1", "q8_0"),
+}
+MATRICES = (  # of a layer, in the order of `step.Weights`
+    *(f"self_attn.{name}_proj" for name in "qkvo"),
+    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+)
+FEW = 16  # below so many tokens a row each is a query of its own
+
+
+@lru_cache
+def compiled_work():
+    """`step.work`, compiled once and kept in the user's cache folder.
+
+    The folder is named by the source of the kernels, since numba looks at one file
+    only. Where it cannot be written, each process compiles anew.
+    """
+    sources = sorted(Path(step.__file__).parent.glob("*.py"))
+    stamp = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    folder = user_cache_path("llm_course") / "kernels" / stamp
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    try:
+        function = numba.njit(cache=True, **step.OPTIONS)(step.work.py_func)
+        known = any(folder.rglob("*.nbi"))
+    except (RuntimeError, OSError):  # numba found no folder that it may write to
+        function, known = numba.njit(**step.OPTIONS)(step.work.py_func), False
+    finally:
+        numba.config.CACHE_DIR = before
+    if not known:
+        print("compiling the kernels, once: about 20 seconds ...", file=sys.stderr)
+    return function
+
+
+class Workers:
+    """Threads that go through a forward pass together with the thread that asks."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.queues = [queue.SimpleQueue() for _ in range(threads - 1)]
+        for me, passes in enumerate(self.queues, start=1):
+            # a daemon: it holds nothing that must be finished at exit
+            threading.Thread(target=self.serve, args=(passes, me), daemon=True).start()
+
+    def serve(self, passes: queue.SimpleQueue, me: int) -> None:
+        while True:
+            work, weights, p = passes.get()
+            work(weights, p, me)
+
+    def run(self, weights: step.Weights, p: step.Pass) -> None:
+        """Return when the pass is complete; a thread that came late may still look on,
+        without a ticket."""
+        work = compiled_work()
+        for passes in self.queues:
+            passes.put((work, weights, p))
+        work(weights, p, 0)
+
+
+workers_of = lru_cache(Workers)  # one team for each number of threads
+
+
+class NativeModel(DecoderOnlyModel):
+    """A model for inference on the CPU: packed matrices, and one compiled function."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        matrices: Mapping[str, PackedMatrix],
+        norms: Mapping[str, NDArray],
+        threads: int | None = None,
+    ) -> None:
+        """`matrices` and `norms` have the names of DecoderOnlyModel's parameters,
+        without ".weight". A tied head is absent. Raises ValueError for threads < 1."""
+        nn.Module.__init__(self)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads = {threads}: must be at least 1, or None")
+        self.config, self.matrices = config, dict(matrices)
+        self.table = self.matrices["embed_tokens"]
+        # `generate` and `make_cache` look here for device and dtype; no rows are held
+        none = torch.empty(0, config.hidden_dim)
+        self.embed_tokens = nn.Embedding.from_pretrained(none)
+        self.rotary = RotaryEmbedding(
+            config.head_dim,
+            config.max_position_embeddings,
+            config.rope_theta,
+            config.rope_scaling,
+        )
+        self.angles = [np.empty((0, config.head_dim // 2), np.float32)] * 2
+        layers = range(config.num_layers)
+        head = self.matrices.get("lm_head", self.table)
+        table = np.zeros((config.num_layers + 1, len(MATRICES), 5), np.int64)
+        for i in layers:
+            for k, name in enumerate(MATRICES):
+                table[i, k] = self.matrices[f"layers.{i}.{name}"].describe()
+        table[-1, 0] = head.describe()
+        names = [
+            f"layers.{i}.{name}"
+            for i in layers
+            for name in ("input_layernorm", "post_attention_layernorm")
+        ]
+        sizes = (
+            config.num_heads,
+            config.num_kv_heads,
+            config.head_dim,
+            config.hidden_dim,
+        )
+        self.weights = step.Weights(
+            table,
+            np.stack([norms[name] for name in [*names, "norm"]]),
+            sizes,
+            np.float32(config.rms_norm_eps),
+        )
+        self.workers = workers_of(threads or torch.get_num_threads())
+        self.read_a_token = sum(m.nbytes for m in self.matrices.values())
+        if "lm_head" in self.matrices:  # of an untied embedding one row is read
+            self.read_a_token -= self.table.nbytes
+
+    def forward(
+        self,
+        input_ids: TokenIds,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        kv_cache: Cache | None = None,
+        last_only: bool = False,
+    ) -> Logits:
+        """As DecoderOnlyModel. Raises ValueError for a mask with holes, and for a cache
+        that is not a float32 `KVCache`."""
+        B, S = input_ids.shape
+        cache = kv_cache if kv_cache is not None else KVCache(self.config, B, S)
+        past = cache.length
+        self._check(input_ids, attention_mask, past)
+        first = first_slots(attention_mask, B)  # [B]
+        slots = np.tile(np.arange(past, past + S), (B, 1))  # [B, S]
+        if position_ids is None:
+            positions = np.maximum(slots - first[:, None], 0)
+        else:
+            positions = np.broadcast_to(position_ids.numpy(), (B, S))
+        rows = np.repeat(np.arange(B), S)
+        tokens = np.stack([rows, slots.ravel(), positions.ravel()], axis=1)
+        storages = self.storages(cache, B, S)
+        wanted = [S - 1] if last_only else range(S)
+        keep = np.array([(b * S + s, first[b]) for b in range(B) for s in wanted])
+        pages = np.arange(B)[:, None]  # a row of a KVCache is one page
+        spans = [(b * S, S, first[b]) for b in range(B)]
+        logits = self.run(
+            input_ids.numpy().ravel(), tokens, spans, keep, pages, storages
+        )
+        if kv_cache is not None:
+            kv_cache.advance(S)
+        return torch.from_numpy(logits).view(B, -1, logits.shape[1])
+
+    def storages(self, cache: Cache, B: int, S: int) -> NDArray:
+        """Make room for S tokens in every layer -> address, numbers and page size of
+        each [layers, 3]."""
+        if not isinstance(cache, KVCache) or type(cache).update is not KVCache.update:
+            raise ValueError(
+                f"kv_cache is a {type(cache).__name__}: compiled kernels read the"
+                " memory of a KVCache; use the model as built, or make_cache(model)"
+            )
+        c = self.config
+        like = torch.empty(1).expand(B, c.num_kv_heads, S, c.head_dim)
+        cache.check(like, like)
+        end = cache.length + S
+        for i, layer in enumerate(cache.layers):
+            if layer.shape[3] < end:
+                cache.room(i, S)
+        held = cache.layers
+        return np.array([(x.data_ptr(), x.numel(), x.shape[3]) for x in held])
+
+    def run(
+        self,
+        ids: NDArray,
+        tokens: NDArray,
+        spans: list[tuple[int, int, int]],
+        keep: NDArray,
+        pages: NDArray,
+        storages: NDArray,
+    ) -> NDArray:
+        """One pass over tokens of any sequences -> logits [kept, vocabulary].
+
+        ids [n]; tokens [n, 3] (row of `pages`, slot, position); spans (first token, how
+        many, first slot that they see), a sequence each; keep [k, 2] (token, first
+        slot).
+        """
+        c, n, padded = self.config, len(ids), -(-len(ids) // 4) * 4
+        x = np.zeros((padded, room_for(c.hidden_dim)), np.float32)
+        x[:n, : c.hidden_dim] = self.table.rows(ids)
+        columns = int(self.weights.matrices[0, :3, 3].sum()) * LANES
+        blocks = [
+            (token + i, min(WIDE, count - i), first)
+            for token, count, first in spans
+            if count >= FEW
+            for i in range(0, count, WIDE)
+        ]
+        singles = [
+            (token + i, first)
+            for token, count, first in spans
+            if count < FEW
+            for i in range(count)
+        ]
+        longest = int(tokens[:, 1].max()) + 1
+        cos, sin = self.angles_up_to(int(tokens[:, 2].max()) + 1)
+        queries = max(len(singles), len(keep) if len(keep) < n else 0)
+        chunks = -(-longest // CHUNK)
+        p = step.Pass(
+            x,
+            np.empty((padded, columns), np.float32),
+            np.zeros((padded, room_for(c.num_heads * c.head_dim)), np.float32),
+            np.zeros((padded, room_for(c.intermediate_dim)), np.float32),
+            np.empty((queries, c.num_heads, chunks, c.head_dim + 2), np.float32),
+            np.empty((-(-len(keep) // 4) * 4, room_for(c.vocab_size)), np.float32),
+            tokens,
+            cos,
+            sin,
+            np.array(blocks, np.int64).reshape(-1, 3),
+            np.array(singles, np.int64).reshape(-1, 2),
+            keep,
+            pages,
+            storages,
+            np.zeros(
+                (c.num_layers * step.PHASES + 1, self.workers.threads, step.CELLS),
+                np.int64,
+            ),
+        )
+        self.workers.run(self.weights, p)
+        return p.logits[: len(keep), : c.vocab_size]
+
+    def angles_up_to(self, length: int) -> tuple[NDArray, NDArray]:
+        """cos and sin of RoPE's angles, [at least length, D / 2]."""
+        if length > len(self.angles[0]):
+            positions = torch.arange(max(length, 64, 2 * len(self.angles[0])))[None]
+            self.angles = [table[0].numpy() for table in self.rotary.cos_sin(positions)]
+        return self.angles[0], self.angles[1]
+
+
+def room_for(n: int) -> int:
+    """A width that holds whole groups of inputs and whole pairs of tiles."""
+    return max(-(-n // GROUP) * GROUP, -(-n // WIDE) * WIDE)
+
+
+def first_slots(attention_mask: Tensor | None, batch: int) -> NDArray:
+    """The first real token of each row, [B], of a mask [B, K] without holes."""
+    if attention_mask is None:
+        return np.zeros(batch, np.int64)
+    mask = attention_mask.bool().numpy()
+    first, slots = mask.argmax(axis=1), np.arange(mask.shape[1])
+    end = first + mask.sum(axis=1)
+    if not (mask == ((slots >= first[:, None]) & (slots < end[:, None]))).all():
+        raise ValueError(
+            "attention_mask hides a token between real ones: compiled kernels take"
+            " padding before and after a row's tokens; use the model as built"
+        )
+    return first
+
+
+def pack_model(
+    model: DecoderOnlyModel, weights: str, threads: int | None = None
+) -> NativeModel:
+    """Pack a float32 model's matrices; `weights` is a key of WEIGHTS."""
+    layer_kind, head_kind = WEIGHTS[weights]
+    matrices, norms = {}, {}
+    for name, tensor in model.state_dict().items():
+        name, values = name.removesuffix(".weight"), tensor.detach().numpy()
+        if tensor.ndim == 1:
+            norms[name] = values
+        elif not (name == "lm_head" and model.config.tie_word_embeddings):
+            kind = layer_kind if name.startswith("layers.") else head_kind
+            matrices[name] = pack(values, kind)
+    return NativeModel(model.config, matrices, norms, threads)
+
+
+def prepare_for_inference(
+    model: DecoderOnlyModel, weights: str = "float32", threads: int | None = None
+) -> DecoderOnlyModel:
+    """A copy of a model that is faster at inference; `model` stays as it is.
+
+    On the CPU in float32 that is a NativeModel, with matrices in float32, in
+    "bfloat16", in "int8" (groups of 32 with a float16 scale) or in "q4_1" (4 bits; the
+    embedding and the head in int8). On another device or in another dtype it is a
+    FusedModel, which keeps the weights as they are.
+
+    Raises ValueError for other `weights`, and for fewer bits where the kernels cannot
+    run.
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(
+            f"weights = {weights!r}: must be one of {', '.join(WEIGHTS)} (a GGUF file's"
+            ' own numbers: load_pretrained(path, weights="file"))'
+        )
+    if isinstance(model, NativeModel | FusedModel):
+        raise ValueError("this model is prepared already: prepare the model as built")
+    weight = model.embed_tokens.weight
+    if weight.device.type == "cpu" and weight.dtype == torch.float32:
+        return pack_model(model, weights, threads).eval()
+    if weights != "float32":
+        raise ValueError(
+            f"weights = {weights!r} on {weight.device} in {weight.dtype}: the kernels"
+            " run on the CPU, from a float32 model"
+        )
+    return FusedModel(model).eval()

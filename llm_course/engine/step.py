@@ -1,0 +1,367 @@
+# Exported from notebooks/07_speed.ipynb; edit there, then run its last cell.
+"""A forward pass as one compiled program that several threads run at the same time.
+
+Each thread goes through the same phases. In a phase it takes tickets (pieces of work)
+until none are left, then waits until all pieces are done. Nobody waits for a thread
+that holds no ticket, so a thread that comes late, or never, costs only its share.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from llm_course.engine.kernels import (
+    BLOCK,
+    OPTIONS,
+    Q4_1,
+    WIDE,
+    exp,
+    f32,
+    pointer,
+    split_inputs,
+)
+from llm_course.engine.native_attention import (
+    CHUNK,
+    attend_block,
+    attend_chunk,
+    combine,
+    place,
+)
+from llm_course.engine.quantize import GROUP, LANES
+from llm_course.engine.rows import product, tickets
+
+__all__ = [
+    "PHASES",
+    "CELLS",
+    "Weights",
+    "Pass",
+    "add_one",
+    "read",
+    "take",
+    "finish",
+    "wait",
+    "norm",
+    "products_phase",
+    "gated_phase",
+    "rotate",
+    "store_phase",
+    "attend_phase",
+    "combine_phase",
+    "keep_phase",
+    "work",
+]
+
+
+__all__ = ["Weights", "Pass", "PHASES", "CELLS", "work"]
+
+PHASES = 8  # of a layer
+CELLS = 16  # int64s between two threads' counters: on cache lines of their own
+
+
+class Weights(NamedTuple):
+    """What stays the same from pass to pass."""
+
+    matrices: NDArray  # [layers + 1, 7, 5]: q k v o gate up down; last, the head
+    norms: NDArray  # [2 * layers + 1, hidden]
+    sizes: tuple[int, int, int, int]  # H, Hkv, D, hidden
+    eps: np.float32
+
+
+class Pass(NamedTuple):
+    """What one forward pass reads and writes, for `rows` tokens of any sequences."""
+
+    x: NDArray  # [rows in fours, hidden]: embeddings, then the stream
+    heads: NDArray  # [rows in fours, q, k and v side by side]
+    mixed: NDArray  # [rows in fours, H * D]: what attention gives
+    inner: NDArray  # [rows in fours, intermediate]
+    parts: NDArray  # [single queries, H, chunks, D + 2]
+    logits: NDArray  # [kept rows, vocabulary]
+    tokens: NDArray  # [rows, 3]: row of `pages`, slot in it, position
+    cos: NDArray  # [positions, D / 2]
+    sin: NDArray
+    blocks: NDArray  # [n, 3]: first token, how many, first slot that they see
+    singles: NDArray  # [n, 2]: token, first slot that it sees
+    keep: NDArray  # [n, 2]: the same for tokens whose logits are wanted
+    pages: NDArray  # [sequences, pages]
+    storages: NDArray  # [layers, 3]: address, numbers, page size
+    counters: NDArray  # [phases, threads, CELLS]
+
+
+@intrinsic
+def add_one(typingctx, counters, index):
+    """counters.flat[index] += 1 in one indivisible step; returns what it was."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        cell = builder.gep(array.data, [args[1]])
+        one = context.get_constant(types.int64, 1)
+        return builder.atomic_rmw("add", cell, one, "seq_cst")
+
+    return types.int64(counters, types.intp), codegen
+
+
+@intrinsic
+def read(typingctx, counters, index):
+    """counters.flat[index], which another thread may just have changed."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.load_atomic(builder.gep(array.data, [args[1]]), "acquire", 8)
+
+    return types.int64(counters, types.intp), codegen
+
+
+@njit(**OPTIONS)
+def take(counters, phase, me, count):
+    """The next ticket of a phase: one of my share while there are any, then one of
+    another's; -1 when all are taken."""
+    threads = counters.shape[1]
+    for k in range(threads):
+        owner = (me + k) % threads
+        first, end = count * owner // threads, count * (owner + 1) // threads
+        cell = (phase * threads + owner) * CELLS
+        if first + read(counters, cell) < end:
+            ticket = first + add_one(counters, cell)
+            if ticket < end:
+                return ticket
+    return -1
+
+
+@njit(**OPTIONS)
+def finish(counters, phase, me):
+    """Count a ticket of mine as done."""
+    add_one(counters, (phase * counters.shape[1] + me) * CELLS + CELLS // 2)
+
+
+@njit(**OPTIONS)
+def wait(counters, phase, count):
+    """Until every ticket of a phase is done."""
+    threads, done = counters.shape[1], 0
+    while done < count:
+        done = 0
+        for k in range(threads):
+            done += read(counters, (phase * threads + k) * CELLS + CELLS // 2)
+
+
+@njit(**OPTIONS)
+def norm(x, rows, hidden, weight, eps, out):
+    """RMSNorm of x [rows, hidden] -> out."""
+    for m in range(rows):
+        line, normed, total = x[m], out[m], f32(0)
+        for i in range(hidden):
+            total += line[i] * line[i]
+        scale = f32(1) / np.sqrt(total / f32(hidden) + eps)
+        for i in range(hidden):
+            normed[i] = line[i] * scale * weight[i]
+
+
+@njit(**OPTIONS)
+def products_phase(matrices, x, rows, out, add, counters, phase, me, room):
+    """out (+)= x @ W.T for matrices that share their input, side by side."""
+    count = 0
+    for k in range(len(matrices)):
+        count += tickets(matrices[k], rows)
+    ticket = take(counters, phase, me, count)
+    if ticket >= 0 and rows == 1 and np.any(matrices[:, 0] == Q4_1):
+        split_inputs(x[0], matrices[0, 4], room[0], room[1])
+    while ticket >= 0:
+        k, left, offset = 0, ticket, 0
+        while left >= tickets(matrices[k], rows):
+            left -= tickets(matrices[k], rows)
+            offset += matrices[k, 3] * LANES
+            k += 1
+        row, n, column, width = product(matrices[k], left, x, rows, room)
+        for m in range(n):
+            y = out[row + m, offset + column : offset + column + width]
+            sums = room[2][m * width : (m + 1) * width]
+            if add:
+                for j in range(width):
+                    y[j] += sums[j]
+            else:
+                for j in range(width):
+                    y[j] = sums[j]
+        finish(counters, phase, me)
+        ticket = take(counters, phase, me, count)
+    wait(counters, phase, count)
+
+
+@njit(**OPTIONS)
+def gated_phase(matrices, x, rows, out, counters, phase, me, room, up_sums):
+    """out = silu(x @ gate.T) * (x @ up.T)."""
+    shifted, sums, gate_sums, part, scratch = room
+    count = tickets(matrices[0], rows)
+    ticket = take(counters, phase, me, count)
+    if ticket >= 0 and rows == 1 and np.any(matrices[:, 0] == Q4_1):
+        split_inputs(x[0], matrices[0, 4], shifted, sums)
+    while ticket >= 0:
+        row, n, column, width = product(matrices[0], ticket, x, rows, room)
+        second = (shifted, sums, up_sums, part, scratch)
+        product(matrices[1], ticket, x, rows, second)
+        for m in range(n):
+            y = out[row + m, column : column + width]
+            gate = gate_sums[m * width : (m + 1) * width]
+            up = up_sums[m * width : (m + 1) * width]
+            for j in range(width):
+                y[j] = gate[j] / (f32(1) + exp(-gate[j])) * up[j]
+        finish(counters, phase, me)
+        ticket = take(counters, phase, me, count)
+    wait(counters, phase, count)
+
+
+@njit(**OPTIONS)
+def rotate(heads, count, D, cos, sin):
+    """RoPE on adjacent pairs of heads [count * D], in place."""
+    for h in range(count):
+        head = heads[h * D : (h + 1) * D]
+        for i in range(D // 2):
+            a, b = head[2 * i], head[2 * i + 1]
+            head[2 * i] = a * cos[i] - b * sin[i]
+            head[2 * i + 1] = a * sin[i] + b * cos[i]
+
+
+@njit(**OPTIONS)
+def store_phase(p, sizes, columns, storage, cache, phase, me):
+    """Rotate q and k of each token, and write its k and v into the cache."""
+    H, Hkv, D, _ = sizes
+    k_column, v_column = columns
+    ticket = take(p.counters, phase, me, len(p.tokens))
+    while ticket >= 0:
+        line = p.heads[ticket]
+        row, slot, position = p.tokens[ticket]
+        rotate(line, H, D, p.cos[position], p.sin[position])
+        rotate(line[k_column:], Hkv, D, p.cos[position], p.sin[position])
+        for g in range(Hkv):
+            at = place(cache[0], cache[1], Hkv, D, row, g, slot)
+            for d in range(D):
+                storage[at + d] = line[k_column + g * D + d]
+                storage[len(storage) // 2 + at + d] = line[v_column + g * D + d]
+        finish(p.counters, phase, me)
+        ticket = take(p.counters, phase, me, len(p.tokens))
+    wait(p.counters, phase, len(p.tokens))
+
+
+@njit(**OPTIONS)
+def attend_phase(p, sizes, blocks, singles, storage, cache, phase, me, scores, room, q):
+    """Attention: blocks of queries head by head, single queries by K/V head and by
+    chunks of their keys."""
+    H, Hkv, D, _ = sizes
+    group, chunks = H // Hkv, p.parts.shape[2]
+    of_blocks = len(blocks) * H
+    count = of_blocks + len(singles) * Hkv * chunks
+    ticket = take(p.counters, phase, me, count)
+    while ticket >= 0:
+        if ticket < of_blocks:
+            head, (token, n, first) = ticket % H, blocks[ticket // H]
+            for m in range(n):
+                for d in range(D):
+                    q[d * WIDE + m] = p.heads[token + m, head * D + d]
+            row, last, _ = p.tokens[token]
+            attend_block(q, n, storage, cache, row, head // group, first, last, room)
+            for m in range(n):
+                total = max(room[4][m], f32(1e-30))  # padding sees nothing
+                for d in range(D):
+                    p.mixed[token + m, head * D + d] = room[2][d * WIDE + m] / total
+        else:
+            left = ticket - of_blocks
+            one, g, chunk = left // (Hkv * chunks), left // chunks % Hkv, left % chunks
+            token, first = singles[one]
+            row, last, _ = p.tokens[token]
+            start = min(first + chunk * CHUNK, last + 1)
+            end = min(start + CHUNK, last + 1)
+            query = p.heads[token, g * group * D : (g + 1) * group * D]
+            out = p.parts[one, g * group : (g + 1) * group, chunk]
+            attend_chunk(query, group, storage, cache, row, g, start, end, scores, out)
+        finish(p.counters, phase, me)
+        ticket = take(p.counters, phase, me, count)
+    wait(p.counters, phase, count)
+
+
+@njit(**OPTIONS)
+def combine_phase(p, sizes, singles, compact, phase, me):
+    """Join the chunks of each single query; with `compact` into the first rows."""
+    H, _, D, _ = sizes
+    ticket = take(p.counters, phase, me, len(singles))
+    while ticket >= 0:
+        to = ticket if compact else singles[ticket, 0]
+        for head in range(H):
+            combine(p.parts[ticket, head], D, p.mixed[to, head * D : (head + 1) * D])
+        finish(p.counters, phase, me)
+        ticket = take(p.counters, phase, me, len(singles))
+    wait(p.counters, phase, len(singles))
+
+
+@njit(**OPTIONS)
+def keep_phase(p, phase, me):
+    """Move the stream of the tokens whose logits are wanted into the first rows."""
+    if take(p.counters, phase, me, 1) >= 0:
+        for r in range(len(p.keep)):
+            p.x[r] = p.x[p.keep[r, 0]]
+        finish(p.counters, phase, me)
+    wait(p.counters, phase, 1)
+
+
+@njit(**OPTIONS)
+def work(weights, p, me):
+    """The share of thread `me` in a forward pass."""
+    sizes, matrices = weights.sizes, weights.matrices
+    H, Hkv, D, hidden = sizes
+    layers, rows, padded_D = len(matrices) - 1, len(p.tokens), (D + 3) // 4 * 4
+    wide = max(p.x.shape[1], p.inner.shape[1], p.mixed.shape[1])
+    block = 1 if rows == 1 else BLOCK
+    room = (  # of a product: see `rows.product`
+        np.empty(wide, f32),
+        np.empty(wide // GROUP, f32),
+        np.empty(block * WIDE, f32),
+        np.empty(LANES, f32),
+        np.empty(GROUP * WIDE, f32),
+    )
+    up_sums = np.empty(block * WIDE, f32)
+    lanes = WIDE if len(p.blocks) > 0 else 0
+    attention_room = (  # of a block of queries: see `attend_block`
+        np.zeros((lanes, padded_D), f32),
+        np.empty(lanes * WIDE, f32),
+        np.empty(padded_D * lanes, f32),
+        np.empty(lanes, f32),
+        np.empty(lanes, f32),
+        np.empty(lanes, f32),
+    )
+    q, scores = np.zeros(padded_D * lanes, f32), np.empty(H // Hkv * CHUNK, f32)
+    h = np.zeros(p.x.shape, f32)
+    k_column = matrices[0, 0, 3] * LANES
+    columns = (k_column, k_column + matrices[0, 1, 3] * LANES)
+    for layer in range(layers):
+        m, phase = matrices[layer], layer * PHASES
+        address, numbers, page_size = p.storages[layer]
+        storage = carray(pointer(address), numbers, np.float32)
+        cache = (p.pages, page_size, Hkv, D)
+        norm(p.x, rows, hidden, weights.norms[2 * layer], weights.eps, h)
+        products_phase(m[0:3], h, rows, p.heads, False, p.counters, phase, me, room)
+        store_phase(p, sizes, columns, storage, cache, phase + 1, me)
+        # past the last layer's attention only the kept tokens count
+        compact = layer == layers - 1 and len(p.keep) < rows
+        blocks = p.blocks[:0] if compact else p.blocks
+        singles = p.keep if compact else p.singles
+        attend_phase(
+            p, sizes, blocks, singles, storage, cache,
+            phase + 2, me, scores, attention_room, q,
+        )  # fmt: skip
+        combine_phase(p, sizes, singles, compact, phase + 3, me)
+        if compact:
+            keep_phase(p, phase + 4, me)
+            rows = len(p.keep)
+        products_phase(
+            m[3:4], p.mixed, rows, p.x, True, p.counters, phase + 5, me, room
+        )
+        norm(p.x, rows, hidden, weights.norms[2 * layer + 1], weights.eps, h)
+        gated_phase(m[4:6], h, rows, p.inner, p.counters, phase + 6, me, room, up_sums)
+        products_phase(
+            m[6:7], p.inner, rows, p.x, True, p.counters, phase + 7, me, room
+        )
+    norm(p.x, rows, hidden, weights.norms[2 * layers], weights.eps, h)
+    head, last = matrices[layers, 0:1], layers * PHASES
+    products_phase(head, h, rows, p.logits, False, p.counters, last, me, room)
