@@ -51,7 +51,7 @@ class KVCache:
 
     A layer's storage is one tensor [2, B, Hkv, capacity, D]: keys, already rotated by
     RoPE, and values, for the K/V heads only. The first `length` of the `capacity`
-    places are in use. A forward pass writes behind them and counts them at its end, so
+    slots are in use. A forward pass writes behind them and counts them at its end, so
     one that was interrupted leaves no trace.
 
     Source: Pope et al. 2022, "Efficiently Scaling Transformer Inference", section 2.1.
@@ -121,7 +121,7 @@ class KVCache:
         return keys, values
 
     def room(self, layer_idx: int, n: int) -> tuple[Tensor, Tensor]:
-        """The places of the next n tokens [2, B, Hkv, n, D], and all up to them [..,
+        """The slots of the next n tokens [2, B, Hkv, n, D], and all up to them [..,
         length + n, D].
 
         Both are views of one layer's storage, which grows if it must. Raises ValueError
