@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.colors import same_color
 
 from llm_course.config import ModelConfig
 from llm_course.engine import cache_bytes
@@ -13,10 +11,6 @@ from llm_course.viz import cache as viz
 from llm_course.widgets import CacheMemory
 
 CONFIG = ModelConfig(100, 48, 96, 2, num_heads=6, num_kv_heads=2)
-
-
-def heights(ax: plt.Axes, color: str) -> list[float]:
-    return [b.get_height() for b in ax.patches if same_color(b.get_facecolor(), color)]
 
 
 def test_new_rows_frames_the_last_row_and_hides_the_future() -> None:
@@ -33,14 +27,16 @@ def test_new_rows_frames_the_last_row_and_hides_the_future() -> None:
         )
 
 
-def test_memory_draws_each_cache_and_its_weights() -> None:
+def test_memory_adds_each_cache_to_its_weights() -> None:
     (ax,) = viz.memory([1, 10], {"a": [1, 10], "b": [3, 30]}, {"a": 5.0, "b": 6.0}).axes
-    drawn = [list(line.get_ydata()) for line in ax.lines[:6]]
-    assert drawn == [[1, 10], [5, 5], [5], [3, 30], [6, 6], [6]]
-    # the cache outweighs the model
-    assert [ax.lines[i].get_xdata()[0] for i in (2, 5)] == [5, 2]
-    colors = [line.get_color() for line in ax.lines[:6]]
-    assert colors[:3] == colors[:1] * 3 != colors[3:] == colors[3:4] * 3
+    limits, models = ax.lines[:2], ax.lines[2:6]
+    assert [line.get_ydata()[0] for line in limits] == [24, 80]
+    drawn = [list(line.get_ydata()) for line in models]
+    assert drawn == [[6, 15], [10], [9, 36], [12]]
+    # as much cache as weights
+    assert [models[i].get_xdata()[0] for i in (1, 3)] == [5, 2]
+    colors = [line.get_color() for line in models]
+    assert colors[:2] == colors[:1] * 2 != colors[2:] == colors[2:3] * 2
 
 
 def test_the_roof_is_the_lower_of_two_limits() -> None:
@@ -50,12 +46,16 @@ def test_the_roof_is_the_lower_of_two_limits() -> None:
     assert list(ax.lines[2].get_ydata()) == [4, 90]
 
 
-def test_budget_stacks_what_is_kept_on_what_is_used() -> None:
-    (ax,) = viz.budget([10, 20], [5, 0], [1], 30, ["+a", "+b"]).axes
-    assert heights(ax, viz.BLUE) == [10, 20]
-    kept = [b for b in ax.patches if b.get_y() == 10]
-    assert [b.get_height() for b in kept] == [5]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["+a", "+b"]
+def test_budget_stacks_the_requests_and_what_is_kept() -> None:
+    held = [{"a": 10.0}, {"a": 10.0, "b": 5.0}, {"b": 5.0}]
+    labels = ["+a", "+b", "-a"]
+    (ax,) = viz.budget(held, [0.0, 0.0, 10.0], [1], 30, labels).axes
+    spans = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
+    assert spans == [(0, 10), (0, 10), (10, 5), (0, 5), (5, 10)]
+    assert [text.get_text() for text in ax.texts] == ["a", "a", "b", "b"]
+    colors = [ax.patches[i].get_facecolor() for i in (0, 1, 2, 3)]
+    assert colors[0] == colors[1] != colors[2] == colors[3]
+    assert [label.get_text() for label in ax.get_xticklabels()] == labels
 
 
 def test_turns_lie_end_to_end() -> None:
@@ -66,6 +66,7 @@ def test_turns_lie_end_to_end() -> None:
 
 def test_timeline_marks_each_token() -> None:
     (ax,) = viz.timeline({"a": [0.5, 0.6, 0.7]}).axes
+    assert ax.texts[0].get_text() == "first: 500 ms\nthen: 100 ms a token"
     assert ax.patches[0].get_width() == 0.5
     marks = ax.collections[0].get_segments()
     assert [segment[0][0] for segment in marks] == [0.5, 0.6, 0.7]

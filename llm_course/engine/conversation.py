@@ -29,7 +29,8 @@ class Conversation:
     """
 
     def __init__(self, model: DecoderOnlyModel) -> None:
-        self.model, self.cache = model, make_cache(model)
+        self.model = model
+        self.cache = make_cache(model)
         self.reused = 0  # ids of the latest prompt that were in the cache
         self._held: list[int] = []  # the ids whose keys and values the cache holds
 
@@ -43,7 +44,8 @@ class Conversation:
     ) -> Iterator[int]:
         """Yield the new ids of the one row `input_ids`. Leaving the loop early is
         fine."""
-        ids, held = list(input_ids), self._held[: self.cache.length]
+        ids = list(input_ids)
+        held = self._held[: self.cache.length]
         # The last id is always fed: its logits choose the first new token.
         self.reused = min(shared_prefix(held, ids), max(len(ids) - 1, 0))
         self.cache.truncate(self.reused)
@@ -57,5 +59,5 @@ class Conversation:
         )
         self._held = ids
         for token in steps:
-            ids.append(token.item())
+            ids.append(int(token.item()))
             yield ids[-1]

@@ -54,7 +54,8 @@ def prefill(
     length = input_ids.shape[1]
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size = {chunk_size}: must be None or at least 1")
-    past, step = cache.length, chunk_size or max(length, 1)
+    past = cache.length
+    step = chunk_size or max(length, 1)
     for start in range(0, max(length, 1), step):
         end = min(start + step, length)
         seen = mask[:, : past + end] if mask is not None else None  # [B, past + end]

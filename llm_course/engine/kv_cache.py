@@ -51,7 +51,7 @@ class KVCache:
 
     A layer's storage is one tensor [2, B, Hkv, capacity, D]: keys, already rotated by
     RoPE, and values, for the K/V heads only. The first `length` of the `capacity`
-    places are in use. A forward pass writes behind them and counts them at its end, so
+    slots are in use. A forward pass writes behind them and counts them at its end, so
     one that was interrupted leaves no trace.
 
     Source: Pope et al. 2022, "Efficiently Scaling Transformer Inference", section 2.1.
@@ -115,12 +115,13 @@ class KVCache:
         """
         self.check(k, v)
         new, held = self.room(layer_idx, k.shape[2])
-        new[0], new[1] = k.detach(), v.detach()
+        new[0] = k.detach()
+        new[1] = v.detach()
         keys, values = held.unbind()  # [B, Hkv, length + S, D]
         return keys, values
 
     def room(self, layer_idx: int, n: int) -> tuple[Tensor, Tensor]:
-        """The places of the next n tokens [2, B, Hkv, n, D], and all up to them [..,
+        """The slots of the next n tokens [2, B, Hkv, n, D], and all up to them [..,
         length + n, D].
 
         Both are views of one layer's storage, which grows if it must. Raises ValueError
@@ -174,7 +175,8 @@ class KVCache:
         if not self.layers:
             raise ValueError("this cache was freed: allocate another one")
         _, batch, heads, _, head_dim = self.layers[0].shape
-        shape, dtype = (batch, heads, k.shape[2], head_dim), self.layers[0].dtype
+        shape = (batch, heads, k.shape[2], head_dim)
+        dtype = self.layers[0].dtype
         for name, x in (("k", k), ("v", v)):
             if x.shape != shape or x.dtype != dtype:
                 raise ValueError(
@@ -215,12 +217,10 @@ class KVCacheManager:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """`budget` in bytes, for all caches together and all layers of each."""
-        self.config, self.budget, self.device, self.dtype = (
-            config,
-            budget,
-            device,
-            dtype,
-        )
+        self.config = config
+        self.budget = budget
+        self.device = device
+        self.dtype = dtype
         self._used: dict[int, tuple[KVCache, list[Tensor]]] = {}  # by id of the cache
         # one list of buffers, a layer each, for each cache
         self._kept: list[list[Tensor]] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from llm_course.viz.style import (
@@ -46,33 +47,45 @@ def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
         )
         ax.add_patch(box)
         ax.set_title(f"{count} tokens: {count} rows,\n1 of them new", fontsize=10)
-        ax.set_xticks(range(size), tokens, rotation=90)
-        ax.set_yticks(range(size), tokens if ax is axes[0] else [])
+        ax.set_xticks(range(count), tokens[:count], rotation=90)
+        ax.set_yticks(range(count), tokens[:count])
         ax.tick_params(length=0, labelsize=8)
         ax.spines[:].set_visible(False)
-    axes[0].set_ylabel("query")
+    fig.supylabel("query", fontsize=10)
     fig.supxlabel("key", fontsize=10)
     return fig
 
 
 def memory(
-    contexts: Any, caches: Mapping[str, Any], weights: Mapping[str, float]
+    tokens: Any,
+    caches: Mapping[str, Any],
+    weights: Mapping[str, float],
+    limits: Sequence[float] = (24, 80),
 ) -> Figure:
-    """Gigabytes of a cache against the context length; the weights of each model as a
-    dotted line.
+    """Gigabytes of weights and caches together, against the tokens in all caches.
 
-    caches: model -> GB at each context, in proportion to it. weights: model -> GB. A
-    point marks the context at which the two are equal.
+    caches: model -> GB at each number of tokens, in proportion to it. weights: model ->
+    GB. A point marks where the two are equal. limits: the memory of a card, in GB.
     """
-    fig, ax = subplots(width=8.0, height=4.2)
+    fig, ax = subplots(width=8.0, height=4.4)
+    for limit in limits:
+        ax.axhline(limit, color=GREY, linestyle="--", linewidth=1.0)
+        ax.annotate(
+            f"a card with {limit:g} GB",
+            (tokens[0], limit),
+            (4, 3),
+            textcoords="offset points",
+            color=GREY,
+            fontsize=9,
+        )
     for (name, values), color in zip(caches.items(), CYCLE, strict=False):
-        ax.plot(contexts, numpy(values), color=color, label=name)
-        ax.axhline(weights[name], color=color, linestyle=":", linewidth=1.3)
-        equal = float(weights[name] / numpy(values)[-1] * numpy(contexts)[-1])
-        ax.plot(equal, weights[name], "o", color=color)
-    ax.set(xscale="log", yscale="log", xlabel="tokens in the cache", ylabel="GB")
-    ax.set_xlim(contexts[0], contexts[-1])
-    ax.plot([], [], color=GREY, linestyle=":", label="the weights")
+        ax.plot(tokens, weights[name] + numpy(values), color=color, label=name)
+        equal = float(weights[name] / numpy(values)[-1] * numpy(tokens)[-1])
+        ax.plot(equal, 2 * weights[name], "o", color=color)
+    ax.plot([], [], "o", color=GREY, label="as much cache as weights")
+    ax.set(xscale="log", yscale="log", xlabel="tokens in the cache, all rows together")
+    ax.set_ylabel("GB of weights and cache")
+    ax.set_xlim(tokens[0], tokens[-1])
     fig.legend(loc="outside lower center", ncols=5)
     return fig
 
@@ -104,14 +117,28 @@ def roofline(
     work: FLOPs per byte read. achieved and peak: GFLOP/s. bandwidth: GB/s.
     """
     fig, ax = subplots(width=8.0, height=4.2)
-    x = np.geomspace(min(work) / 2, max(work) * 2, 200)
+    x = np.geomspace(min(work) / 3, max(work) * 2, 200)
     ax.plot(
         x, np.minimum(peak, bandwidth * x), color=GREY, label="limit of this machine"
     )
     ax.axvline(peak / bandwidth, color=GREY, linestyle=":", linewidth=1.0)
+    for side, name, step in (
+        ("right", "memory-bound", -6),
+        ("left", "compute-bound", 6),
+    ):
+        ax.annotate(
+            name,
+            (peak / bandwidth, min(achieved) / 3),
+            (step, 6),
+            textcoords="offset points",
+            ha=side,
+            color=GREY,
+        )
     ax.plot(work, achieved, "o", color=RED, label="one forward pass")
     for a, b, label in zip(work, achieved, labels, strict=True):
-        ax.annotate(label, (a, b), (4, -12), textcoords="offset points", fontsize=9)
+        ax.annotate(
+            label, (a, b), (-5, -11), textcoords="offset points", ha="right", fontsize=9
+        )
     ax.set(
         xscale="log", yscale="log", xlabel="FLOPs per byte of weights", ylabel="GFLOP/s"
     )
@@ -121,33 +148,41 @@ def roofline(
 
 
 def budget(
-    used: Sequence[float],
+    held: Sequence[Mapping[str, float]],
     kept: Sequence[float],
     refused: Sequence[int],
     limit: float,
     labels: Sequence[str],
 ) -> Figure:
-    """Megabytes that a manager holds after each event; `refused` are the events that
-    were."""
-    fig, ax = subplots(width=8.5, height=3.2)
-    events = np.arange(len(used))
-    ax.bar(events, used, color=BLUE, width=0.9, label="in use")
-    ax.bar(
-        events, kept, bottom=used, color=SKY, width=0.9, label="freed, kept for reuse"
-    )
-    ax.axhline(limit, color=RED, linewidth=1.3, label="budget")
-    ax.plot(
-        refused,
-        [limit * 1.06] * len(refused),
-        "x",
-        color=RED,
-        label="a request refused",
-        clip_on=False,
-    )
+    """Megabytes that a manager holds after each event, a block for each request.
+
+    held: request -> MB in use, after each event; a request has one colour throughout.
+    kept: MB of freed memory. `refused` are the events that were.
+    """
+    fig, ax = subplots(width=9.0, height=3.8)
+    colors: dict[str, str] = {}  # grey is for what is kept
+    for x, (requests, free) in enumerate(zip(held, kept, strict=True)):
+        bottom = 0.0
+        for name, size in requests.items():
+            color = colors.setdefault(name, CYCLE[len(colors) % 6])
+            ax.bar(x, size, bottom=bottom, color=color, width=0.9, edgecolor="white")
+            ax.text(x, bottom + size / 2, name, ha="center", va="center")
+            bottom += size
+        if free:
+            ax.bar(x, free, 0.9, bottom, color="none", ec=GREY, hatch="///")
+    ax.axhline(limit, color=RED, linewidth=1.5)
+    for x in refused:
+        ax.plot(x, limit * 1.06, "x", color=RED, clip_on=False)
     ax.set(xlabel="event: + a request, − its end", ylabel="MB", ylim=(0, 1.15 * limit))
-    ax.set_xticks(events, labels)
-    ax.set_xlim(-0.6, len(used) - 0.4)
-    fig.legend(loc="outside lower center", ncols=4)
+    ax.set_xticks(range(len(labels)), labels)
+    ax.set_xlim(-0.6, len(labels) - 0.4)
+    handles: list[Any] = [
+        Patch(facecolor=GREY, label="in use, by request"),
+        Patch(facecolor="none", edgecolor=GREY, hatch="///", label="freed, kept"),
+        Line2D([], [], color=RED, label="budget"),
+        Line2D([], [], color=RED, marker="x", ls="", label="a request refused"),
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=4)
     return fig
 
 
@@ -178,23 +213,26 @@ def timeline(runs: Mapping[str, Sequence[float]]) -> Figure:
     """When each token came, in seconds after the start: label -> times of one
     generation.
 
-    The bar before the first mark is the time to first token.
+    The bar before the first mark is the time to first token; the text says how long it
+    was, and how far apart the marks are.
     """
     fig, ax = subplots(width=9.0, height=0.8 * len(runs) + 1.2)
+    end = max(times[-1] for times in runs.values())
     for y, times in enumerate(runs.values()):
         ax.barh(y, times[0], color=SKY, height=0.6)
         ax.vlines(times, y - 0.3, y + 0.3, color=BLUE, linewidth=1.0)
-        ax.plot(times[-1], y, "|", color=RED, markersize=22, markeredgewidth=2)
+        apart = np.median(np.diff(times))
+        text = f"first: {1000 * times[0]:.0f} ms\nthen: {1000 * apart:.0f} ms a token"
+        ax.text(times[-1] + 0.02 * end, y, text, va="center", fontsize=9)
     ax.set_yticks(range(len(runs)), list(runs))
     ax.invert_yaxis()
-    ax.set_xlim(0)
+    ax.set_xlim(0, 1.3 * end)
     ax.set_xlabel("seconds since the start")
     handles = [
         Patch(color=SKY, label="until the first token"),
-        Patch(color=BLUE, label="a token"),
-        Patch(color=RED, label="the last token"),
+        Line2D([], [], color=BLUE, marker="|", ls="", ms=12, label="a token"),
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
     return fig
 
 
