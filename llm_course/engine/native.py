@@ -85,7 +85,7 @@ def compiled_work():
         function, known = numba.njit(**step.OPTIONS)(step.work.py_func), False
     finally:
         numba.config.CACHE_DIR = before
-    if not known:
+    if not known and sys.stderr.isatty():  # not into a notebook's stored output
         print("compiling the kernels, once: about 20 seconds ...", file=sys.stderr)
     return function
 
@@ -265,7 +265,7 @@ class NativeModel(DecoderOnlyModel):
             np.empty((padded, columns), np.float32),
             np.zeros((padded, room_for(c.num_heads * c.head_dim)), np.float32),
             np.zeros((padded, room_for(c.intermediate_dim)), np.float32),
-            np.empty((queries, c.num_heads, chunks, c.head_dim + 2), np.float32),
+            np.empty((queries, chunks, c.num_heads, c.head_dim + 2), np.float32),
             np.empty((-(-len(keep) // 4) * 4, room_for(c.vocab_size)), np.float32),
             tokens,
             cos,

@@ -79,7 +79,7 @@ class Pass(NamedTuple):
     heads: NDArray  # [rows in fours, q, k and v side by side]
     mixed: NDArray  # [rows in fours, H * D]: what attention gives
     inner: NDArray  # [rows in fours, intermediate]
-    parts: NDArray  # [single queries, H, chunks, D + 2]
+    parts: NDArray  # [single queries, chunks, H, D + 2]
     logits: NDArray  # [kept rows, vocabulary]
     tokens: NDArray  # [rows, 3]: row of `pages`, slot in it, position
     cos: NDArray  # [positions, D / 2]
@@ -250,7 +250,7 @@ def attend_phase(p, sizes, blocks, singles, storage, cache, phase, me, scores, r
     """Attention: blocks of queries head by head, single queries by K/V head and by
     chunks of their keys."""
     H, Hkv, D, _ = sizes
-    group, chunks = H // Hkv, p.parts.shape[2]
+    group, chunks = H // Hkv, p.parts.shape[1]
     of_blocks = len(blocks) * H
     count = of_blocks + len(singles) * Hkv * chunks
     ticket = take(p.counters, phase, me, count)
@@ -274,7 +274,7 @@ def attend_phase(p, sizes, blocks, singles, storage, cache, phase, me, scores, r
             start = min(first + chunk * CHUNK, last + 1)
             end = min(start + CHUNK, last + 1)
             query = p.heads[token, g * group * D : (g + 1) * group * D]
-            out = p.parts[one, g * group : (g + 1) * group, chunk]
+            out = p.parts[one, chunk, g * group : (g + 1) * group]
             attend_chunk(query, group, storage, cache, row, g, start, end, scores, out)
         finish(p.counters, phase, me)
         ticket = take(p.counters, phase, me, count)
@@ -289,7 +289,7 @@ def combine_phase(p, sizes, singles, compact, phase, me):
     while ticket >= 0:
         to = ticket if compact else singles[ticket, 0]
         for head in range(H):
-            combine(p.parts[ticket, head], D, p.mixed[to, head * D : (head + 1) * D])
+            combine(p.parts[ticket, :, head], D, p.mixed[to, head * D : (head + 1) * D])
         finish(p.counters, phase, me)
         ticket = take(p.counters, phase, me, len(singles))
     wait(p.counters, phase, len(singles))
