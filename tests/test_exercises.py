@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import STRICT
 from llm_course.exercises.records import FAILING, INCOMPLETE, NOT_YET, SOLVED
 from llm_course.models.transformer import DecoderOnlyModel
-from tests.notebook_tools import NOTEBOOKS
+from tests.notebook_tools import NOTEBOOKS, ROOT
 
 SECTIONS: dict[str, Section] = {
     path.stem: section for path in NOTEBOOKS if (section := read_section(path))
@@ -44,10 +45,13 @@ FOUND = [
     for name, section in SECTIONS.items()
     for exercise in section.exercises
 ]
+CHAPTERS = sorted(
+    path.name[2:] for path in (ROOT / "llm_course/exercises").glob("ch[0-9]*")
+)
 SEEDED = [
     (record, hint)
-    for name in SECTIONS
-    for record in registry(name[:2]).values()
+    for chapter in CHAPTERS
+    for record in registry(chapter).values()
     for hint in record.wrong
 ]
 each = pytest.mark.parametrize(("name", "cells"), FOUND, ids=[c.key for _, c in FOUND])
@@ -401,6 +405,34 @@ def test_an_edit_that_does_not_fit_is_an_error(edits: str, reason: str) -> None:
 def test_an_unknown_key_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no exercise '01.norm'.*01.fold"):
         judge("01.norm", double)
+
+
+HALVED = replace(
+    DOUBLE,
+    reference=lambda x: x / np.float32(2),
+    cases=lambda: [case(np.array([1.0, 2.0], np.float32))],
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (lambda x: x, "1: x = [1, 2], [2] float32\n2 of 2 entries"),
+        (lambda x: x / np.float64([2.0]), "dtype float64; expected float32."),
+        (lambda x: x[:1] / 2, "Your result has shape [1]; expected [2]."),
+        (lambda x: x.sum(), "is of type float; expected a NumPy array of shape [2]."),
+        (lambda x: np.divide(x, 2, out=x), "Your function changed its input `x`."),
+    ],
+)
+def test_arrays_are_compared_as_tensors_are(answer, expected) -> None:
+    assert expected in HALVED.judge(answer).text
+    assert HALVED.judge(lambda x: x / 2).status == SOLVED
+
+
+def test_a_number_of_numpy_is_a_number() -> None:
+    count = replace(DOUBLE, reference=lambda x: (len(x), float(len(x))))
+    answer = count.judge(lambda x: (np.int64(len(x)), np.float32(len(x))))
+    assert answer.status == SOLVED
 
 
 @pytest.fixture

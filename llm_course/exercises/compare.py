@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,14 +29,14 @@ class Observed(dict[str, Any]):
 def show(value: Any) -> str:
     """`value` in a few characters: small tensors by their entries, large ones by their
     shape."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor | np.ndarray):
         kind = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
         # the shape stands beside them
         entries = value.squeeze() if value.ndim > 2 else value
         return (
             f"{show(entries.tolist())}, {kind}"
-            if value.numel() <= SMALL
-            else f"tensor {kind}"
+            if math.prod(value.shape) <= SMALL
+            else f"{'tensor' if isinstance(value, Tensor) else 'array'} {kind}"
         )
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -66,6 +68,8 @@ def kind_of(value: Any) -> str:
         return value.kind
     if isinstance(value, Tensor):
         return f"a tensor of shape {list(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"a NumPy array of shape {list(value.shape)}"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
     return "None" if value is None else f"of type {type(value).__name__}"
@@ -75,7 +79,12 @@ def difference(
     expected: Any, got: Any, rtol: float, atol: float, name: str = "Your result"
 ) -> str | None:
     """The first difference in one or two sentences, or None when there is none."""
-    if isinstance(expected, Tensor):
+    if isinstance(got, np.generic):
+        got = got.item()
+    if isinstance(expected, np.ndarray):
+        if isinstance(got, np.ndarray):
+            return _arrays(expected, got, rtol, atol, name)
+    elif isinstance(expected, Tensor):
         if isinstance(got, Tensor):
             return _tensors(expected.detach(), got.detach(), rtol, atol, name)
     elif isinstance(expected, list | tuple):
@@ -153,6 +162,15 @@ def _tensors(
     )
 
 
+def _arrays(
+    expected: np.ndarray, got: np.ndarray, rtol: float, atol: float, name: str
+) -> str | None:
+    if got.dtype != expected.dtype:  # PyTorch does not have all of NumPy's
+        return f"{name} has dtype {got.dtype}; expected {expected.dtype}."
+    right, mine = (torch.from_numpy(array.copy()) for array in (expected, got))
+    return _tensors(right, mine, rtol, atol, name)
+
+
 def _symptom(got: Tensor, expected: Tensor) -> str:
     """What the wrong entries have in common, where that is easy to see."""
     if count := int((got.isnan() & ~expected.isnan()).sum()):
@@ -174,6 +192,8 @@ def unchanged(before: Any, after: Any) -> bool:
         return same and bool(
             torch.isclose(before, after, rtol=0, atol=0, equal_nan=True).all()
         )
+    if isinstance(before, np.ndarray):
+        return difference(before, after, rtol=0, atol=0) is None
     if isinstance(before, nn.Module):
         return unchanged(before.state_dict(), after.state_dict())
     if isinstance(before, dict):
