@@ -1,0 +1,6 @@
+"""Checks of the exercises of chapter 07, on kernels and quantization."""
+
+from llm_course.exercises.ch07.product import PRODUCT
+from llm_course.exercises.ch07.symmetric import SYMMETRIC
+
+EXERCISES = (SYMMETRIC, PRODUCT)
