@@ -48,7 +48,7 @@ WRONG = {
     "that goes from -8 to 7, as Q4_0 does: its scale has the sign of one weight": (
         f"{SIGNED} ;; / 7 -> / -8 ;; / step) -> / step).clip(-8, 7)"
     ),
-    "whose step is a fifteenth of the largest magnitude: that is for one sign alone": (
+    "that divides by 15, the count of the numbers: 7 of them lie on one side of 0": (
         "/ 7 -> / 15"
     ),
     "with steps for the range from minimum to maximum, and no minimum to add": (

@@ -1,0 +1,105 @@
+"""The bug hunt of chapter 07: Q4_1 blocks back to weights, right for one block in a
+row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_course.exercises.ch07.blocks import packed, some_numbers
+from llm_course.exercises.edits import edited, wrong_versions
+from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.inputs import normal
+
+Dequantize = Callable[[NDArray], NDArray]
+
+
+def right(blocks: NDArray) -> NDArray:
+    parts = blocks.reshape(len(blocks), -1, 20)  # [out, in / 32, 20]
+    halves = parts[..., :4].copy().view("<f2")  # [out, in / 32, 2]
+    d, m = halves.transpose(2, 0, 1).astype(np.float32)  # [out, in / 32] each
+    low, high = parts[..., 4:] & 15, parts[..., 4:] >> 4
+    numbers = np.concatenate((low, high), axis=-1).reshape(len(blocks), -1)
+    return numbers * np.repeat(d, 32, axis=1) + np.repeat(m, 32, axis=1)
+
+
+PLANTED = (
+    "np.repeat(d, 32, axis=1) -> np.tile(d, 32) ;; "
+    "np.repeat(m, 32, axis=1) -> np.tile(m, 32)"
+)
+OTHERS = {
+    "the two halves of a byte as neighbours": "np.concatenate -> np.stack",
+    "low and high half of a byte exchanged": "(low, high) -> (high, low)",
+    "m left out": " + np.repeat(m, 32, axis=1) -> ",
+    "m subtracted": "+ np.repeat -> - np.repeat",
+    "d and m exchanged": "d, m = -> m, d =",
+    "numbers from -8 to 7, by two's complement": (
+        "return numbers -> return ((numbers ^ 8) - 8.0).astype(np.float32)"
+    ),
+    "8 subtracted from each number, as in Q4_0": (
+        "return numbers -> return (numbers - np.float32(8))"
+    ),
+    "d and m of the first row for all rows": (
+        "d, m = halves -> d, m = np.broadcast_to(halves[:1], halves.shape)"
+    ),
+    "d of the block before": "repeat(d, -> repeat(np.roll(d, 1, axis=1),",
+}
+
+
+def compared(outputs: int, inputs: int, same: bool = False) -> Callable[..., None]:
+    """A test with known numbers, d and m; `same` gives all blocks those of the first
+    one."""
+    shape = outputs, inputs // 32
+    d, m = (normal(*shape, seed=i).numpy().astype(np.float16) for i in range(2))
+    if same:
+        d[:], m[:] = d[0, 0], m[0, 0]
+    numbers = some_numbers(outputs, inputs)
+    wide_d, wide_m = (x.astype(np.float32).repeat(32, axis=1) for x in (d, m))
+    expected = numbers * wide_d + wide_m
+
+    def test(implementation: Dequantize) -> None:
+        out = implementation(packed(numbers, d, m))
+        assert np.allclose(out, expected, atol=1e-4)
+
+    return test
+
+
+def sizes_only(implementation: Dequantize) -> None:
+    """All weights lie between the smallest and the largest that a block can have."""
+    ones = np.ones((2, 3), np.float16)
+    out = implementation(packed(some_numbers(2, 96), ones, ones))
+    assert out.shape == (2, 96)
+    assert out.min() == 1
+    assert out.max() == 16
+
+
+def neighbours(implementation: Dequantize) -> None:
+    """Takes the two halves of a byte for numbers 2 i and 2 i + 1."""
+    byte = np.arange(16, dtype=np.uint8)[None]
+    head = np.array([[0, 60, 0, 0]], np.uint8)  # d = 1, m = 0
+    out = implementation(np.concatenate((head, byte), axis=1))
+    assert np.array_equal(out[0, ::2], byte[0])
+
+
+def float16_alone(implementation: Dequantize) -> None:
+    """The weights of GGUF are not rounded to the dtype of d and m."""
+    one = np.ones((1, 1), np.float16)
+    assert implementation(packed(some_numbers(1, 32), one, one)).dtype == np.float16
+
+
+HUNT = BugHunt(
+    "07.hunt",
+    right=right,
+    planted=edited(right, PLANTED),
+    kind="it is right as long as a row has one block",
+    others=wrong_versions(right, OTHERS),
+    wrong={
+        "Your test accepts the planted bug": compared(3, 32),
+        "Your test accepts the planted bug.": compared(2, 96, same=True),
+        "It passes a bug of this kind": sizes_only,
+        "Your test rejects the right implementation": neighbours,
+        "Your test rejects the right implementation.": float16_alone,
+    },
+)
