@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from llm_course.checkpoints import ensure_gguf, load_pretrained
-from llm_course.engine import prepare_for_inference, products
+from llm_course.engine import FusedModel, prepare_for_inference
 from llm_course.models import DecoderOnlyModel
 
 NAME = "smollm2-135m-instruct"
@@ -33,18 +33,29 @@ def smollm2():
     return load_pretrained(NAME)
 
 
-@pytest.fixture(params=["as built", "prepared, BLAS", "prepared, oneDNN"])
-def prepare(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[DecoderOnlyModel], DecoderOnlyModel]:
-    """What makes the model under test of a model: each way that one token can go.
+# What makes the model under test of a model.
+WAYS: dict[str, Callable[[DecoderOnlyModel], DecoderOnlyModel]] = {
+    "as built": lambda model: model,
+    "fused": lambda model: FusedModel(model).eval(),
+    "native": prepare_for_inference,
+}
 
-    Which library multiplies a vector depends on the machine; here both have their turn.
-    """
-    if request.param == "as built":
-        return lambda model: model
-    monkeypatch.setattr(products, "blas_wins", lambda: request.param.endswith("BLAS"))
-    return prepare_for_inference
+
+@pytest.fixture(params=WAYS)
+def prepare(
+    request: pytest.FixtureRequest,
+) -> Callable[[DecoderOnlyModel], DecoderOnlyModel]:
+    """Each way in which a model runs, in turn."""
+    return WAYS[request.param]
+
+
+@pytest.fixture(params=["as built", "fused"])
+def prepare_modules(
+    request: pytest.FixtureRequest,
+) -> Callable[[DecoderOnlyModel], DecoderOnlyModel]:
+    """The ways that are made of PyTorch's modules: these have layers to look into, and
+    take any cache."""
+    return WAYS[request.param]
 
 
 @pytest.fixture(scope="session")

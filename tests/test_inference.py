@@ -1,35 +1,29 @@
-"""Prefill, decode, conversations and the prepared model, against the loop that
-recomputes all."""
+"""Prefill, decode, conversations and models prepared for inference, against the loop
+that recomputes all."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
 from llm_course.config import EngineConfig, GenerationConfig
 from llm_course.engine import (
     Conversation,
+    FusedModel,
     KVCache,
     decode,
     generate,
     make_cache,
     prefill,
     prepare_for_inference,
-    prepared,
-    products,
 )
 from llm_course.engine.conversation import shared_prefix
-from llm_course.engine.prepared import PreparedModel
-from llm_course.engine.products import Blas, InPlace, OneDnn
 from llm_course.models import build_decoder_only_model, capture_attention
-from llm_course.models.layers import RMSNorm
-from llm_course.models.rope import RotaryEmbedding, apply_rotary
+from tests.conftest import WAYS
 from tests.helpers import CPU, ListCache, random_ids, small_config, small_model
 from tests.parity.configs import Case, cases
 
@@ -38,8 +32,9 @@ UNCACHED = replace(GREEDY, use_cache=False)
 
 
 def models():
+    """A model as built, and fused from it."""
     plain = small_model()
-    return plain, prepare_for_inference(plain)
+    return plain, FusedModel(plain).eval()
 
 
 def counted(model) -> list[tuple[int, int]]:
@@ -52,11 +47,10 @@ def counted(model) -> list[tuple[int, int]]:
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(case=cases(), data=st.data())
 def test_every_split_of_a_prompt_gives_the_logits_of_the_whole(case: Case, data):
-    """Any shape of model, ragged batches, plain and prepared; chunks of any sizes."""
+    """Any shape of model, ragged batches, each way to run; chunks of any sizes."""
     torch.manual_seed(case.seed)
     plain = build_decoder_only_model(case.config, CPU)
-    model = data.draw(st.sampled_from([plain, prepare_for_inference(plain)]))
-    blas = data.draw(st.booleans())
+    model = data.draw(st.sampled_from(list(WAYS.values())))(plain)
     mask = data.draw(
         st.sampled_from([case.mask, case.mask.long()] if any(case.padding) else [None])
     )
@@ -69,14 +63,8 @@ def test_every_split_of_a_prompt_gives_the_logits_of_the_whole(case: Case, data)
         chunk = data.draw(st.sampled_from([None, 1, 2, 5]))
         part = case.ids[:, seen : seen + size]
         seen += size
-        with mock.patch.object(products, "blas_wins", return_value=blas):
-            logits = prefill(
-                model,
-                part,
-                cache,
-                None if mask is None else mask[:, :seen],
-                chunk_size=chunk,
-            )
+        covered = None if mask is None else mask[:, :seen]
+        logits = prefill(model, part, cache, covered, chunk_size=chunk)
         assert cache.length == seen
         real = case.mask[:, seen - 1]
         wrong = (logits - whole[:, seen - 1])[real].abs() > 1e-5 * scale
@@ -116,15 +104,15 @@ def test_the_real_model_cached_and_prepared_gives_the_same_tokens(
     )
 
 
-def test_n_tokens_cost_one_prefill_and_n_minus_1_steps():
-    model = small_model()
+def test_n_tokens_cost_one_prefill_and_n_minus_1_steps(prepare):
+    model = prepare(small_model())
     fed = counted(model)
     generate(model, random_ids(2, 7), model.config, CPU, GREEDY)
     assert fed == [(2, 7)] + [(2, 1)] * 11
 
 
-def test_prefill_in_chunks_feeds_each_token_once():
-    model = small_model()
+def test_prefill_in_chunks_feeds_each_token_once(prepare):
+    model = prepare(small_model())
     fed = counted(model)
     prefill(model, random_ids(1, 10), make_cache(model), chunk_size=4)
     assert fed == [(1, 4), (1, 4), (1, 2)]
@@ -163,114 +151,17 @@ def test_bad_requests_are_refused_and_leave_the_cache_as_it_was(prepare):
     assert two_rows.length == 0
 
 
-LIBRARIES = [Blas, InPlace, *[OneDnn] * OneDnn.available]
-
-
-@pytest.mark.parametrize("rows", [1, 3, 8])
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_products_are_what_they_say(library, rows):
-    torch.manual_seed(0)
-    library = library()
-    weight, gate_up = torch.randn(48, 32), torch.randn(80, 32)
-    for x in (
-        torch.randn(rows, 32),
-        torch.randn(2, rows, 32),
-        torch.randn(rows, 2, 32).transpose(0, 1),
-    ):
-        wide, stream = x.double(), torch.randn(*x.shape[:-1], 48)
-        gate, up = (wide @ w.double().T for w in gate_up.chunk(2))
-        kept = x.clone(), stream.clone()
-        pairs = [
-            (library.linear(x, weight), wide @ weight.double().T),
-            (library.add_linear(stream, x, weight), kept[1] + wide @ weight.double().T),
-            (library.gated(x, gate_up), F.silu(gate) * up),
-        ]
-        assert torch.equal(x, kept[0])
-        assert torch.equal(
-            stream, pairs[1][0] if isinstance(library, InPlace) else kept[1]
-        )
-        for out, exact in pairs:
-            assert out.shape == exact.shape
-            assert (out - exact).abs().max() < 1e-5 * exact.abs().max()
-
-
-@pytest.mark.filterwarnings(
-    "error"
-)  # PyTorch resizes an `out` that is too small, and warns
-def test_the_memory_of_products_in_place_is_shared_and_grows():
-    torch.manual_seed(0)
-    library, a, b = InPlace(), torch.randn(6, 4), torch.randn(6, 4)
-    first = library.linear(torch.randn(3, 4), a)
-    for rows in (2, 1, 3):
-        x = torch.randn(rows, 4)
-        out = library.linear(x, b)
-        assert out.data_ptr() == first.data_ptr()
-        torch.testing.assert_close(out, x @ b.T)
-    x = torch.randn(5, 4)
-    torch.testing.assert_close(library.linear(x, a), x @ a.T)
-    assert (
-        library.linear(x, torch.randn(7, 4)).data_ptr()
-        != library.linear(x, a).data_ptr()
-    )
-
-
-@pytest.mark.parametrize("wins", [True, False])
-def test_products_go_to_the_winner_where_there_was_a_race(wins, monkeypatch):
-    monkeypatch.setattr(products, "blas_wins", lambda: wins)
-    fast = InPlace if wins or not OneDnn.available else OneDnn
-    for shape in ((1, 1, 8), (1, 2, 8), (5, 8)):
-        assert type(products.products_for(torch.ones(shape))) is fast
-    assert type(products.products_for(torch.ones(1, 8).bfloat16())) is Blas
-
-
-def test_the_race_is_run_once():
-    assert products.blas_wins() in (True, False)
-    products.blas_wins()
-    assert products.blas_wins.cache_info().misses == 1
-
-
-@pytest.fixture
-def steps(monkeypatch) -> list[int]:
-    """BLAS has won; grows by one with each token that goes the way of a single
-    vector."""
-    taken, step = [], PreparedModel.step
-    monkeypatch.setattr(products, "blas_wins", lambda: True)
-    monkeypatch.setattr(
-        PreparedModel, "step", lambda *args: taken.append(len(taken)) or step(*args)
-    )
-    return taken
-
-
-def test_one_token_of_one_row_goes_the_way_of_a_vector_and_nothing_else_does(steps):
-    fast, ids, pads = (
-        prepare_for_inference(small_model()),
-        random_ids(2, 5),
-        torch.ones(1, 6),
-    )
-    cache = make_cache(fast)
-    prefill(fast, ids[:1], cache)
-    fast(ids[:1, :1])  # no cache
-    pads[0, 0] = 0
-    decode(fast, ids[:1, :1], cache, pads)
-    decode(fast, ids[:, :1], make_cache(fast, batch_size=2))
-    half = prepare_for_inference(small_model().bfloat16())
-    decode(half, ids[:1, :1], make_cache(half))
-    assert steps == []
-    decode(fast, ids[:1, :1], cache)
-    assert steps == [0]
-
-
-def test_a_cache_of_another_class_may_keep_what_it_is_given(steps):
-    plain, fast = models()
+def test_a_cache_of_another_class_may_keep_what_it_is_given(prepare_modules):
+    plain = small_model()
+    model = prepare_modules(plain)
     ids, cache = random_ids(1, 6), ListCache()  # holds k and v themselves at first
     for i in range(6):
-        logits = decode(fast, ids[:, i : i + 1], cache)
-    assert steps == []
+        logits = decode(model, ids[:, i : i + 1], cache)
     with torch.inference_mode():
         torch.testing.assert_close(logits, plain(ids)[:, -1])
 
 
-def test_a_cache_with_an_update_of_its_own_is_updated(steps):
+def test_a_cache_with_an_update_of_its_own_is_updated(prepare_modules):
     class Counted(KVCache):
         updates = 0
 
@@ -278,20 +169,10 @@ def test_a_cache_with_an_update_of_its_own_is_updated(steps):
             self.updates += 1
             return super().update(layer_idx, k, v)
 
-    _, fast = models()
-    cache = Counted(fast.config)
-    decode(fast, random_ids(1, 1), cache)
+    model = prepare_modules(small_model())
+    cache = Counted(model.config)
+    decode(model, random_ids(1, 1), cache)
     assert cache.updates == 2
-    assert steps == []
-
-
-def test_the_cache_of_a_notebook_is_as_good_as_that_of_the_package(steps):
-    members = {
-        k: v for k, v in vars(KVCache).items() if k not in ("__dict__", "__weakref__")
-    }
-    _, fast = models()
-    decode(fast, random_ids(1, 1), type("KVCache", (), members)(fast.config))
-    assert steps == [0]
 
 
 def test_a_cache_that_does_not_fit_one_row_is_refused(prepare):
@@ -311,17 +192,6 @@ def test_a_cache_that_does_not_fit_one_row_is_refused(prepare):
     assert full.length == 1
 
 
-def test_the_norm_of_a_vector_is_the_norm():
-    torch.manual_seed(0)
-    plain = RMSNorm(64, eps=1e-3)
-    with torch.no_grad():
-        plain.weight.uniform_(0.5, 2.0)
-        for scale in (1.0, 1e-2, 1e3, 0.0):
-            x = scale * torch.randn(64)
-            out = x * plain.weight * prepared.inverse_rms(x, plain.eps)
-            torch.testing.assert_close(out, plain(x))
-
-
 @pytest.mark.parametrize("pads", [0, 2])
 def test_the_last_layer_works_on_the_last_position_where_no_other_is_wanted(pads):
     plain, fast = models()
@@ -337,54 +207,35 @@ def test_the_last_layer_works_on_the_last_position_where_no_other_is_wanted(pads
         )
 
 
-def test_a_prepared_model_is_in_step_in_bfloat16_too():
+def test_a_model_prepared_in_bfloat16_is_in_step_too():
     torch.manual_seed(0)
     plain = build_decoder_only_model(
         small_config(), EngineConfig(device="cpu", dtype="bfloat16")
     )
     ids = random_ids(2, 9)
     with torch.inference_mode():
-        wanted, out = plain(ids), prepare_for_inference(plain)(ids)
+        fast = prepare_for_inference(plain)
+        wanted, out = plain(ids), fast(ids)
+    assert isinstance(fast, FusedModel)
     assert out.dtype == torch.bfloat16
     assert (out - wanted).abs().max() <= 2e-2 * wanted.abs().max()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_prepared_norm_is_the_norm_to_the_last_bit_in_bfloat16(dtype):
-    torch.manual_seed(0)
-    plain = RMSNorm(64, eps=1e-3).to(dtype)
-    with torch.no_grad():
-        plain.weight.uniform_(0.5, 2.0)
-        x = torch.randn(4, 64).to(dtype)
-        out = prepared.rms_norm(x, plain.weight, plain.eps)
-        assert out.dtype == dtype
-        torch.testing.assert_close(out, plain(x))
-        if dtype == torch.bfloat16:
-            assert torch.equal(out, plain(x))
-
-
-def test_rotation_by_complex_numbers_is_the_rotation():
-    torch.manual_seed(0)
-    x, rotary = torch.randn(2, 5, 3, 8), RotaryEmbedding(8, 16)  # [B, S, heads, D]
-    cos, sin = rotary.cos_sin(torch.tensor([[0, 1, 2, 3, 4], [7, 9, 11, 13, 15]]))
-    wanted = apply_rotary(x.transpose(1, 2), cos, sin).transpose(1, 2)
-    out = prepared.rotate(x, torch.complex(cos, sin)[:, :, None])  # in place
-    torch.testing.assert_close(out, wanted)
-
-
-def test_hidden_states_that_are_given_to_the_layers_stay_as_they_are(prepare):
-    model, x = prepare(small_model()), torch.randn(1, 3, 64)
+def test_hidden_states_that_are_given_to_the_layers_stay_as_they_are(prepare_modules):
+    model, x = prepare_modules(small_model()), torch.randn(1, 3, 64)
     kept = x.clone()
     with torch.inference_mode():
         model.run_layers(x, None, torch.arange(3)[None], None, False)
     assert torch.equal(x, kept)
 
 
-def test_preparing_leaves_the_model_as_it_is():
+def test_preparing_leaves_the_model_as_it_is(prepare):
     plain = small_model()
     state = {name: (p.data_ptr(), p.clone()) for name, p in plain.named_parameters()}
-    fast = prepare_for_inference(plain)
-    fast.bfloat16()
+    fast = prepare(plain)
+    fast(random_ids(1, 3))
+    if isinstance(fast, FusedModel):
+        fast.bfloat16()
     for name, parameter in plain.named_parameters():
         pointer, value = state[name]
         assert parameter.data_ptr() == pointer
@@ -401,9 +252,9 @@ def test_preparing_shares_what_it_does_not_fuse():
     assert len(shared) == 3 + 2 * 4
 
 
-def test_maps_of_a_prepared_model_are_those_of_the_model(prepare):
-    plain, maps = small_model(), []
-    for model in (plain, prepare(plain)):
+def test_maps_of_a_fused_model_are_those_of_the_model():
+    maps = []
+    for model in models():
         with torch.inference_mode(), capture_attention(model) as seen:
             cache = make_cache(model)
             prefill(model, random_ids(1, 6), cache)
@@ -428,8 +279,9 @@ def test_shared_prefix(a, b, length):
     assert shared_prefix(a, b) == shared_prefix(b, a) == length
 
 
-def test_the_next_turn_feeds_only_what_is_new():
-    plain, fast = models()
+def test_the_next_turn_feeds_only_what_is_new(prepare):
+    plain = small_model()
+    fast = prepare(plain)
     talk, fed = Conversation(fast), counted(fast)
     prompt = random_ids(1, 6)[0].tolist()
     first = list(talk.stream(prompt, GREEDY))
@@ -447,8 +299,8 @@ def test_the_next_turn_feeds_only_what_is_new():
 @settings(max_examples=30, deadline=None, derandomize=True)
 def test_any_sequence_of_turns_equals_starting_afresh(data):
     """Edited, shortened, repeated and interrupted turns."""
-    plain, fast = models()
-    talk = Conversation(fast)
+    plain = small_model()
+    talk = Conversation(data.draw(st.sampled_from(list(WAYS.values())))(plain))
     few = replace(GREEDY, max_new_tokens=5)
     turn: list[int] = []
     for _ in range(data.draw(st.integers(1, 4))):

@@ -136,8 +136,8 @@ def test_rows_heads_and_dtype_are_checked():
             cache.update(0, k, k)
 
 
-def test_a_cache_made_in_inference_mode_works_outside():
-    model = small_model()
+def test_a_cache_made_in_inference_mode_works_outside(prepare):
+    model = prepare(small_model())
     with torch.inference_mode():
         cache = make_cache(model, capacity=1)
         model(random_ids(1, 5), kv_cache=cache)

@@ -1,4 +1,4 @@
-"""Mutants of llm_course/engine: the caches, prefill and decode, the prepared model."""
+"""Mutants of llm_course/engine: the caches, prefill and decode, the fused model."""
 
 from __future__ import annotations
 
@@ -118,15 +118,12 @@ PHASES = mutants_of(
     ),
 )
 
-PREPARED = mutants_of(
-    "engine.prepared",
+FUSED = mutants_of(
+    "engine.fused",
     (
         "keys stored before RoPE",
-        "        qk, v = (rotate(qk, turns).transpose(1, 2)",
-        (
-            "        rotate(qk[:, :, : -self.num_kv_heads], turns)\n        qk, v ="
-            " (qk.transpose(1, 2)"
-        ),
+        "        q, k = self.rotary(q, k, position_ids)\n",
+        "        q = self.rotary(q, q, position_ids)[0]\n",
         f"{TRAPS}test_positions_go_on_where_the_cache_ends",
         SPLITS,
     ),
@@ -143,33 +140,10 @@ PREPARED = mutants_of(
         SPLITS,
     ),
     (
-        "heads grouped in the wrong order",
-        "grouped = q.reshape(q.shape[0], self.num_kv_heads, -1, self.head_dim)",
-        (
-            "grouped = q.reshape(len(q), -1, self.num_kv_heads,"
-            " self.head_dim).transpose(1, 2)"
-        ),
-        "test_inference.py::test_every_split_of_a_prompt_gives_the_logits_of_the_whole",
+        "padding forgotten",
+        "self.attend(q, k, v, mask)",
+        "self.attend(q, k, v, None)",
         SPLITS,
-    ),
-    (
-        "padding forgotten in a decode step",
-        "grouped, k, v, attn_mask=mask)",
-        "grouped, k, v)",
-        SPLITS,
-    ),
-    (
-        "scaled before rounding in bfloat16",
-        "    if x.dtype == torch.float32:\n        return torch.rms_norm",
-        "    if True:\n        return torch.rms_norm",
-        "test_inference.py::test_a_prepared_norm_is_the_norm_to_the_last_bit_in_bfloat16",
-    ),
-    (
-        "turned the other way",
-        "(-1, 2))).mul_(turns)",
-        "(-1, 2))).mul_(turns.conj())",
-        f"{TRAPS}test_positions_go_on_where_the_cache_ends",
-        "test_inference.py::test_rotation_by_complex_numbers_is_the_rotation",
     ),
     (
         "the last layer looks with the mask of the first query",
@@ -178,80 +152,16 @@ PREPARED = mutants_of(
         "test_inference.py::test_the_last_layer_works_on_the_last_position_where_no_other_is_wanted",
     ),
     (
-        "a vector: keys stored before RoPE",
-        "heads[:, :-Hkv].unflatten",
-        "heads[:, : -2 * Hkv].unflatten",
-        f"{TRAPS}test_positions_go_on_where_the_cache_ends",
-        SPLITS,
+        "the last layer works on every position",
+        "last = last_only and layer is self.layers[-1]",
+        "last = False",
+        "test_inference.py::test_the_last_layer_works_on_the_last_position_where_no_other_is_wanted",
     ),
     (
-        "a vector: padding forgotten",
-        "(1, 1)\n            and mask is None",
-        "(1, 1)",
-        SPLITS,
-        "test_inference.py::test_cached_tokens_are_the_uncached_ones_in_ragged_batches",
-    ),
-    (
-        "a vector: its sum of squares for the mean",
-        "/ x.numel() + eps",
-        "+ eps",
-        "test_inference.py::test_the_norm_of_a_vector_is_the_norm",
-    ),
-    (
-        "in place: with a cache that keeps what it is given",
-        'if kv_cache is not None and "room" not in vars(type(kv_cache)):',
-        "if False:",
-        "test_inference.py::test_a_cache_of_another_class_may_keep_what_it_is_given",
-        "test_inference.py::test_a_cache_with_an_update_of_its_own_is_updated",
-    ),
-    (
-        "a vector: into a cache of any shape",
-        "kv_cache.check(*kv[0])",
-        "pass",
-        "test_inference.py::test_a_cache_that_does_not_fit_one_row_is_refused",
-    ),
-    (
-        "a vector: past a recorder of the attention",
-        'any("attend" in vars(layer) for layer in self.layers)',
-        "False",
-        "test_inference.py::test_maps_of_a_prepared_model_are_those_of_the_model",
-    ),
-    (
-        "preparing copies what it could share",
-        "weights[0] if len(weights) == 1 else torch.cat(weights)",
-        "torch.cat(weights)",
-        "test_inference.py::test_preparing_shares_what_it_does_not_fuse",
-    ),
-)
-
-PRODUCTS = mutants_of(
-    "engine.products",
-    (
-        "the stream is not added",
-        "return stream + F.linear(x, weight)",
-        "return F.linear(x, weight)",
-        "test_inference.py::test_products_are_what_they_say",
-    ),
-    (
-        "in place: rows of an earlier product",
-        "out=self.memory[width][: len(rows)])",
-        (
-            "out=self.memory[width][-len(rows) :])\n        out = self.memory[width][:"
-            " len(rows)]"
-        ),
-        "test_inference.py::test_the_memory_of_products_in_place_is_shared_and_grows",
-    ),
-    (
-        "in place: memory that does not grow",
-        " or len(self.memory[width]) < len(rows)",
-        "",
-        "test_inference.py::test_the_memory_of_products_in_place_is_shared_and_grows",
-    ),
-    (
-        "in place: new memory for each layer",
-        "if width not in self.memory or",
-        "if True or",
-        "test_inference.py::test_the_memory_of_products_in_place_is_shared_and_grows",
+        "in place on the stream",
+        "stream = stream + self.o_proj(out)",
+        "stream += self.o_proj(out)",
+        "test_inference.py::test_hidden_states_that_are_given_to_the_layers_stay_as_they_are",
     ),
 )
 
@@ -306,4 +216,4 @@ LOOP = mutants_of(
     ),
 )
 
-CACHE = (*STORAGE, *PHASES, *PREPARED, *PRODUCTS, *POSITIONS, *TURNS, *LOOP)
+CACHE = (*STORAGE, *PHASES, *FUSED, *POSITIONS, *TURNS, *LOOP)

@@ -59,20 +59,21 @@ def test_positions_go_on_where_the_cache_ends(prepare):
     torch.testing.assert_close(cache.layers[0][0, :, :, :5], apply_rotary(k, cos, sin))
 
 
-def test_a_reset_cache_is_as_good_as_new():
-    model = small_model()
+def test_a_reset_cache_is_as_good_as_new(prepare):
+    plain = small_model()
+    model = prepare(plain)
     cache = make_cache(model)
     prefill(model, random_ids(1, 9, seed=5), cache)
     cache.reset()
     assert cache.length == 0
     ids = random_ids(1, 4)
     with torch.inference_mode():
-        torch.testing.assert_close(prefill(model, ids, cache), model(ids)[:, -1])
+        torch.testing.assert_close(prefill(model, ids, cache), plain(ids)[:, -1])
 
 
-def test_a_conversation_forgets_what_the_next_prompt_does_not_begin_with():
+def test_a_conversation_forgets_what_the_next_prompt_does_not_begin_with(prepare):
     model = small_model()
-    talk = Conversation(model)
+    talk = Conversation(prepare(model))
     for seed in (1, 2, 1):
         ids = random_ids(1, 7, seed=seed)
         wanted = generate(
@@ -81,15 +82,16 @@ def test_a_conversation_forgets_what_the_next_prompt_does_not_begin_with():
         assert list(talk.stream(ids[0].tolist(), GREEDY)) == wanted.tolist()
 
 
-def test_memory_of_a_freed_cache_brings_nothing_of_it_along():
-    model, caches = small_model(), KVCacheManager(small_config(), budget=10**6)
+def test_memory_of_a_freed_cache_brings_nothing_of_it_along(prepare):
+    plain, caches = small_model(), KVCacheManager(small_config(), budget=10**6)
+    model = prepare(plain)
     old = caches.allocate(20)
     prefill(model, random_ids(1, 9, seed=5), old)
     caches.free(old)
     ids = random_ids(1, 4)
     with torch.inference_mode():
         torch.testing.assert_close(
-            prefill(model, ids, caches.allocate(20)), model(ids)[:, -1]
+            prefill(model, ids, caches.allocate(20)), plain(ids)[:, -1]
         )
     with pytest.raises(ValueError, match="freed"):
         prefill(model, ids, old)
@@ -104,17 +106,18 @@ def test_what_is_stored_has_the_kv_heads_only(prepare):
     assert [list(layer.shape) for layer in cache.layers] == [[2, 3, 2, 5, 8]] * 2
 
 
-def test_a_cache_grows_and_keeps_what_it_holds():
-    model, ids = small_model(), random_ids(1, 20)
+def test_a_cache_grows_and_keeps_what_it_holds(prepare):
+    plain, ids = small_model(), random_ids(1, 20)
+    model = prepare(plain)
     cache = make_cache(model, capacity=1)
     for i in range(20):
         logits = decode(model, ids[:, i : i + 1], cache)
     with torch.inference_mode():
-        torch.testing.assert_close(logits, model(ids)[:, -1])
+        torch.testing.assert_close(logits, plain(ids)[:, -1])
 
 
-def test_past_the_limit_there_is_an_error_and_no_wrap():
-    model, ids = small_model(), random_ids(1, 5)
+def test_past_the_limit_there_is_an_error_and_no_wrap(prepare):
+    model, ids = prepare(small_model()), random_ids(1, 5)
     cache = KVCache(model.config, capacity=2, max_length=4)
     prefill(model, ids[:, :4], cache)
     kept = [layer.clone() for layer in cache.layers]
@@ -124,8 +127,8 @@ def test_past_the_limit_there_is_an_error_and_no_wrap():
     assert all(map(torch.equal, kept, cache.layers))
 
 
-def test_no_forward_after_the_last_token():
-    model, fed = small_model(), []
+def test_no_forward_after_the_last_token(prepare):
+    model, fed = prepare(small_model()), []
     model.register_forward_pre_hook(lambda _, args: fed.append(args[0].shape[1]))
     generate(model, random_ids(1, 5), model.config, CPU, GREEDY)
     assert fed == [5, 1, 1, 1, 1, 1]
