@@ -41,12 +41,8 @@ UNCOMPARED: set[tuple[str, str]] = {
         ),
     ),
     ("05_generate", "def seconds(S: int) -> float:"),
-    ("06_kv_cache", "prepared = engine.prepare_for_inference(model)"),
     ("06_kv_cache", "def best(run, repeats: int = 3) -> float:"),
     ("06_kv_cache", "fig = viz.roofline("),
-    ("06_kv_cache", "stacked = [layer.gate_up for layer in fast.layers]"),
-    ("06_kv_cache", "vector = torch.randn(1, config.hidden_dim)"),
-    ("06_kv_cache", "warm, token = make_cache(model), torch.tensor([[1]])"),
     ("06_kv_cache", "prompt = STORY.repeat(1, 9)  # [1, 243]"),
     ("06_kv_cache", "long_text = STORY.repeat(1, 40)"),
 }
