@@ -1,0 +1,103 @@
+"""The kernels' inner loops are vector instructions: a rewrite that the compiler cannot
+vectorise gives the same numbers several times slower, and nothing else would notice."""
+
+from __future__ import annotations
+
+import platform
+import re
+
+import numpy as np
+import pytest
+from numba import njit
+
+from llm_course.engine import kernels, native_attention, rows, step
+from llm_course.engine.quantize import pack
+
+PATTERNS = {  # a multiplication of several float32 at once
+    "x86_64": r"\b(vfn?m(add|sub)\w*|v?mul)ps\s",
+    "aarch64": r"\b(fmla|fmls|fmul)\s+v\d+\.[24]s",
+}
+NAMES = {"AMD64": "x86_64", "arm64": "aarch64"}
+MACHINE = NAMES.get(platform.machine(), platform.machine())
+pytestmark = pytest.mark.skipif(
+    MACHINE not in PATTERNS, reason="no pattern for this processor"
+)
+
+
+def zeros(*shape: int, dtype: type = np.float32) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+def counts(kernel) -> dict[str, int]:
+    """Vector multiplications in each version that was compiled, by types of
+    arguments."""
+    return {
+        str(types): len(re.findall(PATTERNS[MACHINE], kernel.inspect_asm(types)))
+        for types in kernel.signatures
+    }
+
+
+@pytest.fixture(scope="module")
+def compiled() -> None:
+    """Every kernel is compiled for the arguments that a forward pass has."""
+    x, out, tokens = zeros(4, 96), zeros(4, 96), zeros(1, 3, dtype=np.int64)
+    packed = pack(zeros(96, 96), "q4_1").describe()
+    for count in (1, 4):
+        rows.multiply(packed, x[:count], out[:count])
+    p = step.Pass(
+        x, zeros(4, 288), x, x, zeros(1, 1, 1, 4), x, tokens, zeros(1, 1), zeros(1, 1),
+        zeros(0, 3, dtype=np.int64), zeros(0, 2, dtype=np.int64),
+        zeros(1, 2, dtype=np.int64), zeros(1, 1, dtype=np.int64),
+        zeros(1, 3, dtype=np.int64), zeros(8, 1, step.CELLS, dtype=np.int64),
+    )  # fmt: skip
+    lanes = kernels.WIDE
+    room = (
+        zeros(lanes, 4),
+        zeros(lanes * lanes),
+        zeros(4 * lanes),
+        *(zeros(lanes) for _ in range(3)),
+    )
+    sizes, cache = (1, 1, 2, 96), (p.pages, 1, 1, 2)
+    room_of_singles = zeros(kernels.GROUP), room, zeros(4 * lanes)
+    step.attend_phase(
+        p, sizes, p.blocks, p.singles, zeros(4), cache, 0, 0, *room_of_singles
+    )
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        kernels.row_float32,
+        kernels.row_bfloat16,
+        kernels.row_q8_0,
+        kernels.row_q4_1,
+        rows.add_products,
+        native_attention.scores_of,
+        native_attention.add_values,
+        native_attention.weigh,
+    ],
+    ids=lambda kernel: kernel.__name__,
+)
+def test_inner_loops_are_vector_instructions(kernel):
+    found = counts(kernel)
+    assert found
+    assert min(found.values()) >= 8, found
+
+
+def test_loops_of_single_numbers_would_be_noticed():
+    @njit
+    def dot(x, y):  # without fastmath: one after the other, as written
+        total = np.float32(0)
+        for i in range(len(x)):
+            total += x[i] * y[i]
+        return total
+
+    @njit(**kernels.OPTIONS)
+    def add(x, y):  # x of any stride: nothing says that its numbers are neighbours
+        for i in range(len(x)):
+            x[i] += np.float32(2) * y[i]
+
+    dot(zeros(64), zeros(64))
+    add(zeros(64, 2)[:, 0], zeros(64))
+    assert list(counts(dot).values()) == list(counts(add).values()) == [0]
