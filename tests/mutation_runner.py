@@ -27,12 +27,16 @@ from tests.mutants import Mutant
 from tests.mutants.cache import CACHE
 from tests.mutants.checkpoints import CHECKPOINTS
 from tests.mutants.engine import ENGINE
+from tests.mutants.native import NATIVE
 from tests.mutants.network import NETWORK
 from tests.mutants.parts import PARTS
 
 ROOT = Path(__file__).parents[1]
-MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *CHECKPOINTS)
+MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *NATIVE, *CHECKPOINTS)
 BASELINE = "baseline"
+COMPILED = [
+    f"engine.{name}" for name in ("kernels", "rows", "native_attention", "step")
+]
 SECONDS = 120  # a child that takes longer hangs
 
 
@@ -80,6 +84,15 @@ class Failures:
             self.failed.append(report.nodeid)
 
 
+def compile_anew() -> None:
+    """Neither read nor write the kernels that are kept on disk: they are found by the
+    files' sources, which a mutant does not change."""
+    import numba
+
+    njit = numba.njit
+    numba.njit = lambda *args, cache=False, **options: njit(*args, **options)
+
+
 def run_tests(mutant: Mutant | None, result: Path) -> None:
     """In a child: run the tests and write the exit code and the failed ones to
     `result`."""
@@ -88,6 +101,8 @@ def run_tests(mutant: Mutant | None, result: Path) -> None:
     kills = mutant.kills if mutant else {test for m in MUTANTS for test in m.kills}
     if mutant:
         sys.meta_path.insert(0, MutatedModule(mutant))
+        if mutant.module in COMPILED:
+            compile_anew()
     options = ["-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
     options.append(f"--basetemp={result.parent / 'tmp'}")  # goes with the folder
     plugin = Failures()
@@ -158,6 +173,7 @@ def import_slow_libraries() -> None:
     import gguf  # noqa: F401
     import hypothesis.strategies  # noqa: F401
     import jinja2.sandbox  # noqa: F401
+    import numba.extending  # noqa: F401
     import pytest  # noqa: F401
     import safetensors.torch  # noqa: F401
     import tokenizers  # noqa: F401
