@@ -1,5 +1,5 @@
-"""Who takes part: this engine in three forms, `transformers` in three, all behind one
-interface."""
+"""Who takes part, all behind one interface: this engine in seven forms, `transformers`
+in three, and llama.cpp (`llama.py`) in four."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from llm_course.bench.results import (
-    CACHED,
-    PREPARED,
-    REFERENCE,
+    FUSED,
+    LLAMA,
+    NATIVE,
     REFERENCE_LOOP,
     REFERENCE_UNCACHED,
+    THEIRS,
     UNCACHED,
 )
-from llm_course.config import GenerationConfig
-from llm_course.engine import generate_stream, prepare_for_inference
+from llm_course.checkpoints import (
+    PINNED_MODELS,
+    converted_folder,
+    ensure_gguf,
+    load_pretrained,
+)
+from llm_course.config import EngineConfig, GenerationConfig
+from llm_course.engine import FusedModel, generate_stream, prepare_for_inference
 from llm_course.models import DecoderOnlyModel
 from llm_course.types import TokenIds
 
@@ -34,9 +41,45 @@ class Contestant:
     """`generate(prompt [B, S], n, tell)` calls `tell` with each of n greedy tokens [B,
     1], at once."""
 
-    name: str
-    cached: bool
     generate: Callable[[TokenIds, int, Tell], None]
+    logits: Callable[[TokenIds], Tensor]  # [1, S] -> [S, V]
+    read: int  # bytes of weights that a forward pass reads
+
+
+def make(name: str, model: str, threads: int) -> Contestant:
+    """Load what one contestant needs, and no more; `model` is a pinned name or a
+    folder."""
+    if name in LLAMA.values():
+        from llm_course.bench.llama import llama_cpp_contestant
+
+        return llama_cpp_contestant(name, ensure_gguf(model), threads)
+    if name in THEIRS:
+        return theirs(name, reference_model(folder_of(model)))
+    return ours(name, load_pretrained(model, EngineConfig(device="cpu"))[0])
+
+
+def folder_of(model: str) -> Path:
+    return converted_folder(model) if model in PINNED_MODELS else Path(model)
+
+
+def ours(name: str, model: DecoderOnlyModel) -> Contestant:
+    """This engine: the model as built, with fused layers, or with compiled kernels."""
+    kinds = {contestant: kind for kind, contestant in NATIVE.items()}
+    if name == FUSED:
+        model = FusedModel(model).eval()
+    elif name in kinds:
+        model = prepare_for_inference(model, weights=kinds[name])
+    read = getattr(model, "read_a_token", None) or weight_bytes(model)
+    stream = our_stream(model, use_cache=name != UNCACHED)
+    return Contestant(streamed(stream), lambda ids: model(ids)[0], read)
+
+
+def theirs(name: str, model: nn.Module) -> Contestant:
+    if name == REFERENCE_LOOP:
+        generate = streamed(their_loop(model))
+    else:
+        generate = their_generate(model, use_cache=name != REFERENCE_UNCACHED)
+    return Contestant(generate, lambda ids: model(ids).logits[0], weight_bytes(model))
 
 
 def streamed(stream: Stream) -> Callable[[TokenIds, int, Tell], None]:
@@ -116,16 +159,6 @@ def their_loop(model: nn.Module) -> Stream:
     return stream
 
 
-def ours(model: DecoderOnlyModel) -> list[Contestant]:
-    return [
-        Contestant(UNCACHED, False, streamed(our_stream(model, use_cache=False))),
-        Contestant(CACHED, True, streamed(our_stream(model, use_cache=True))),
-        Contestant(
-            PREPARED, True, streamed(our_stream(prepare_for_inference(model), True))
-        ),
-    ]
-
-
 def reference_model(folder: Path) -> nn.Module:
     """`transformers` on the weights of a Hugging Face folder, in float32, with
     PyTorch's attention.
@@ -142,18 +175,11 @@ def reference_model(folder: Path) -> nn.Module:
     return model
 
 
-def theirs(model: nn.Module) -> list[Contestant]:
-    return [
-        Contestant(REFERENCE, True, their_generate(model, use_cache=True)),
-        Contestant(REFERENCE_LOOP, True, streamed(their_loop(model))),
-        Contestant(REFERENCE_UNCACHED, False, their_generate(model, use_cache=False)),
-    ]
-
-
-def weight_bytes(model: DecoderOnlyModel) -> int:
+def weight_bytes(model: nn.Module) -> int:
     """Bytes of the weights that a forward pass reads: all but an embedding table of its
     own."""
     weights = {p.data_ptr(): p.nbytes for p in model.parameters()}
-    if not model.config.tie_word_embeddings:
-        del weights[model.embed_tokens.weight.data_ptr()]
+    table = getattr(model, "model", model).embed_tokens.weight.data_ptr()
+    if table != model.lm_head.weight.data_ptr():
+        del weights[table]
     return sum(weights.values())

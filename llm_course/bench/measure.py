@@ -1,19 +1,25 @@
-"""The clock: rounds in which every contestant has its turn, and what is measured beside
+"""The rounds in which every contestant has its turn, and what is measured beside
 them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from llm_course.bench.contestants import Contestant
-from llm_course.bench.results import CacheMemory, CaseResult, Timing
+from llm_course.bench.results import (
+    EXACT,
+    LLAMA,
+    WITHOUT_CACHE,
+    CacheMemory,
+    CaseResult,
+    Timing,
+)
 from llm_course.engine import cache_bytes, decode, make_cache, prefill
 from llm_course.models import DecoderOnlyModel
 from llm_course.types import TokenIds
@@ -21,6 +27,17 @@ from llm_course.types import TokenIds
 UNCACHED_POSITIONS = (
     4_200  # what a contestant without a cache may compute in one generation
 )
+ROUNDING = 1e-4  # of the largest logit: nearer than this, the order may turn
+
+
+class Timed(Protocol):
+    """What a `Team` offers to the rounds."""
+
+    def generate(
+        self, name: str, prompt: TokenIds, n: int
+    ) -> tuple[list[float], Tensor]: ...
+
+    def bandwidth(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ def tokens_without_cache(
 
 
 def make_case(
-    contestants: Sequence[Contestant],
+    names: Sequence[str],
     vocab_size: int,
     prompt: int,
     batch: int,
@@ -60,7 +77,10 @@ def make_case(
     cached_only: bool = False,
     seed: int = 0,
 ) -> Case:
-    """Random ids, and the number of tokens of each contestant that takes part."""
+    """Random ids, and the number of tokens of each contestant that takes part.
+
+    llama.cpp is measured by its `eval`, which takes one row.
+    """
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, vocab_size, (batch, prompt), generator=generator)  # [B, S]
     few = (
@@ -68,107 +88,83 @@ def make_case(
         if cached_only
         else tokens_without_cache(prompt, batch, new_tokens, everything)
     )
-    counts = {c.name: new_tokens if c.cached else few for c in contestants}
+    counts = {name: few if name in WITHOUT_CACHE else new_tokens for name in names}
+    if batch > 1:
+        counts |= dict.fromkeys(LLAMA.values(), 0)
     return Case(ids, {name: n for name, n in counts.items() if n})
 
 
-def timed(
-    contestant: Contestant, prompt: TokenIds, n: int, clock: Callable[[], float]
-) -> tuple[Timing, Tensor]:
-    """Generate n >= 2 tokens; the times, and the tokens [B, n]."""
-    times: list[float] = []
-    tokens: list[Tensor] = []
-
-    def tell(token: Tensor) -> None:
-        times.append(clock() - start)
-        tokens.append(token)
-
-    start = clock()
-    contestant.generate(prompt, n, tell)
-    return Timing(times[0], (times[-1] - times[0]) / (n - 1)), torch.cat(tokens, dim=-1)
+def timing(times: Sequence[float]) -> Timing:
+    """Seconds from the start to each of at least two tokens -> what is kept of them."""
+    return Timing(times[0], (times[-1] - times[0]) / (len(times) - 1))
 
 
 def check_same_tokens(
     tokens: dict[str, Tensor], case: Case, model: DecoderOnlyModel
 ) -> None:
-    """Raise RuntimeError when two contestants went different ways; says how close the
-    choice was.
+    """Raise RuntimeError when two contestants with the same weights went different
+    ways, and not because two logits were as good as equal.
 
     tokens: contestant -> [B, n]; a shorter one is compared as far as it goes.
     """
-    longest = max(tokens, key=lambda name: tokens[name].shape[1])
-    for name, found in tokens.items():
-        wanted = tokens[longest][:, : found.shape[1]]
-        if torch.equal(found, wanted):
-            continue
-        # The earliest step first: after it, the two continue different texts.
-        step, row = min((j, i) for i, j in (found != wanted).nonzero().tolist())
-        text = torch.cat([case.prompt[row], wanted[row, :step]])[None]  # [1, S + step]
-        with torch.inference_mode():
-            logits = model(text, last_only=True)[0, -1]  # [V]
-        gap = float((logits[found[row, step]] - logits[wanted[row, step]]).abs())
-        raise RuntimeError(
-            "not the same tokens, so nothing is timed: prompt of"
-            f" {case.prompt.shape[1]}, row {row}, new token {step}: {name!r} chose"
-            f" {int(found[row, step])} and {longest!r} {int(wanted[row, step])}. Their"
-            f" logits differ by {gap:.1e}, of at most {float(logits.abs().max()):.1f};"
-            " where that is rounding, take another --seed"
-        )
+    exact = {name: found for name, found in tokens.items() if name in EXACT}
+    longest = max(exact, key=lambda name: exact[name].shape[1], default="")
+    for name, found in exact.items():
+        wanted = exact[longest][:, : found.shape[1]]
+        for row in (found != wanted).any(dim=1).nonzero().flatten().tolist():
+            # after the first difference, the two continue different texts
+            step = int((found[row] != wanted[row]).nonzero()[0])
+            text = torch.cat([case.prompt[row], wanted[row, :step]])[None]
+            with torch.inference_mode():
+                logits = model(text, last_only=True)[0, -1]  # [V]
+            ours, others = int(found[row, step]), int(wanted[row, step])
+            gap, most = float((logits[ours] - logits[others]).abs()), logits.abs().max()
+            if gap > ROUNDING * most:
+                raise RuntimeError(
+                    f"not the same tokens: prompt of {case.prompt.shape[1]}, row {row},"
+                    f" new token {step}: {name!r} chose {ours} and {longest!r}"
+                    f" {others}. Their logits differ by {gap:.1e}, of at most {most:.1f}"
+                )
 
 
 def run(
-    contestants: Sequence[Contestant],
+    team: Timed,
+    names: Sequence[str],
     cases: Sequence[Case],
     model: DecoderOnlyModel,
     rounds: int,
-    bandwidth: Callable[[], float],
     *,
-    clock: Callable[[], float] = time.perf_counter,
+    warm: int,
     progress: Callable[[str], object] = lambda _: None,
 ) -> list[CaseResult]:
     """Time every contestant in every case, `rounds` times, in turn.
 
-    Before that one round that is not timed warms up and compares the tokens. The order
-    turns by one each round, so that nobody always follows the same one.
+    Before that, each generates two tokens in the first `warm` cases. The first round's
+    tokens are compared. The order turns by one each round, so that nobody always
+    follows the same one.
     """
     results = []
-    for case in cases:
-        progress("the same tokens?")
-        tokens = {
-            c.name: timed(c, case.prompt, case.new_tokens[c.name], clock)[1]
-            for c in contestants
-            if c.name in case.new_tokens
-        }
-        check_same_tokens(tokens, case, model)
+    for i, case in enumerate(cases):
+        for name in case.new_tokens if i < warm else ():
+            progress(f"warming up: {name}")
+            team.generate(name, case.prompt, 2)
         batch, prompt = case.prompt.shape
         timings: dict[str, list[Timing]] = {name: [] for name in case.new_tokens}
         results.append(CaseResult(prompt, batch, case.new_tokens, timings, []))
     for i in range(rounds):
-        turn = i % len(contestants)
+        turn = i % len(names)
+        order = (*names[turn:], *names[:turn])
         for case, result in zip(cases, results, strict=True):
-            progress(f"round {i + 1} of {rounds}")
-            result.bandwidth.append(bandwidth())
-            for c in (*contestants[turn:], *contestants[:turn]):
-                if c.name in case.new_tokens:
-                    timing, _ = timed(c, case.prompt, case.new_tokens[c.name], clock)
-                    result.timings[c.name].append(timing)
+            result.bandwidth.append(team.bandwidth())
+            tokens = {}
+            for name in (name for name in order if name in case.new_tokens):
+                progress(f"round {i + 1} of {rounds}: {name}")
+                n = case.new_tokens[name]
+                times, tokens[name] = team.generate(name, case.prompt, n)
+                result.timings[name].append(timing(times))
+            if i == 0:
+                check_same_tokens(tokens, case, model)
     return results
-
-
-def memory_bandwidth(numbers: int = 2**27) -> Callable[[], float]:
-    """A function that measures bytes a second: the best of five sums over 0.5 GB of
-    float32."""
-    data = torch.ones(numbers)
-
-    def measure() -> float:
-        seconds = []
-        for _ in range(5):
-            start = time.perf_counter()
-            data.sum()
-            seconds.append(time.perf_counter() - start)
-        return data.nbytes / min(seconds)
-
-    return measure
 
 
 def cache_memory(

@@ -1,47 +1,43 @@
-"""The results of a run as text and as a figure."""
+"""The results of a run as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
 
 from llm_course.bench.results import (
-    CACHED,
+    LLAMA,
+    NATIVE,
     REFERENCE,
     REFERENCE_LOOP,
-    UNCACHED,
     CaseResult,
     Results,
-    Target,
-    column,
     growth,
     summary,
-    targets,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from llm_course.bench.targets import Target, targets
 
 
 def text(results: Results) -> str:
     """The whole report."""
     machine = results.machine
-    others = (
-        f", transformers {machine['transformers']}" if machine["transformers"] else ""
+    others = "".join(
+        f", {name} {machine[name]}"
+        for name in ("transformers", "llama-cpp-python")
+        if machine[name]
     )
     parts = [
         (
-            f"{results.model}: {results.weight_bytes / 1e6:,.1f} MB of weights,"
-            f" float32, {machine['threads']} threads of {machine['processor']}, torch"
-            f" {machine['torch']}{others}"
+            f"{results.model}, {machine['threads']} threads of {machine['processor']},"
+            f" torch {machine['torch']}{others}"
         ),
         legend(results),
-        *(table(case, results.weight_bytes) for case in results.cases),
+        *(table(case, results.read) for case in results.cases),
     ]
     if any(
-        case.new_tokens[name] < max(case.new_tokens.values())
-        for case, name in rows(results)
+        n < max(case.new_tokens.values())
+        for case in results.cases
+        for n in case.new_tokens.values()
     ):
         parts.append(
             "(n): the first n tokens only, where each recomputes the whole sequence."
@@ -52,7 +48,10 @@ def text(results: Results) -> str:
 
 def legend(results: Results) -> str:
     """What the columns say."""
-    lines = [f"Medians of {results.machine['rounds']} rounds, in which all take turns."]
+    lines = [
+        f"Medians of {results.machine['rounds']} rounds, in which all take turns, each"
+        " in a process of its own."
+    ]
     if results.machine["transformers"]:
         lines.append(
             f"{REFERENCE!r} is its generate(); {REFERENCE_LOOP!r} its model and cache"
@@ -61,48 +60,56 @@ def legend(results: Results) -> str:
         lines.append(
             f"x ref: times as fast as {REFERENCE!r}, the median of the rounds' ratios."
         )
-    lines.append("x no cache: the same, as this engine without a cache.")
+    if results.machine["llama-cpp-python"]:
+        kinds = ", ".join(
+            f"{theirs} beside {ours}"
+            for ours, theirs in zip(NATIVE, LLAMA, strict=True)
+        )
+        lines.append(
+            f"x llama: times as fast as llama.cpp, {kinds}; F32 beside others."
+        )
     lines.append(
         "GB/s: weights read, one pass a step; of memory: as a share of what a sum over"
     )
     lines.append(
-        "0.5 GB of float32 reads with the same threads, measured in the same rounds."
+        "0.4 GB of float32 reads with the same threads, measured in the same rounds."
     )
     return "\n".join(lines)
 
 
-def rows(results: Results) -> list[tuple[CaseResult, str]]:
-    return [(case, name) for case in results.cases for name in case.timings]
-
-
-def table(case: CaseResult, weight_bytes: int) -> str:
-    """One case: a row for each contestant. Ratios to a contestant that is not there are
+def table(case: CaseResult, read: dict[str, int]) -> str:
+    """One case: a row for each contestant. Ratios to contestants that are not there are
     left out."""
-    compared, recomputed = REFERENCE in case.timings, UNCACHED in case.timings
-    most = max(case.new_tokens.values())
-    head = [
-        "",
-        "first token",
-        *["x ref"] * compared,
-        "each after it",
-        *["x ref"] * compared,
+    ratios = [
+        *[("x ref", "speedup")] * (REFERENCE in case.timings),
+        *[("x llama", "speedup_over_llama")]
+        * any(n in case.timings for n in LLAMA.values()),
     ]
-    lines = [[*head, *["x no cache"] * recomputed, "tokens/s", "GB/s", "of memory"]]
+    titles = [title for title, _ in ratios]
+    most = max(case.new_tokens.values())
+    lines = [
+        [
+            *["", "first token", *titles, "each after it", *titles],
+            *["tokens/s", "GB/s", "of memory"],
+        ]
+    ]
     for name in case.timings:
-        row: dict[str, Any] = summary(case, name, weight_bytes)
+        row = summary(case, name, read[name])
         few = f" ({case.new_tokens[name]})" if case.new_tokens[name] < most else ""
-        cells = [name + few, f"{1e3 * row['first_seconds']:,.1f} ms"]
-        cells += [ratio_text(row["first_speedup"])] * compared
-        cells += [f"{1e3 * row['later_seconds']:,.1f} ms"]
-        cells += [ratio_text(row["later_speedup"])] * compared
-        cells += [ratio_text(row["later_speedup_over_no_cache"])] * recomputed
+        cells = [name + few]
+        for phase in ("first", "later"):
+            cells.append(f"{1e3 * row[f'{phase}_seconds']:,.1f} ms")
+            cells += [ratio_text(row[f"{phase}_{key}"]) for _, key in ratios]
         cells += [
             f"{row['tokens_per_second']:,.1f}",
             f"{row['weights_gb_per_second']:.1f}",
+            f"{row['share_of_bandwidth']:.0%}",
         ]
-        lines.append([*cells, f"{row['share_of_bandwidth']:.0%}"])
+        lines.append(cells)
     title = f"prompt {case.prompt}, batch {case.batch}, {most} new tokens"
-    return f"{title}\n{aligned(lines)}"
+    rates = [rate / 1e9 for rate in case.bandwidth]
+    sums = f"a plain sum reads {min(rates):.1f} to {max(rates):.1f} GB/s"
+    return f"{title}; {sums}\n{aligned(lines)}"
 
 
 def side_by_side(results: Results) -> str:
@@ -114,6 +121,9 @@ def side_by_side(results: Results) -> str:
         lines.append(
             f"time for one token at {long:,} tokens, relative to {short}: {found}"
         )
+    if results.perplexity:
+        found = "; ".join(f"{n} {value:.3f}" for n, value in results.perplexity.items())
+        lines.append(f"perplexity of the passage: {found}")
     for cache in results.memory:
         same = (
             "equal to"
@@ -134,8 +144,7 @@ def side_by_side(results: Results) -> str:
 
 def target_line(target: Target) -> str:
     bound = f"{'at least' if target.at_least else 'at most'} {target.bound:g}"
-    reached = "reached" if target.reached else "NOT reached"
-    return f"target: {target.what}: {target.measured:.2f} ({bound}): {reached}"
+    return f"target: {target.what}: {target.measured:.2f} ({bound}): {target.verdict}"
 
 
 def ratio_text(ratio: float | None) -> str:
@@ -153,74 +162,3 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for cells in lines
     )
-
-
-def figure(results: Results) -> Figure:
-    """Both phases relative to `transformers` (to our plain cache where that is not
-    there), and the share of the memory's bandwidth in decode. Small dots are rounds,
-    large ones their medians.
-    """
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    from llm_course.viz.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, subplots
-
-    colors = dict(
-        zip(contestants(results), (RED, BLUE, GREEN, GREY, SKY, ORANGE), strict=False)
-    )
-    base = REFERENCE if REFERENCE in colors else CACHED
-    fig, axes = subplots(
-        1, 3, width=11.0, height=1.6 + 0.55 * len(results.cases), sharey=True
-    )
-    for y, case in enumerate(results.cases):
-        for i, name in enumerate(case.timings):
-            where = y + 0.14 * (i - (len(case.timings) - 1) / 2)
-            for ax, values in zip(axes, panels(case, name, base, results), strict=True):
-                style = {"color": colors[name], "clip_on": False}
-                ax.plot(
-                    values,
-                    [where] * len(values),
-                    "o",
-                    markersize=2.5,
-                    alpha=0.4,
-                    **style,
-                )
-                ax.plot([median(values)], [where], "o", markersize=6, **style)
-    for ax in axes[:2]:
-        ax.set(xscale="log", xlabel=f"times as fast as {base} (log scale)")
-        ax.axvline(1.0, color=colors[base], linewidth=1, zorder=0)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter("{x:g}")
-    axes[0].set_title("to the first token")
-    axes[1].set_title("each token after it")
-    axes[2].set(
-        title="weights read", xlabel="share of the memory's bandwidth", xlim=(0, 1)
-    )
-    axes[0].set_yticks(range(len(results.cases)))
-    axes[0].set_yticklabels(
-        [f"prompt {c.prompt}\nbatch {c.batch}" for c in results.cases]
-    )
-    axes[0].invert_yaxis()
-    handles = [axes[0].plot([], [], "o", color=color)[0] for color in colors.values()]
-    fig.legend(handles, list(colors), loc="outside lower center", ncols=len(colors))
-    return fig
-
-
-def contestants(results: Results) -> list[str]:
-    """The names in any case, in the order of their first appearance."""
-    return list(dict.fromkeys(name for case in results.cases for name in case.timings))
-
-
-def panels(
-    case: CaseResult, name: str, base: str, results: Results
-) -> list[list[float]]:
-    """What the three panels show of one contestant in one case, a value a round."""
-    first, later = (
-        [
-            b / a
-            for a, b in zip(column(case, name, p), column(case, base, p), strict=True)
-        ]
-        for p in ("first", "later")
-    )
-    seconds = zip(column(case, name, "later"), case.bandwidth, strict=True)
-    return [first, later, [results.weight_bytes / s / b for s, b in seconds]]

@@ -4,17 +4,27 @@ nothing is timed here."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-# The contestants. Two of them are what the others are compared with.
+# The contestants.
 UNCACHED = "no cache"
 CACHED = "cache"
-PREPARED = "cache, prepared"
+FUSED = "fused"
+NATIVE = {kind: f"native {kind}" for kind in ("float32", "bfloat16", "int8", "q4_1")}
+OURS = (UNCACHED, CACHED, FUSED, *NATIVE.values())
 REFERENCE = "transformers"
 REFERENCE_LOOP = "transformers, loop"
 REFERENCE_UNCACHED = "transformers, no cache"
+THEIRS = (REFERENCE, REFERENCE_LOOP, REFERENCE_UNCACHED)
+LLAMA = {kind: f"llama.cpp {kind}" for kind in ("F32", "F16", "Q8_0", "Q4_1")}
+CONTESTANTS = (*OURS, *THEIRS, *LLAMA.values())
+
+WITHOUT_CACHE = (UNCACHED, REFERENCE_UNCACHED)
+EXACT = (UNCACHED, CACHED, FUSED, NATIVE["float32"], *THEIRS)  # the same tokens
+RIVALS = dict(zip(NATIVE.values(), LLAMA.values(), strict=True))
+DISTURBED = 0.2  # a spread of the bandwidth above which a missed target says nothing
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,11 @@ class CaseResult:
     timings: dict[str, list[Timing]]
     bandwidth: list[float]  # bytes a second, one measurement a round
 
+    @property
+    def spread(self) -> float:
+        """How far the rounds' bandwidths lie apart: largest / smallest - 1."""
+        return max(self.bandwidth) / min(self.bandwidth) - 1
+
 
 @dataclass(frozen=True)
 class CacheMemory:
@@ -53,10 +68,11 @@ class Results:
 
     machine: dict[str, Any]
     model: str
-    weight_bytes: int  # read by one forward pass
+    read: dict[str, int]  # contestant -> bytes of weights read by a forward pass
     cases: list[CaseResult]
     # the same generation after a short and after a long context
     growth: list[CaseResult]
+    perplexity: dict[str, float]  # of the passage, by contestant
     memory: list[CacheMemory]
     load: list[float]  # seconds of load_pretrained beyond `import torch`
     notes: list[str] = field(default_factory=list)
@@ -83,22 +99,32 @@ def speedup(case: CaseResult, contestant: str, than: str, phase: str) -> float |
     return times_as_fast(column(case, contestant, phase), column(case, than, phase))
 
 
-def summary(
-    case: CaseResult, contestant: str, weight_bytes: int
-) -> dict[str, float | None]:
+def shares(case: CaseResult, contestant: str, read: int) -> list[float]:
+    """Bytes of weights a second in decode, over what a plain sum reads; a value a
+    round."""
+    later = column(case, contestant, "later")
+    return [read / s / b for s, b in zip(later, case.bandwidth, strict=True)]
+
+
+def summary(case: CaseResult, contestant: str, read: int) -> dict[str, float | None]:
     """The figures of one row of the table: medians, and medians of the rounds'
     ratios."""
-    later = column(case, contestant, "later")
-    shares = [weight_bytes / s / b for s, b in zip(later, case.bandwidth, strict=True)]
+    later = median(column(case, contestant, "later"))
+    rival = RIVALS.get(contestant, LLAMA["F32"])
     return {
         "first_seconds": median(column(case, contestant, "first")),
         "first_speedup": speedup(case, contestant, REFERENCE, "first"),
-        "later_seconds": median(later),
+        "first_speedup_over_llama": speedup(case, contestant, rival, "first"),
+        "later_seconds": later,
         "later_speedup": speedup(case, contestant, REFERENCE, "later"),
+        "later_speedup_over_llama": speedup(case, contestant, rival, "later"),
         "later_speedup_over_no_cache": speedup(case, contestant, UNCACHED, "later"),
-        "tokens_per_second": case.batch / median(later),
-        "weights_gb_per_second": weight_bytes / median(later) / 1e9,
-        "share_of_bandwidth": median(shares),
+        "tokens_per_second": case.batch / later,
+        "prompt_tokens_per_second": case.batch
+        * case.prompt
+        / median(column(case, contestant, "first")),
+        "weights_gb_per_second": read / later / 1e9,
+        "share_of_bandwidth": median(shares(case, contestant, read)),
     }
 
 
@@ -112,60 +138,3 @@ def growth(results: Results) -> dict[str, float]:
         name: times_as_fast(column(short, name, "later"), column(long, name, "later"))
         for name in short.timings
     }
-
-
-@dataclass(frozen=True)
-class Target:
-    """A claim about the engine, and what was measured."""
-
-    what: str
-    measured: float
-    bound: float
-    at_least: bool
-
-    @property
-    def reached(self) -> bool:
-        return (
-            self.measured >= self.bound
-            if self.at_least
-            else self.measured <= self.bound
-        )
-
-
-def targets(results: Results) -> list[Target]:
-    """The claims that this run can speak of: those whose cases and contestants it
-    measured."""
-    found: list[tuple[str, float | None, float, bool]] = []
-    for case in results.cases:
-        if (case.prompt, case.batch, max(case.new_tokens.values())) == (32, 1, 64):
-            for than, bound in ((REFERENCE, 1.3), (UNCACHED, 4.0)):
-                ratio = speedup(case, PREPARED, than, "later")
-                found.append((f"decode, prompt 32: x {than}", ratio, bound, True))
-        if (case.prompt, case.batch) == (512, 1):
-            ratio = speedup(case, PREPARED, REFERENCE, "first")
-            found.append((f"prefill of 512: x {REFERENCE}", ratio, 1.1, True))
-    for name, ratio in growth(results).items():
-        short, long = (case.prompt for case in results.growth)
-        if name == PREPARED and (short, long) == (64, 2048):
-            found.append(
-                (f"a token at {long:,} against one at {short}", ratio, 1.5, False)
-            )
-    if results.load:
-        found.append(("load_pretrained, seconds", median(results.load), 1.5, False))
-    return [
-        Target(what, value, goal, more)
-        for what, value, goal, more in found
-        if value is not None
-    ]
-
-
-def as_json(results: Results) -> dict[str, Any]:
-    """Everything measured, round by round, with the table's figures beside it."""
-    data = asdict(results)
-    for shown, case in zip(data["cases"], results.cases, strict=True):
-        shown["summary"] = {
-            name: summary(case, name, results.weight_bytes) for name in case.timings
-        }
-    data["growth_ratio"] = growth(results)
-    data["targets"] = [asdict(t) | {"reached": t.reached} for t in targets(results)]
-    return data
