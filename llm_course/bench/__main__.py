@@ -85,7 +85,7 @@ def make_cases(
 def benchmark(args: argparse.Namespace) -> Results:
     """Start everybody, let them generate the same, and measure."""
     model, tokenizer = load_pretrained(args.model, EngineConfig(device="cpu"))
-    passage = tokenizer.encode(PASSAGE)
+    passage = tokenizer.encode(PASSAGE)[: model.config.max_position_embeddings]
     names, notes = who(args)
     cases, contexts = make_cases(args, names, model.config.vocab_size)
     threads = args.threads or torch.get_num_threads()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def quantized(source: Path, kind: str) -> Path:
         return made
     import llama_cpp
 
+    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # a line a tensor
     made.parent.mkdir(parents=True, exist_ok=True)
     part = made.with_suffix(".part")
     params = llama_cpp.llama_model_quantize_default_params()

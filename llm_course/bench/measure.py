@@ -123,7 +123,8 @@ def check_same_tokens(
                 raise RuntimeError(
                     f"not the same tokens: prompt of {case.prompt.shape[1]}, row {row},"
                     f" new token {step}: {name!r} chose {ours} and {longest!r}"
-                    f" {others}. Their logits differ by {gap:.1e}, of at most {most:.1f}"
+                    f" {others}. Their logits differ by {gap:.1e}, of at most"
+                    f" {most:.1f}"
                 )
 
 

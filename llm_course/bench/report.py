@@ -65,9 +65,8 @@ def legend(results: Results) -> str:
             f"{theirs} beside {ours}"
             for ours, theirs in zip(NATIVE, LLAMA, strict=True)
         )
-        lines.append(
-            f"x llama: times as fast as llama.cpp, {kinds}; F32 beside others."
-        )
+        lines.append(f"x llama: times as fast as llama.cpp: {kinds};")
+        lines.append("F32 beside others. It has one row, and its cache is in float16.")
     lines.append(
         "GB/s: weights read, one pass a step; of memory: as a share of what a sum over"
     )
