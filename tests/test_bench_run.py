@@ -188,7 +188,7 @@ def test_a_run_on_a_tiny_model(tiny_folder, tmp_path: Path, capsys):
         )
         assert case["new_tokens"] == dict.fromkeys(names, 4)
     assert list(data["read"]) == list(data["growth_ratio"]) == names
-    assert list(data["perplexity"]) == [INT8]
+    assert data["perplexity"] == {}  # the folder has no tokenizer
     assert [c["prompt"] for c in data["growth"]] == [6, 12]
     assert all(m["measured"] == m["formula"] > 0 for m in data["memory"])
     assert len(data["load"]) == data["machine"]["threads"] == 1

@@ -85,13 +85,15 @@ def make_cases(
 def benchmark(args: argparse.Namespace) -> Results:
     """Start everybody, let them generate the same, and measure."""
     model, tokenizer = load_pretrained(args.model, EngineConfig(device="cpu"))
-    passage = tokenizer.encode(PASSAGE)[: model.config.max_position_embeddings]
+    # a folder may hold no tokenizer
+    passage = tokenizer.encode(PASSAGE) if tokenizer else []
+    passage = passage[: model.config.max_position_embeddings]
     names, notes = who(args)
     cases, contexts = make_cases(args, names, model.config.vocab_size)
     threads = args.threads or torch.get_num_threads()
     # before the processes: they would only take memory
     load = measure.load_seconds(args.model, args.rounds)
-    measured = [name for name in names if name in (*NATIVE.values(), *LLAMA.values())]
+    kinds = [name for name in names if name in (*NATIVE.values(), *LLAMA.values())]
     with (
         Team(names, args.model, threads) as team,
         tqdm(disable=None, leave=False) as bar,
@@ -102,7 +104,7 @@ def benchmark(args: argparse.Namespace) -> Results:
             bar.update()
 
         team.start(progress)
-        perplexity = {name: team.perplexity(name, passage) for name in measured}
+        perplexity = {name: team.perplexity(name, passage) for name in kinds if passage}
         found = measure.run(
             team,
             names,

@@ -61,12 +61,14 @@ def legend(results: Results) -> str:
             f"x ref: times as fast as {REFERENCE!r}, the median of the rounds' ratios."
         )
     if results.machine["llama-cpp-python"]:
-        kinds = ", ".join(
+        *others, last = (
             f"{theirs} beside {ours}"
             for ours, theirs in zip(NATIVE, LLAMA, strict=True)
         )
-        lines.append(f"x llama: times as fast as llama.cpp: {kinds};")
-        lines.append("F32 beside others. It has one row, and its cache is in float16.")
+        lines.append(f"x llama: times as fast as llama.cpp: {', '.join(others)},")
+        lines.append(
+            f"{last}, F32 beside all others. It takes one row; its cache is in float16."
+        )
     lines.append(
         "GB/s: weights read, one pass a step; of memory: as a share of what a sum over"
     )
