@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gguf
 import numpy as np
@@ -49,9 +49,25 @@ _IN_LAYER = {
 }
 
 
+class OpenGguf(NamedTuple):
+    """A GGUF file that fits its config; the tensors, under our names, stay in the
+    file."""
+
+    config: ModelConfig
+    tensors: dict[str, GgufTensor]
+    tokenizer: Tokenizer | None
+
+
 def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
     """Read and dequantize a whole GGUF file; the weights become `dtype`, piece by
-    piece.
+    piece. Raises CheckpointError as `open_gguf` does."""
+    config, tensors, tokenizer = open_gguf(path)
+    weights = {name: _weights(tensor, dtype) for name, tensor in tensors.items()}
+    return Checkpoint(config, weights, tokenizer)
+
+
+def open_gguf(path: str | Path) -> OpenGguf:
+    """Read a GGUF file's header and tokenizer, and check what its tensors are.
 
     Raises CheckpointError for a file that is missing, truncated or not GGUF, and one
     that lists everything else that is wrong: an architecture other than "llama", expert
@@ -80,8 +96,7 @@ def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
             problems.append(f"tensors of kind {kind.name} cannot be read")
     refuse(path, problems)
     assert config is not None  # or there are problems
-    weights = {name: _weights(tensor, dtype) for name, tensor in stored.items()}
-    return Checkpoint(config, weights, Tokenizer.from_gguf_metadata(metadata))
+    return OpenGguf(config, stored, Tokenizer.from_gguf_metadata(metadata))
 
 
 def _our_name(name: str) -> str:

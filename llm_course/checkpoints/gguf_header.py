@@ -79,6 +79,23 @@ def read_header(path: Path) -> tuple[dict[str, Any], list[GgufTensor]]:
     )
 
 
+def release(data: np.ndarray) -> None:
+    """Tell the system that a tensor's mapped bytes are not needed for now.
+
+    They then no longer count as this process's memory; whoever looks again reads them
+    from the file.
+    """
+    base = data
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mapped, "madvise"):
+        return  # not mapped, or on Windows
+    start = data.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_DONTNEED, first, start + data.nbytes - first)
+
+
 class _Cursor:
     """A place in the file that only moves forward, and never past the end."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from llm_course.checkpoints.convert import converted_folder
-from llm_course.checkpoints.download import PINNED_MODELS, unknown_model
+from llm_course.checkpoints.download import PINNED_MODELS, ensure_gguf, unknown_model
 from llm_course.checkpoints.gguf_file import read_gguf
 from llm_course.checkpoints.hub import hub_folder, is_hub_id
 from llm_course.checkpoints.huggingface import read_folder
@@ -24,7 +24,11 @@ if TYPE_CHECKING:  # load_tensors must work before the reader has built any mode
 
 
 def load_pretrained(
-    name_or_path: str | Path, engine_config: EngineConfig | None = None
+    name_or_path: str | Path,
+    engine_config: EngineConfig | None = None,
+    *,
+    weights: str = "float32",
+    threads: int | None = None,
 ) -> tuple[DecoderOnlyModel, Tokenizer | None]:
     """Return (model, tokenizer) of a checkpoint, in eval mode and without gradients.
 
@@ -37,11 +41,29 @@ def load_pretrained(
     adjacent-pair order. On the CPU in the file's own dtype the weights stay mapped to
     the file.
 
+    With weights="file" the model is a NativeModel on `threads` threads of the CPU. It
+    keeps a GGUF file's own numbers (Q4_0, Q4_1, Q8_0), so that it needs little more
+    memory than the file; nothing is converted.
+
     No code that comes with a checkpoint is run, and nothing is unpickled.
 
     Raises CheckpointError for anything wrong with the checkpoint, ValueError for a
-    device not here.
+    device not here and for other `weights`.
     """
+    if weights == "file":
+        from llm_course.checkpoints.packed import load_packed
+
+        return load_packed(gguf_of(name_or_path), engine_config, threads)
+    if weights != "float32":
+        raise ValueError(
+            f'weights = {weights!r}: must be "float32" or "file"; to round a loaded'
+            f" model's weights, prepare_for_inference(model, weights={weights!r})"
+        )
+    if threads is not None:
+        raise ValueError(
+            f'threads = {threads}: only with weights="file"; otherwise'
+            f" prepare_for_inference(model, threads={threads})"
+        )
     from llm_course.models.transformer import DecoderOnlyModel, resolve_device
 
     engine_config = engine_config or EngineConfig()
@@ -50,10 +72,10 @@ def load_pretrained(
         getattr(torch, engine_config.dtype),
     )
     checkpoint = read_checkpoint(name_or_path, dtype)
-    weights = checkpoint.tensors
+    tensors = checkpoint.tensors
     # one by one, so that the two copies never coexist in full
-    for name in list(weights):
-        weights[name] = weights[name].to(device=device, dtype=dtype)
+    for name in list(tensors):
+        tensors[name] = tensors[name].to(device=device, dtype=dtype)
     # shapes only: no memory, no random numbers
     with (
         torch.device("meta"),
@@ -61,8 +83,8 @@ def load_pretrained(
     ):
         model = DecoderOnlyModel(checkpoint.config)
     if checkpoint.config.tie_word_embeddings:
-        weights[LM_HEAD] = weights[EMBEDDING]
-    model.load_state_dict(weights, assign=True)
+        tensors[LM_HEAD] = tensors[EMBEDDING]
+    model.load_state_dict(tensors, assign=True)
     if checkpoint.config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     return model.eval().requires_grad_(False), checkpoint.tokenizer
@@ -109,6 +131,23 @@ def read_checkpoint(
         )
     if is_hub_id(name_or_path):
         return read_folder(hub_folder(str(name_or_path)))
+    raise unknown_model(name_or_path)
+
+
+def gguf_of(name_or_path: str | Path) -> Path:
+    """The .gguf file that a name or a path stands for. Raises CheckpointError where it
+    is something else."""
+    if str(name_or_path) in PINNED_MODELS:
+        return ensure_gguf(str(name_or_path))
+    path = Path(name_or_path).expanduser()
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return path
+    if path.exists() or is_hub_id(name_or_path):
+        raise CheckpointError(
+            f'weights="file" needs a .gguf file or {", ".join(PINNED_MODELS)}, and'
+            f" {name_or_path} is neither: load it without, then"
+            " prepare_for_inference(model, weights=...)."
+        )
     raise unknown_model(name_or_path)
 
 
