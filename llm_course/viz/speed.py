@@ -8,34 +8,41 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from llm_course.viz.style import BLUE, GREY, ORANGE, subplots
+from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, subplots
 
 __all__ = ["roofline", "predicted_and_measured", "largest_by_column"]
 
 
 def roofline(
-    bandwidth: float, peak: float, points: Mapping[str, tuple[float, float]]
+    bandwidth: float,
+    peak: float,
+    points: Mapping[str, Mapping[int, tuple[float, float]]],
 ) -> Figure:
-    """The limit of a machine, and products under it.
+    """The limit of a machine, and products of several kinds and numbers of rows.
 
-    bandwidth in GB/s, peak in GFLOP/s; a point is (FLOPs for each byte read, GFLOP/s).
+    bandwidth in GB/s, peak in GFLOP/s; points[kind][rows] is (FLOPs for each byte
+    read, GFLOP/s).
     """
-    fig, ax = subplots(width=7.5, height=3.6)
+    fig, ax = subplots(width=7.5, height=3.8)
     intensity = np.geomspace(0.25, 256, 200)
     ax.plot(intensity, np.minimum(bandwidth * intensity, peak), color=GREY, lw=2)
-    ax.text(
-        0.3, bandwidth * 0.3 * 1.35, f"{bandwidth:.0f} GB/s", color=GREY, rotation=32
-    )
-    ax.text(250, peak * 1.12, f"{peak:.0f} GFLOP/s", color=GREY, ha="right")
-    for name, (x, y) in points.items():
-        ax.plot(x, y, "o", color=BLUE)
-        ax.annotate(name, (x, y), xytext=(7, -9), textcoords="offset points", size=8.5)
+    ax.text(0.45, bandwidth * 0.16, f"{bandwidth:.0f} GB/s", color=GREY)
+    ax.text(0.25, peak, f"{peak:.0f} GFLOP/s", color=GREY, va="center")
+    for (kind, of_rows), color in zip(points.items(), CYCLE, strict=False):
+        x, y = zip(*of_rows.values(), strict=True)
+        ax.plot(x, y, "o-", color=color, lw=0.8, label=kind)
+        for rows, place in of_rows.items():
+            ax.annotate(
+                str(rows), place, xytext=(6, -10), textcoords="offset points",
+                size=8.5, color=color,
+            )  # fmt: skip
+    ax.legend(loc="lower right", title="kind (a point: rows)")
     ax.set(
         xscale="log",
         yscale="log",
         xlabel="FLOPs for each byte that is read",
         ylabel="GFLOP/s",
-        ylim=(bandwidth * 0.08, peak * 2.2),
+        ylim=(bandwidth * 0.1, peak * 1.8),
     )
     return fig
 
@@ -51,7 +58,7 @@ def predicted_and_measured(
     ax.set_yticks(y, names)
     ax.invert_yaxis()
     ax.set_xlabel(unit)
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper right")
     return fig
 
 
