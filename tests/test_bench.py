@@ -214,6 +214,16 @@ def test_the_text_holds_all_that_was_measured():
     assert "1,001 bytes, NOT 1,000, as by the formula" in slow
 
 
+def test_a_share_above_one_is_doubted():
+    quick = replace(CASE, bandwidth=[8 * GB, 4 * GB, 40 * GB])
+    text = report.text(made_up(cases=[quick]))
+    assert (
+        "doubtful: prompt 32, batch 1: native float32 read faster than the plain sum in"
+        " 1 of 3 rounds (shares 0.25 to 1.25)"
+    ) in text.splitlines()
+    assert "doubtful" not in report.text(made_up())
+
+
 @pytest.mark.parametrize("there", ["transformers", "llama-cpp-python"])
 def test_columns_of_who_is_not_there_are_left_out(there):
     kept = {"transformers": REFERENCE, "llama-cpp-python": F32}[there]

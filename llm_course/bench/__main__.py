@@ -71,8 +71,8 @@ def make_cases(
     shapes = [(first, batch) for batch in args.batches] + [(p, 1) for p in others]
     given: dict[str, Any] = {"everything": args.all, "seed": args.seed}
     cases = [
-        measure.make_case(names, vocab_size, *shape, args.new_tokens, **given)
-        for shape in shapes
+        measure.make_case(names, vocab_size, prompt, batch, args.new_tokens, **given)
+        for prompt, batch in shapes
     ]
     given["cached_only"] = True
     growth = [

@@ -69,7 +69,7 @@ def summing(numbers: int = NUMBERS) -> Answer:
 
     def answer(_: dict[str, Any]) -> dict[str, Any]:
         seconds = []
-        for _ in range(5):
+        for _turn in range(5):
             start = time.perf_counter()
             data.sum()
             seconds.append(time.perf_counter() - start)

@@ -60,9 +60,8 @@ def figure(results: Results) -> Figure:
         ax.xaxis.set_major_formatter("{x:g}")
     axes[0].set_title("to the first token")
     axes[1].set_title("each token after it")
-    axes[2].set(
-        title="weights read", xlabel="share of the memory's bandwidth", xlim=(0, 1)
-    )
+    axes[2].set(title="weights read", xlabel="share of the memory's bandwidth")
+    axes[2].set_xlim(left=0)
     axes[0].set_yticks(range(len(results.cases)))
     axes[0].set_yticklabels(
         [f"prompt {c.prompt}\nbatch {c.batch}" for c in results.cases]

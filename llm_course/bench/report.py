@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 from llm_course.bench.results import (
     LLAMA,
@@ -13,6 +14,7 @@ from llm_course.bench.results import (
     CaseResult,
     Results,
     growth,
+    shares,
     summary,
 )
 from llm_course.bench.targets import Target, targets
@@ -95,7 +97,7 @@ def table(case: CaseResult, read: dict[str, int]) -> str:
         ]
     ]
     for name in case.timings:
-        row = summary(case, name, read[name])
+        row: dict[str, Any] = summary(case, name, read[name])
         few = f" ({case.new_tokens[name]})" if case.new_tokens[name] < most else ""
         cells = [name + few]
         for phase in ("first", "later"):
@@ -140,7 +142,23 @@ def side_by_side(results: Results) -> str:
             f"load_pretrained: {median(results.load):.2f} s beyond `import torch`"
         )
     lines += [target_line(target) for target in targets(results)]
+    lines += [line for case in results.cases for line in doubts(case, results.read)]
     return "\n".join(lines)
+
+
+def doubts(case: CaseResult, read: dict[str, int]) -> list[str]:
+    """A line for each contestant that read faster than the sum, which nobody can: then
+    the machine changed between the two, and the share says little."""
+    lines = []
+    for name in case.timings:
+        found = shares(case, name, read[name])
+        if above := sum(share > 1 for share in found):
+            lines.append(
+                f"doubtful: prompt {case.prompt}, batch {case.batch}: {name} read"
+                f" faster than the plain sum in {above} of {len(found)} rounds (shares"
+                f" {min(found):.2f} to {max(found):.2f})"
+            )
+    return lines
 
 
 def target_line(target: Target) -> str:
