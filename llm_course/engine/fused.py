@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,12 @@ from llm_course.models.attention import SelfAttention
 from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
 from llm_course.types import Cache, HiddenStates
 
-__all__ = ["fused", "shared", "FusedLayer", "FusedModel"]
+__all__ = ["M", "fused", "shared", "FusedLayer", "FusedModel"]
 
 
 __all__ = ["fused", "shared", "FusedLayer", "FusedModel"]
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def fused(*layers: nn.Linear) -> nn.Linear:
@@ -29,15 +32,13 @@ def fused(*layers: nn.Linear) -> nn.Linear:
     return joined
 
 
-def shared(*modules: nn.Module) -> list[nn.Module]:
-    """Copies of modules whose parameters are others, in the same memory: a cast of the
-    copies leaves the originals alone. What was tied stays tied."""
-    memo = {
-        id(p): nn.Parameter(p.detach(), requires_grad=False)
-        for module in modules
-        for p in module.parameters()
-    }
-    return [deepcopy(module, memo) for module in modules]
+def shared(module: M, memo: dict[int, Any] | None = None) -> M:
+    """A copy of a module whose parameters are others, in the same memory: to cast the
+    copy leaves the original alone. With one `memo`, what was tied stays tied."""
+    memo = {} if memo is None else memo
+    for p in module.parameters():
+        memo.setdefault(id(p), nn.Parameter(p.detach(), requires_grad=False))
+    return deepcopy(module, memo)
 
 
 class FusedLayer(SelfAttention):
@@ -54,10 +55,9 @@ class FusedLayer(SelfAttention):
         self.rotary = attention.rotary
         self.qkv_proj = fused(attention.q_proj, attention.k_proj, attention.v_proj)
         self.gate_up_proj = fused(mlp.gate_proj, mlp.up_proj)
-        self.o_proj, self.down_proj = shared(attention.o_proj, mlp.down_proj)
-        self.input_layernorm, self.post_attention_layernorm = shared(
-            layer.input_layernorm, layer.post_attention_layernorm
-        )
+        self.o_proj, self.down_proj = shared(attention.o_proj), shared(mlp.down_proj)
+        self.input_layernorm = shared(layer.input_layernorm)
+        self.post_attention_layernorm = shared(layer.post_attention_layernorm)
 
     def forward(  # type: ignore[override]  # a whole layer, on the residual stream
         self,
@@ -92,10 +92,12 @@ class FusedModel(DecoderOnlyModel):
     def __init__(self, model: DecoderOnlyModel) -> None:
         nn.Module.__init__(self)
         self.config = model.config
-        self.embed_tokens, self.norm, self.lm_head = shared(
-            model.embed_tokens, model.norm, model.lm_head
+        self.norm, memo = shared(model.norm), dict[int, Any]()
+        self.embed_tokens = shared(model.embed_tokens, memo)
+        self.lm_head = shared(model.lm_head, memo)
+        self.layers = nn.ModuleList(
+            FusedLayer(cast(DecoderLayer, layer)) for layer in model.layers
         )
-        self.layers = nn.ModuleList(FusedLayer(layer) for layer in model.layers)
 
     def run_layers(
         self,

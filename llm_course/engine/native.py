@@ -1,5 +1,5 @@
 # Exported from notebooks/07_speed.ipynb; edit there, then run its last cell.
-"""A model whose forward pass is one compiled function: equal logits, in less time."""
+"""A model whose forward pass is one compiled function, on several threads."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ class Workers:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.queues = [queue.SimpleQueue() for _ in range(threads - 1)]
+        self.queues: list[queue.SimpleQueue] = [
+            queue.SimpleQueue() for _ in range(threads - 1)
+        ]
         for me, passes in enumerate(self.queues, start=1):
             # a daemon: it holds nothing that must be finished at exit
             threading.Thread(target=self.serve, args=(passes, me), daemon=True).start()
