@@ -248,13 +248,13 @@ MODEL = mutants_of(
         "any cache is read",
         "if not isinstance(cache, KVCache):",
         "if False:",
-        "test_native.py::test_caches_that_the_kernels_cannot_read_are_refused",
+        "test_native_requests.py::test_caches_that_the_kernels_cannot_read_are_refused",
     ),
     (
         "any number of threads",
         "if threads is not None and threads < 1:",
         "if False:",
-        "test_native.py::test_bad_arguments_are_refused",
+        "test_native_requests.py::test_bad_arguments_are_refused",
     ),
 )
 

@@ -1,0 +1,59 @@
+"""What the model of compiled kernels is asked for: which requests it refuses, and what
+a token costs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llm_course.config import EngineConfig
+from llm_course.engine import (
+    FusedModel,
+    KVCache,
+    decode,
+    make_cache,
+    prepare_for_inference,
+)
+from llm_course.models import build_decoder_only_model
+from tests.helpers import ListCache, random_ids, small_model
+
+
+def test_bytes_read_for_a_token():
+    tied = prepare_for_inference(small_model(tie_word_embeddings=True), "int8")
+    own = prepare_for_inference(small_model(tie_word_embeddings=False), "int8")
+    assert tied.read_a_token == sum(m.nbytes for m in tied.matrices.values())
+    assert own.read_a_token == tied.read_a_token  # of the embedding only a row is read
+
+
+def test_caches_that_the_kernels_cannot_read_are_refused():
+    fast, token = prepare_for_inference(small_model()), random_ids(1, 1)
+    with pytest.raises(ValueError, match=r"a ListCache: .* make_cache\(model\)"):
+        fast(token, kv_cache=ListCache())
+    with pytest.raises(ValueError, match=r"this cache holds torch\.bfloat16"):
+        fast(token, kv_cache=KVCache(fast.config, dtype=torch.bfloat16))
+    assert decode(fast, token, make_cache(fast)).shape == (1, 96)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threads": 0}, "threads = 0: must be at least 1"),
+        ({"weights": "int4"}, "'int4': must be one of float32, bfloat16, int8, q4_1"),
+        ({"weights": "q8_0"}, "must be one of"),
+    ],
+)
+def test_bad_arguments_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_for_inference(small_model(), **changes)
+
+
+def test_what_cannot_be_packed_is_refused_or_fused():
+    with pytest.raises(ValueError, match="prepared already"):
+        prepare_for_inference(prepare_for_inference(small_model()))
+    torch.manual_seed(0)
+    half = build_decoder_only_model(
+        small_model().config, EngineConfig("cpu", "bfloat16")
+    )
+    with pytest.raises(ValueError, match=r"'int8' on cpu in torch.bfloat16"):
+        prepare_for_inference(half, "int8")
+    assert isinstance(prepare_for_inference(half), FusedModel)
