@@ -39,6 +39,42 @@ def test_input_from_a_pipe() -> None:
     assert ">" not in done.stdout
 
 
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "q4_1", "file"])
+def test_weights_in_fewer_bits(weights: str) -> None:
+    done = subprocess.run(
+        [*CHAT, "--set", "temperature", "0", "--weights", weights, "--threads", "1"],
+        input="What is the capital of France?\n",
+        env=clean_env(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Paris" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--threads", "0"], "threads = 0: must be at least 1"),
+        (["--weights", "file", "--threads", "0"], "threads = 0: must be at least 1"),
+        (["--weights", "file", "--model", "."], "needs a .gguf file"),
+    ],
+)
+def test_options_that_cannot_be(
+    options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_weights_are_those_of_the_engine() -> None:
+    from llm_course.chat.terminal import WEIGHTS
+    from llm_course.engine.native import WEIGHTS as PREPARED
+
+    assert (*PREPARED, "file") == WEIGHTS
+
+
 def test_any_bytes_come_in_and_any_text_goes_out() -> None:
     done = subprocess.run(
         [*CHAT, "--set", "greedy", "on"],

@@ -230,7 +230,7 @@ print(json.dumps([packed, peak() - before]))
 
 @LINUX
 def test_bytes_that_are_packed_leave_the_memory(tmp_path):
-    path = write_gguf(tmp_path / "a.gguf", lambda _: Kind.Q8_0, width=256)
+    path = write_gguf(tmp_path / "a.gguf", lambda _: Kind.Q8_0, width=1024)
     tensors = open_gguf(path).tensors
     before = resident(path)
     for tensor in tensors.values():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llm_course.config import GenerationConfig
-from llm_course.engine import generate_stream, sample_next_token
+from llm_course.engine import NativeModel, generate_stream, sample_next_token
 from llm_course.widgets import Sampler
 from llm_course.widgets.sampler import distribution
 from tests.helpers import small_model
@@ -49,6 +49,7 @@ class Letters:
 def sampler() -> Iterator[Sampler]:
     made = Sampler(small_model(), Letters(), prompt="hello")
     made.max_tokens.value = 6
+    made.conversation.model(torch.tensor([[1]]))  # compiles the kernels
     yield made
     made.stop()
     made.wait(10)
@@ -149,7 +150,7 @@ def until(condition: Any) -> None:
 
 def test_stop_ends_the_run_and_a_second_click_is_ignored(sampler: Sampler) -> None:
     sampler.max_tokens.value = 200
-    gate = Gate(sampler.model)
+    gate = Gate(sampler.conversation.model)
     sampler.generate_button.click()
     thread = sampler.thread
     gate.steps.release(2)
@@ -202,7 +203,7 @@ def fail(*_: Any) -> None:
 def test_an_error_during_the_run_is_shown_and_the_next_run_works(
     sampler: Sampler,
 ) -> None:
-    hook = sampler.model.register_forward_hook(fail)
+    hook = sampler.conversation.model.register_forward_hook(fail)
     sampler.generate()
     sampler.wait(10)
     assert "out of &lt;memory&gt;" in sampler.message.value
@@ -226,6 +227,13 @@ def test_after_a_failed_prompt_a_slider_draws_again(sampler: Sampler) -> None:
     assert_generates(sampler)
 
 
+def test_runs_are_of_the_prepared_model(sampler: Sampler) -> None:
+    native = sampler.conversation.model
+    assert isinstance(native, NativeModel)
+    assert {matrix.kind for matrix in native.matrices.values()} == {"float32"}
+    assert Sampler(native, Letters(), prompt="a").conversation.model is native
+
+
 def test_text_is_escaped(sampler: Sampler) -> None:
     sampler.prompt.value = "<script>alert(1)</script>"
     sampler.generate()
@@ -241,7 +249,8 @@ def test_chat_mode_wraps_the_prompt_and_eos_ends_the_run(sampler: Sampler) -> No
     assert not torch.equal(before, sampler.logits)
     ends = torch.zeros(1, 1, 96)
     ends[..., EOS] = 100.0
-    sampler.model.register_forward_hook(lambda *_: ends)  # a model that ends at once
+    # a model that ends at once
+    sampler.conversation.model.register_forward_hook(lambda *_: ends)
     sampler.generate()
     sampler.wait(10)
     assert "1 token, the last one ends the text" in sampler.message.value
@@ -257,13 +266,13 @@ def test_a_longer_prompt_reuses_what_it_begins_with(sampler: Sampler) -> None:
         return on.output.value
 
     fed: list[int] = []
-    sampler.model.register_forward_pre_hook(
+    sampler.conversation.model.register_forward_pre_hook(
         lambda _, args: fed.append(args[0].shape[1])
     )
     run("hello", sampler)
     second = run("hello there", sampler)
     assert fed[0] == len("hello there") - len("hello")
-    fresh = Sampler(sampler.model, Letters(), prompt="hello there")
+    fresh = Sampler(sampler.conversation.model, Letters(), prompt="hello there")
     fresh.max_tokens.value = sampler.max_tokens.value
     assert run("hello there", fresh) == second
     assert fed[0] == len("hello there")

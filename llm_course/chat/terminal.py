@@ -1,6 +1,7 @@
 """Talk with the model in a terminal, or through a pipe.
 
     python -m llm_course.chat [--model NAME_OR_PATH] [--system TEXT] [--set NAME VALUE]
+                              [--weights KIND] [--threads N]
 
 One key/value cache serves the whole conversation: each turn prefills only what is new.
 Ctrl-C stops a reply; the chat goes on.
@@ -19,9 +20,11 @@ from typing import cast
 
 from llm_course.chat.session import Chat
 from llm_course.checkpoints import load_pretrained
-from llm_course.engine import prepare_for_inference
+from llm_course.models.transformer import DecoderOnlyModel
+from llm_course.text import Tokenizer
 
 MODEL = "smollm2-135m-instruct"
+WEIGHTS = ("float32", "bfloat16", "int8", "q4_1", "file")
 
 
 @contextmanager
@@ -70,13 +73,26 @@ def write(text: str) -> None:
     print(text, end="", flush=True)
 
 
+def load_model(
+    name: str, weights: str, threads: int | None
+) -> tuple[DecoderOnlyModel, Tokenizer | None]:
+    """A model that is ready for inference, its weights in one of WEIGHTS."""
+    if weights == "file":
+        return load_pretrained(name, weights="file", threads=threads)
+    # not at the top: --help needs no kernels
+    from llm_course.engine import prepare_for_inference
+
+    model, tokenizer = load_pretrained(name)
+    return prepare_for_inference(model, weights, threads), tokenizer
+
+
 def load(args: argparse.Namespace) -> Chat:
     """Raises CheckpointError for a model that cannot be had, ValueError for an option
     that is wrong."""
-    model, tokenizer = load_pretrained(args.model)
+    model, tokenizer = load_model(args.model, args.weights, args.threads)
     if tokenizer is None or not tokenizer.chat_template:
         raise ValueError(f"{args.model} has no chat template: it is not a chat model")
-    chat = Chat(prepare_for_inference(model), tokenizer, write=write)
+    chat = Chat(model, tokenizer, write=write)
     if args.system:
         chat.set_system(args.system)
     for name, value in args.set:
@@ -97,6 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
     )
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        default="float32",
+        help='how they are kept in memory; "file": in a .gguf file\'s own numbers',
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
     args = parser.parse_args(argv)
     try:
         chat = load(args)

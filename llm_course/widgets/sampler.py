@@ -8,6 +8,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -54,7 +55,6 @@ class Sampler(widgets.VBox):
         prompt: str = "I opened the door and saw a",
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.conversation = Conversation(model)
         self.logits: Tensor | None = None  # [V]: after the last token of the prompt
         self.thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -76,6 +76,17 @@ class Sampler(widgets.VBox):
             top_p=self.top_p.value,
             min_p=self.min_p.value,
             seed=self.seed.value,
+        )
+
+    @cached_property
+    def conversation(self) -> Conversation:
+        """What generates, made by the first run: with the model prepared for inference,
+        if it is one as built."""
+        from llm_course.engine import prepare_for_inference
+
+        as_built = type(self.model) is DecoderOnlyModel
+        return Conversation(
+            prepare_for_inference(self.model) if as_built else self.model
         )
 
     def prompt_ids(self) -> list[int]:
