@@ -85,7 +85,7 @@ def release(data: np.ndarray) -> None:
     They then no longer count as this process's memory; whoever looks again reads them
     from the file.
     """
-    base = data
+    base: Any = data
     while isinstance(base, np.ndarray):
         base = base.base
     mapped = base.obj if isinstance(base, memoryview) else base
