@@ -225,6 +225,8 @@ class NativeModel(DecoderOnlyModel):
             if layer.shape[3] < end:
                 cache.room(i, S)
         held = cache.layers
+        if min(x.shape[3] for x in held) < end:  # or a kernel would write past it
+            raise ValueError(f"the cache made no room for {end} tokens")
         return np.array([(x.data_ptr(), x.numel(), x.shape[3]) for x in held])
 
     def run(
