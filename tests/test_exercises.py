@@ -64,6 +64,7 @@ EQUIPPED = [
     "04_decoder",
     "05_generate",
     "06_kv_cache",
+    "07_speed",
 ]
 
 

@@ -41,6 +41,25 @@ UNCOMPARED: set[tuple[str, str]] = {
         ),
     ),
     ("05_generate", "def seconds(S: int) -> float:"),
+    ("06_kv_cache", "ratios = []"),
+    ("07_speed", "@torch.inference_mode()"),
+    (
+        "07_speed",
+        "cut = [slice(p[0], p[-1] + 1) for p in np.array_split(np.arange(len(W)), THREADS)]",
+    ),
+    ("07_speed", "def as_written(words, x, out):"),
+    ("07_speed", "fused_model = FusedModel(model).eval()"),
+    ("07_speed", "heads = [model.lm_head.weight]"),
+    ("07_speed", 'names = ["as built", *KINDS]'),
+    ("07_speed", "pieces = np.array_split(numbers, THREADS)"),
+    (
+        "07_speed",
+        'print("kind        MB  tokens/s  x as built  share of the bandwidth")',
+    ),
+    (
+        "07_speed",
+        "square, grid = np.ones((192, 32), np.float32), np.ones(32 * 96, np.float32)",
+    ),
     ("06_kv_cache", "def best(run, repeats: int = 3) -> float:"),
     ("06_kv_cache", "fig = viz.roofline("),
     ("06_kv_cache", "prompt = STORY.repeat(1, 9)  # [1, 243]"),
@@ -54,13 +73,9 @@ def test_notebook_keeps_the_rules(path: Path) -> None:
 
 
 # Notebooks that keep the rules of reading; the others have yet to.
-READABLE = ["01_rmsnorm", "02_rope", "03_attention_gqa", "04_decoder", "05_generate"]
-
-
-@pytest.mark.parametrize("name", READABLE)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("rule", rules.RULES_OF_READING, ids=lambda rule: rule.__name__)
-def test_notebook_reads_well(name: str, rule: rules.Rule) -> None:
-    (path,) = (path for path in NOTEBOOKS if path.stem == name)
+def test_notebook_reads_well(path: Path, rule: rules.Rule) -> None:
     assert rule(path, read(path)) == []
 
 
