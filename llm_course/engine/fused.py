@@ -17,8 +17,6 @@ from llm_course.types import Cache, HiddenStates
 __all__ = ["M", "fused", "shared", "FusedLayer", "FusedModel"]
 
 
-__all__ = ["fused", "shared", "FusedLayer", "FusedModel"]
-
 M = TypeVar("M", bound=nn.Module)
 
 

@@ -35,8 +35,6 @@ __all__ = [
 ]
 
 
-__all__ = ["half", "upper_half", "float_of", "pointer", "exp"]
-
 OPTIONS: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 FLOAT32, BFLOAT16, Q8_0, Q4_1 = range(len(KINDS))
 WIDE = 2 * LANES  # output rows at once when there are several input rows

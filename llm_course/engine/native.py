@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -44,16 +45,6 @@ __all__ = [
 ]
 
 
-__all__ = [
-    "WEIGHTS",
-    "MATRICES",
-    "compiled_work",
-    "Workers",
-    "NativeModel",
-    "pack_model",
-    "prepare_for_inference",
-]
-
 WEIGHTS = {  # name: kinds of the layers' matrices, and of the embedding and the head
     "float32": ("float32", "float32"),
     "bfloat16": ("bfloat16", "bfloat16"),
@@ -76,7 +67,8 @@ def compiled_work():
     """
     sources = sorted(Path(step.__file__).parent.glob("*.py"))
     stamp = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    folder = user_cache_path("llm_course") / "kernels" / stamp
+    root = os.environ.get("LLM_COURSE_CACHE") or user_cache_path("llm_course")
+    folder = Path(root) / "kernels" / stamp
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
     try:
         function = numba.njit(cache=True, **step.OPTIONS)(step.work.py_func)

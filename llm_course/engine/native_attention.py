@@ -28,8 +28,6 @@ __all__ = [
 ]
 
 
-__all__ = ["place", "attend_chunk", "combine", "attend_block"]
-
 CHUNK = 256  # keys that one ticket of a single query looks at
 NOTHING = f32(-3e38)  # below every score
 

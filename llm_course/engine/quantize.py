@@ -25,19 +25,6 @@ __all__ = [
 ]
 
 
-__all__ = [
-    "GROUP",
-    "LANES",
-    "KINDS",
-    "quantize_q8_0",
-    "quantize_q4_1",
-    "dequantize",
-    "PackedMatrix",
-    "pack_q8_0",
-    "pack_q4_1",
-    "pack",
-]
-
 GROUP = 32  # inputs that share a scale
 LANES = 48  # output rows in a tile
 KINDS = ("float32", "bfloat16", "q8_0", "q4_1")  # a kind's number is its place

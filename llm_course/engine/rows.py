@@ -28,9 +28,6 @@ from llm_course.engine.quantize import GROUP, LANES
 __all__ = ["unpack_group", "add_products", "tickets", "product", "multiply"]
 
 
-__all__ = ["unpack_group", "add_products", "product", "tickets"]
-
-
 @njit(**OPTIONS)
 def unpack_group(matrix, tile, g, lane, out):
     """Group g of a tile as float32 -> out [32, 96], from column `lane` on."""

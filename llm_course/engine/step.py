@@ -57,8 +57,6 @@ __all__ = [
 ]
 
 
-__all__ = ["Weights", "Pass", "PHASES", "CELLS", "work"]
-
 PHASES = 8  # of a layer
 CELLS = 16  # int64s between two threads' counters: on cache lines of their own
 
