@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -157,8 +158,9 @@ def test_work_is_finished_when_the_other_threads_never_come():
     class Alone:
         threads = 3
 
-        def run(self, weights: step.Weights, p: step.Pass) -> None:
-            native.compiled_work()(weights, p, 1)  # the second of three
+        def run(self, weights: step.Weights, p: step.Pass, held: object) -> None:
+            signature = numba.typeof(weights), numba.typeof(p), numba.int64
+            native.compiled_work(signature)(weights, p, 1)  # the second of three
 
     plain = small_model()
     fast = prepare_for_inference(plain)

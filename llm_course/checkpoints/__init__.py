@@ -9,6 +9,9 @@ environment variables matter: `LLM_COURSE_CACHE` moves the cache folder, and
 downloaded. Whatever goes wrong with a file is a `CheckpointError`
 (`llm_course.errors`).
 
+`load_pretrained(path, weights="file")` keeps a GGUF file's own numbers, for the
+compiled kernels of `llm_course.engine`.
+
 `save_pretrained` goes the other way: a model becomes a folder that `transformers`
 loads.
 
