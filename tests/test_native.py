@@ -243,7 +243,7 @@ def test_an_interrupted_pass_leaves_no_trace():
     class Broken:
         threads = 1
 
-        def run(self, weights: step.Weights, p: step.Pass) -> None:
+        def run(self, weights: step.Weights, p: step.Pass, held: object) -> None:
             raise KeyboardInterrupt
 
     plain, ids = small_model(), random_ids(1, 9)

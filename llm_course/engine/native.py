@@ -7,10 +7,13 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
+from tempfile import TemporaryFile
+from typing import Any
 
 import numba
 import numpy as np
@@ -34,6 +37,7 @@ __all__ = [
     "WEIGHTS",
     "MATRICES",
     "FEW",
+    "kernel_folder",
     "compiled_work",
     "Workers",
     "workers_of",
@@ -58,27 +62,44 @@ MATRICES = (  # of a layer, in the order of `step.Weights`
 FEW = 16  # below so many tokens a row each is a query of its own
 
 
-@lru_cache
-def compiled_work():
-    """`step.work`, compiled once and kept in the user's cache folder.
-
-    The folder is named by the source of the kernels, since numba looks at one file
-    only. Where it cannot be written, each process compiles anew.
-    """
+def kernel_folder() -> Path | None:
+    """Where compiled kernels are kept: a folder named by the source of the kernels,
+    since numba looks at one file only. None where it cannot be written."""
     sources = sorted(Path(step.__file__).parent.glob("*.py"))
     stamp = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    root = os.environ.get("LLM_COURSE_CACHE") or user_cache_path("llm_course")
-    folder = Path(root) / "kernels" / stamp
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    chosen = os.environ.get("LLM_COURSE_CACHE")
     try:
-        function = numba.njit(cache=True, **step.OPTIONS)(step.work.py_func)
-        known = any(folder.rglob("*.nbi"))
-    except (RuntimeError, OSError):  # numba found no folder that it may write to
-        function, known = numba.njit(**step.OPTIONS)(step.work.py_func), False
-    finally:
-        numba.config.CACHE_DIR = before
+        cache = Path(chosen).expanduser() if chosen else user_cache_path("llm_course")
+        folder = cache / "kernels" / stamp
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):  # a RuntimeError: there is no home directory
+        return None
+
+
+@lru_cache
+def compiled_work(signature: tuple) -> Callable[..., None]:
+    """`step.work` for arguments of these numba types, compiled once and kept in
+    `kernel_folder()`; without one, each process compiles anew."""
+    folder = kernel_folder()
+    known = folder is not None and any(folder.rglob("*.nbi"))
     if not known and sys.stderr.isatty():  # not into a notebook's stored output
         print("compiling the kernels, once: about 20 seconds ...", file=sys.stderr)
+    if folder is not None:
+        settings: Any = numba.config
+        before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
+        try:
+            function = numba.njit(cache=True, **step.OPTIONS)(step.work.py_func)
+            function.compile(signature)
+            return function
+        except (OSError, EOFError, UnpicklingError):
+            pass  # the disk is full, or a file was damaged: do without
+        finally:
+            settings.CACHE_DIR = before
+    # no cache=True: numba would choose a folder beside the source, by one file's date
+    function = numba.njit(**step.OPTIONS)(step.work.py_func)
+    function.compile(signature)
     return function
 
 
@@ -87,6 +108,7 @@ class Workers:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self.work: Callable[..., None] | None = None
         self.queues: list[queue.SimpleQueue] = [
             queue.SimpleQueue() for _ in range(threads - 1)
         ]
@@ -96,16 +118,23 @@ class Workers:
 
     def serve(self, passes: queue.SimpleQueue, me: int) -> None:
         while True:
-            work, weights, p = passes.get()
+            passes.get()(me)  # no name: between passes a worker keeps no model alive
+
+    def run(self, weights: step.Weights, p: step.Pass, held: object) -> None:
+        """Return when the pass is complete; a thread that came late may still look on,
+        without a ticket. `held` owns the memory whose addresses the kernel is told."""
+        # compiled here, before a worker has begun: Ctrl-C then leaves none at work
+        if self.work is None:
+            signature = numba.typeof(weights), numba.typeof(p), numba.int64
+            self.work = compiled_work(signature)
+        work = self.work
+
+        def share(me: int, held: object = held) -> None:
             work(weights, p, me)
 
-    def run(self, weights: step.Weights, p: step.Pass) -> None:
-        """Return when the pass is complete; a thread that came late may still look on,
-        without a ticket."""
-        work = compiled_work()
         for passes in self.queues:
-            passes.put((work, weights, p))
-        work(weights, p, 0)
+            passes.put(share)
+        share(0)
 
 
 workers_of = lru_cache(Workers)  # one team for each number of threads
@@ -189,21 +218,20 @@ class NativeModel(DecoderOnlyModel):
             positions = np.broadcast_to(position_ids.numpy(), (B, S))
         rows = np.repeat(np.arange(B), S)
         tokens = np.stack([rows, slots.ravel(), positions.ravel()], axis=1)
-        storages = self.storages(cache, B, S)
+        storages, held = self.storages(cache, B, S)
         wanted = [S - 1] if last_only else range(S)
         keep = np.array([(b * S + s, first[b]) for b in range(B) for s in wanted])
         pages = np.arange(B)[:, None]  # a row of a KVCache is one page
         spans = [(b * S, S, first[b]) for b in range(B)]
-        logits = self.run(
-            input_ids.numpy().ravel(), tokens, spans, keep, pages, storages
-        )
+        ids = input_ids.numpy().ravel()
+        logits = self.run(ids, tokens, spans, keep, pages, storages, held)
         if kv_cache is not None:
             kv_cache.advance(S)
         return torch.from_numpy(logits).view(B, -1, logits.shape[1])
 
-    def storages(self, cache: Cache, B: int, S: int) -> NDArray:
+    def storages(self, cache: Cache, B: int, S: int) -> tuple[NDArray, object]:
         """Make room for S tokens in every layer -> address, numbers and page size of
-        each [layers, 3]."""
+        each [layers, 3], and what owns this memory and the weights'."""
         if not isinstance(cache, KVCache) or type(cache).update is not KVCache.update:
             raise ValueError(
                 f"kv_cache is a {type(cache).__name__}: compiled kernels read the"
@@ -219,7 +247,8 @@ class NativeModel(DecoderOnlyModel):
         held = cache.layers
         if min(x.shape[3] for x in held) < end:  # or a kernel would write past it
             raise ValueError(f"the cache made no room for {end} tokens")
-        return np.array([(x.data_ptr(), x.numel(), x.shape[3]) for x in held])
+        places = np.array([(x.data_ptr(), x.numel(), x.shape[3]) for x in held])
+        return places, (self.matrices, tuple(held))
 
     def run(
         self,
@@ -229,12 +258,13 @@ class NativeModel(DecoderOnlyModel):
         keep: NDArray,
         pages: NDArray,
         storages: NDArray,
+        held: object,
     ) -> NDArray:
         """One pass over tokens of any sequences -> logits [kept, vocabulary].
 
         ids [n]; tokens [n, 3] (row of `pages`, slot, position); spans (first token, how
         many, first slot that they see), a sequence each; keep [k, 2] (token, first
-        slot).
+        slot); `held` owns the memory of `storages`.
         """
         c, n, padded = self.config, len(ids), -(-len(ids) // 4) * 4
         x = np.zeros((padded, room_for(c.hidden_dim)), np.float32)
@@ -276,7 +306,7 @@ class NativeModel(DecoderOnlyModel):
                 np.int64,
             ),
         )
-        self.workers.run(self.weights, p)
+        self.workers.run(self.weights, p, held)
         return p.logits[: len(keep), : c.vocab_size]
 
     def angles_up_to(self, length: int) -> tuple[NDArray, NDArray]:
