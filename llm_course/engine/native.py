@@ -28,7 +28,7 @@ from llm_course.engine.fused import FusedModel
 from llm_course.engine.kernels import WIDE
 from llm_course.engine.kv_cache import KVCache
 from llm_course.engine.native_attention import CHUNK
-from llm_course.engine.quantize import GROUP, LANES, PackedMatrix, pack
+from llm_course.engine.quantize import LANES, PackedMatrix, pack
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Cache, Logits, TokenIds
@@ -318,8 +318,8 @@ class NativeModel(DecoderOnlyModel):
 
 
 def room_for(n: int) -> int:
-    """A width that holds whole groups of inputs and whole pairs of tiles."""
-    return max(-(-n // GROUP) * GROUP, -(-n // WIDE) * WIDE)
+    """A width that holds whole pairs of tiles, and so whole groups of inputs."""
+    return -(-n // WIDE) * WIDE
 
 
 def first_slots(attention_mask: Tensor | None, batch: int) -> NDArray:

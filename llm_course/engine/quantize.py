@@ -122,18 +122,15 @@ def padded_inputs(inputs: int) -> int:
     return -(-inputs // GROUP) * GROUP
 
 
-def pack_floats(weight: NDArray, kind: str) -> PackedMatrix:
-    """float32 [out, in] -> tiles of float32, or of bfloat16: the upper 16 bits,
-    rounded."""
-    outputs, inputs = weight.shape
-    full = np.zeros((outputs, padded_inputs(inputs)), np.float32)
-    full[:, :inputs] = weight
+def pack_floats(weight: NDArray, kind: str, inputs: int) -> PackedMatrix:
+    """float32 [out, padded inputs] -> tiles of float32, or of bfloat16: the upper 16
+    bits, rounded."""
     if kind == "bfloat16":
-        bits = full.view(np.uint32)
+        bits = weight.view(np.uint32)
         half = np.uint32(0x7FFF) + ((bits >> 16) & 1)  # a tie goes to the even number
-        full = ((bits + half) >> 16).astype(np.uint16)
+        weight = ((bits + half) >> 16).astype(np.uint16)
     none = np.empty(0, np.uint16)
-    return PackedMatrix(kind, in_tiles(full), none, outputs, inputs)
+    return PackedMatrix(kind, in_tiles(weight), none, len(weight), inputs)
 
 
 def pack_q8_0(numbers: NDArray, d: NDArray, inputs: int) -> PackedMatrix:
@@ -162,11 +159,11 @@ def pack(weight: NDArray, kind: str) -> PackedMatrix:
     """
     if kind not in KINDS:
         raise ValueError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
-    if kind in ("float32", "bfloat16"):
-        return pack_floats(weight, kind)
     outputs, inputs = weight.shape
     full = np.zeros((outputs, padded_inputs(inputs)), np.float32)
     full[:, :inputs] = weight
+    if kind in ("float32", "bfloat16"):
+        return pack_floats(full, kind, inputs)
     if kind == "q8_0":
         return pack_q8_0(*quantize_q8_0(full), inputs)
     return pack_q4_1(*quantize_q4_1(full), inputs)
