@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
@@ -59,7 +58,6 @@ def signal_at(screen: Screen, word: str, times: int = 1) -> None:
             screen.at = lambda text: None
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
-                time.sleep(0.01)  # two signals before a handler has run are one
 
     screen.at = press
 
