@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -257,3 +259,22 @@ def test_an_interrupted_pass_leaves_no_trace():
     assert cache.length == 4
     with torch.inference_mode():
         torch.testing.assert_close(prefill(fast, ids[:, 4:], cache), plain(ids)[:, -1])
+
+
+STILL_AT_WORK = """
+import time, torch
+from llm_course.engine.native import Workers
+def free(me):
+    for _ in range(200_000):
+        torch.empty(4)
+Workers(2).queues[0].put(free)
+time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_frees_tensors_at_exit_does_not_abort_the_process():
+    done = subprocess.run(
+        [sys.executable, "-c", STILL_AT_WORK], capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import queue
 import sys
@@ -112,13 +113,26 @@ class Workers:
         self.queues: list[queue.SimpleQueue] = [
             queue.SimpleQueue() for _ in range(threads - 1)
         ]
-        for me, passes in enumerate(self.queues, start=1):
-            # a daemon: it holds nothing that must be finished at exit
-            threading.Thread(target=self.serve, args=(passes, me), daemon=True).start()
+        self.team = [
+            threading.Thread(target=self.serve, args=(passes, me), daemon=True)
+            for me, passes in enumerate(self.queues, start=1)
+        ]
+        for thread in self.team:
+            thread.start()
+        # a thread that frees a tensor while Python shuts down would abort the process
+        atexit.register(self.stop)
 
     def serve(self, passes: queue.SimpleQueue, me: int) -> None:
-        while True:
-            passes.get()(me)  # no name: between passes a worker keeps no model alive
+        while (share := passes.get()) is not None:
+            share(me)
+            del share  # between passes a worker keeps no model alive
+
+    def stop(self) -> None:
+        """Let the threads finish what they are at, and end them."""
+        for passes in self.queues:
+            passes.put(None)
+        for thread in self.team:
+            thread.join()
 
     def run(self, weights: step.Weights, p: step.Pass, held: object) -> None:
         """Return when the pass is complete; a thread that came late may still look on,
