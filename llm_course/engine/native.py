@@ -298,6 +298,7 @@ class NativeModel(DecoderOnlyModel):
         ]
         longest = int(tokens[:, 1].max()) + 1
         cos, sin = self.angles_up_to(int(tokens[:, 2].max()) + 1)
+        alone = all(count == 1 for _, count, _ in spans) and longest <= CHUNK
         queries = max(len(singles), len(keep) if len(keep) < n else 0)
         chunks = -(-longest // CHUNK)
         p = step.Pass(
@@ -315,6 +316,7 @@ class NativeModel(DecoderOnlyModel):
             keep,
             pages,
             storages,
+            alone,
             np.zeros(
                 (c.num_layers * step.PHASES + 1, self.workers.threads, step.CELLS),
                 np.int64,

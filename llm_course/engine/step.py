@@ -49,6 +49,7 @@ __all__ = [
     "products_phase",
     "gated_phase",
     "rotate",
+    "rotate_and_store",
     "store_phase",
     "attend_phase",
     "combine_phase",
@@ -87,6 +88,7 @@ class Pass(NamedTuple):
     keep: NDArray  # [n, 2]: the same for tokens whose logits are wanted
     pages: NDArray  # [sequences, pages]
     storages: NDArray  # [layers, 3]: address, numbers, page size
+    alone: bool  # each sequence has one token here: it stores its own key and value
     counters: NDArray  # [phases, threads, CELLS]
 
 
@@ -223,30 +225,40 @@ def rotate(heads, count, D, cos, sin):
 
 
 @njit(**OPTIONS)
-def store_phase(p, sizes, columns, storage, cache, phase, me):
-    """Rotate q and k of each token, and write its k and v into the cache."""
+def rotate_and_store(p, token, g, where):
+    """RoPE for one K/V head of a token and for the query heads that share it; its key
+    and its value go into the cache."""
+    sizes, columns, storage, cache = where
     H, Hkv, D, _ = sizes
-    k_column, v_column = columns
+    group, line = H // Hkv, p.heads[token]
+    row, slot, position = p.tokens[token]
+    key, value = columns[0] + g * D, columns[1] + g * D
+    rotate(line[g * group * D :], group, D, p.cos[position], p.sin[position])
+    rotate(line[key:], 1, D, p.cos[position], p.sin[position])
+    at = place(cache[0], cache[1], Hkv, D, row, g, slot)
+    for d in range(D):
+        storage[at + d] = line[key + d]
+        storage[len(storage) // 2 + at + d] = line[value + d]
+
+
+@njit(**OPTIONS)
+def store_phase(p, where, phase, me):
+    """Rotate q and k of each token, and write its k and v into the cache."""
     ticket = take(p.counters, phase, me, len(p.tokens))
     while ticket >= 0:
-        line = p.heads[ticket]
-        row, slot, position = p.tokens[ticket]
-        rotate(line, H, D, p.cos[position], p.sin[position])
-        rotate(line[k_column:], Hkv, D, p.cos[position], p.sin[position])
-        for g in range(Hkv):
-            at = place(cache[0], cache[1], Hkv, D, row, g, slot)
-            for d in range(D):
-                storage[at + d] = line[k_column + g * D + d]
-                storage[len(storage) // 2 + at + d] = line[v_column + g * D + d]
+        for g in range(where[0][1]):
+            rotate_and_store(p, ticket, g, where)
         finish(p.counters, phase, me)
         ticket = take(p.counters, phase, me, len(p.tokens))
     wait(p.counters, phase, len(p.tokens))
 
 
 @njit(**OPTIONS)
-def attend_phase(p, sizes, blocks, singles, storage, cache, phase, me, scores, room, q):
+def attend_phase(p, where, blocks, singles, fused, phase, me, scores, room, q):
     """Attention: blocks of queries head by head, single queries by K/V head and by
-    chunks of their keys."""
+    chunks of their keys. With `fused` each of them first stores its own key and value,
+    and there is one chunk."""
+    sizes, _, storage, cache = where
     H, Hkv, D, _ = sizes
     group, chunks = H // Hkv, p.parts.shape[1]
     of_blocks = len(blocks) * H
@@ -271,9 +283,15 @@ def attend_phase(p, sizes, blocks, singles, storage, cache, phase, me, scores, r
             row, last, _ = p.tokens[token]
             start = min(first + chunk * CHUNK, last + 1)
             end = min(start + CHUNK, last + 1)
+            if fused:
+                rotate_and_store(p, token, g, where)
             query = p.heads[token, g * group * D : (g + 1) * group * D]
             out = p.parts[one, chunk, g * group : (g + 1) * group]
             attend_chunk(query, group, storage, cache, row, g, start, end, scores, out)
+            if fused:
+                for head in range(g * group, (g + 1) * group):
+                    mixed = p.mixed[token, head * D : (head + 1) * D]
+                    combine(p.parts[one, :, head], D, mixed)
         finish(p.counters, phase, me)
         ticket = take(p.counters, phase, me, count)
     wait(p.counters, phase, count)
@@ -336,19 +354,21 @@ def work(weights, p, me):
         m, phase = matrices[layer], layer * PHASES
         address, numbers, page_size = p.storages[layer]
         storage = carray(pointer(address), numbers, np.float32)
-        cache = (p.pages, page_size, Hkv, D)
         norm(p.x, rows, hidden, weights.norms[2 * layer], weights.eps, h)
         products_phase(m[0:3], h, rows, p.heads, False, p.counters, phase, me, room)
-        store_phase(p, sizes, columns, storage, cache, phase + 1, me)
         # past the last layer's attention only the kept tokens count
         compact = layer == layers - 1 and len(p.keep) < rows
+        fused = p.alone and not compact
         blocks = p.blocks[:0] if compact else p.blocks
         singles = p.keep if compact else p.singles
+        where = (sizes, columns, storage, (p.pages, page_size, Hkv, D))
+        if not fused:
+            store_phase(p, where, phase + 1, me)
         attend_phase(
-            p, sizes, blocks, singles, storage, cache,
-            phase + 2, me, scores, attention_room, q,
-        )  # fmt: skip
-        combine_phase(p, sizes, singles, compact, phase + 3, me)
+            p, where, blocks, singles, fused, phase + 2, me, scores, attention_room, q
+        )
+        if not fused:
+            combine_phase(p, sizes, singles, compact, phase + 3, me)
         if compact:
             keep_phase(p, phase + 4, me)
             rows = len(p.keep)

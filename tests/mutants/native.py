@@ -205,8 +205,8 @@ STEP = mutants_of(
     ),
     (
         "keys stored before RoPE",
-        "rotate(line[k_column:], Hkv,",
-        "rotate(line[k_column:], 0,",
+        "rotate(line[key:], 1,",
+        "rotate(line[key:], 0,",
         "traps/test_cache.py::test_positions_go_on_where_the_cache_ends",
         SPLITS,
     ),
