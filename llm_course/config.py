@@ -2,17 +2,19 @@
 (`GenerationConfig`).
 
 All three are frozen dataclasses that check themselves when they are made: an impossible
-value raises `ValueError` with the field's name, the value and the fix, long before a
-tensor has the wrong shape.
+value raises `ConfigError`, a ValueError, with the field's name, the value and the fix,
+long before a tensor has the wrong shape.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn, Self, cast
+
+from llm_course.errors import CheckpointError, ConfigError
+from llm_course.files import file_at, read_json
 
 DTYPES = ("float32", "bfloat16", "float16")
 # kind of RoPE scaling -> the numbers that it needs
@@ -28,28 +30,51 @@ ROPE_SCALING = {
 }
 
 
+_LARGEST_SIZE = 2**62  # of what is counted: far above any model, and no overflow
+_LARGEST = sys.float_info.max
+
+
 def _reject(config: object, field: str, fix: str) -> NoReturn:
-    name = type(config).__name__
-    raise ValueError(f"{name}.{field} = {getattr(config, field)!r}: {fix}")
+    name, value = type(config).__name__, getattr(config, field)
+    try:
+        shown = f"{value!r:.200}"
+    except ValueError:  # Python prints no whole number of more than 4300 digits
+        shown = "a number of thousands of digits"
+    raise ConfigError(f"{name}.{field} = {shown}: {fix}")
+
+
+def _is_number(value: object, low: float, high: float = _LARGEST) -> bool:
+    """Say whether it is a number in [low, high]; NaN fails every comparison."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and low <= cast(float, value) <= high
+
+
+def _is_positive(value: object) -> bool:
+    return _is_number(value, sys.float_info.min)
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and _is_number(value, low, high)
 
 
 def _require_positive_ints(config: object, *names: str) -> None:
     for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not _is_whole(getattr(config, name), 1, _LARGEST_SIZE):
             _reject(config, name, "must be a whole number of at least 1")
 
 
+def _require_bools(config: object, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(config, name), bool):
+            _reject(config, name, "must be True or False")
+
+
 def _require_number(
-    config: object, name: str, low: float, high: float = math.inf
+    config: object, name: str, low: float, high: float = _LARGEST
 ) -> None:
-    """Accept a finite number in [low, high]; a NaN fails every comparison and so is
-    refused too."""
-    value = getattr(config, name)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not (low <= value <= high) or math.isinf(value):
+    if not _is_number(getattr(config, name), low, high):
         bound = (
-            f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+            f"from {low:g} to {high:g}" if high < _LARGEST else f"of at least {low:g}"
         )
         _reject(config, name, f"must be a finite number {bound}")
 
@@ -59,36 +84,41 @@ class _FromJson:
     def from_json(cls, path: str | Path) -> Self:
         """Read the config from a JSON file whose keys are this class's field names.
 
-        Raises ValueError that names the file when it is not a JSON object or has an
-        unknown key.
+        Raises ConfigError that names the file when there is none, when it is not a JSON
+        object or when it has an unknown key.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
+            values = read_json(file_at(path))
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from error
         return cls.from_dict(values, source=str(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the given dict") -> Self:
         if not isinstance(values, dict):
-            raise ValueError(
+            raise ConfigError(
                 f"{source} holds {type(values).__name__}, not an object of fields"
             )
         known = [field.name for field in fields(cast(Any, cls))]
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(
+        if unknown := sorted(f"{key!s:.100}" for key in set(values) - set(known)):
+            raise ConfigError(
                 f"{source} has unknown fields {unknown}; {cls.__name__} knows {known}"
             )
         try:
             return cls(**values)
         except TypeError as error:  # a field without a default is missing
-            raise ValueError(f"{source}: {error}") from error
+            raise ConfigError(f"{source}: {error}") from error
 
 
 @dataclass(frozen=True)
 class ModelConfig(_FromJson):
     """The shape of a Llama-architecture model. Dimensions are counts, `rope_theta` is
-    unitless."""
+    unitless.
+
+    `qkv_bias` adds a bias to q, k and v, as in Qwen2; `qk_norm` norms each head's
+    queries and keys before RoPE, as in Qwen3. A `rope_scaling` of kind "default" is
+    none, and becomes None.
+    """
 
     vocab_size: int
     hidden_dim: int
@@ -103,6 +133,8 @@ class ModelConfig(_FromJson):
     rope_scaling: dict[str, Any] | None = None
     rms_norm_eps: float = 1e-5
     tie_word_embeddings: bool = False
+    qkv_bias: bool = False
+    qk_norm: bool = False
 
     def __post_init__(self) -> None:
         _require_positive_ints(
@@ -129,35 +161,34 @@ class ModelConfig(_FromJson):
             _reject(self, "head_dim", "must be even: RoPE rotates pairs of channels")
         _require_number(self, "rope_theta", 1.0)
         _require_number(self, "rms_norm_eps", 0.0)
-        self._check_rope_scaling()
-        if not isinstance(self.tie_word_embeddings, bool):
-            _reject(self, "tie_word_embeddings", "must be True or False")
+        self._normalise_rope_scaling()
+        _require_bools(self, "tie_word_embeddings", "qkv_bias", "qk_norm")
 
-    def _check_rope_scaling(self) -> None:
-        if self.rope_scaling is None:
+    def _normalise_rope_scaling(self) -> None:
+        """Leave None, or a dict of this config's own with the numbers of its kind."""
+        given = self.rope_scaling
+        if given is None:
             return
         kinds = ", ".join(ROPE_SCALING)
-        if not isinstance(self.rope_scaling, dict):
-            _reject(
-                self,
-                "rope_scaling",
-                f'must be None or {{"rope_type": …}}, one of {kinds}',
-            )
-        kind: Any = self.rope_scaling.get("rope_type")
-        if kind not in ROPE_SCALING:
+        if not isinstance(given, dict):
+            fix = f'must be None or {{"rope_type": …}}, one of {kinds}'
+            _reject(self, "rope_scaling", fix)
+        kind: Any = given.get("rope_type")
+        if not isinstance(kind, str) or kind not in ROPE_SCALING:
             _reject(self, "rope_scaling", f"its rope_type must be one of {kinds}")
         needed = ROPE_SCALING[kind]
-        numbers: list[Any] = [self.rope_scaling.get(name) for name in needed]
-        if not all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers):
-            _reject(
-                self,
-                "rope_scaling",
-                f"{kind} needs positive numbers for {', '.join(needed)}",
-            )
-        if kind == "llama3" and numbers[1] >= numbers[2]:
+        if not all(_is_positive(given.get(name)) for name in needed):
+            fix = f"{kind} needs positive numbers for {', '.join(needed)}"
+            _reject(self, "rope_scaling", fix)
+        if unknown := sorted({*map(str, given)} - {"rope_type", *needed}):
+            fix = f"{kind} knows nothing of {', '.join(unknown):.200}: take it out"
+            _reject(self, "rope_scaling", fix)
+        if kind == "llama3" and given["low_freq_factor"] >= given["high_freq_factor"]:
             _reject(
                 self, "rope_scaling", "low_freq_factor must be below high_freq_factor"
             )
+        own = None if kind == "default" else dict(given)
+        object.__setattr__(self, "rope_scaling", own)
 
     @property
     def num_query_groups(self) -> int:
@@ -211,12 +242,9 @@ class GenerationConfig(_FromJson):
 
     def __post_init__(self) -> None:
         _require_positive_ints(self, "max_new_tokens")
-        for name in ("do_sample", "use_cache"):
-            if not isinstance(getattr(self, name), bool):
-                _reject(self, name, "must be True or False")
+        _require_bools(self, "do_sample", "use_cache")
         _require_number(self, "temperature", 0.0)
-        whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
-        if self.top_k is not None and (not whole or self.top_k < 0):
+        if self.top_k is not None and not _is_whole(self.top_k, 0, _LARGEST_SIZE):
             _reject(
                 self, "top_k", "must be None or a whole number of at least 0 (0 is off)"
             )
@@ -225,7 +253,7 @@ class GenerationConfig(_FromJson):
         _require_number(self, "repetition_penalty", 0.0)
         if self.repetition_penalty == 0:
             _reject(self, "repetition_penalty", "must be above 0 (1 is off)")
-        if self.seed is not None and (
-            isinstance(self.seed, bool) or not isinstance(self.seed, int)
-        ):
-            _reject(self, "seed", "must be None or a whole number")
+        # what a torch.Generator takes
+        if self.seed is not None and not _is_whole(self.seed, -(2**63), 2**64 - 1):
+            fix = "must be None or a whole number from -2^63 to 2^64 - 1"
+            _reject(self, "seed", fix)

@@ -1,4 +1,4 @@
-"""The one exception of this package."""
+"""The exceptions of this package."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class CheckpointError(RuntimeError):
     The message is for the reader of a notebook: it names the file or the value, and
     what to do.
     """
+
+
+class ConfigError(CheckpointError, ValueError):
+    """A config that describes no model, engine or way to generate."""
 
 
 @contextmanager

@@ -1,9 +1,13 @@
 """Read the JSON files of a model folder, which others wrote: regular files of bounded
-size only."""
+size only.
+
+Paths come from users: none of them is an error of the operating system here.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +16,34 @@ from llm_course.errors import CheckpointError
 _MAX_BYTES = 100_000_000  # the largest tokenizer.json files have about 40 MB
 
 
+def path_of(given: object) -> Path:
+    """Return the path that a user gave, "~" expanded where there is such a home.
+
+    Raises CheckpointError for what can be no path. Ask `os.path.isfile` and
+    `os.path.isdir` about it: for a name that is too long, those of Path raise.
+    """
+    if isinstance(given, str | os.PathLike):
+        text = os.fspath(given)
+        if isinstance(text, str) and text and "\0" not in text:
+            return Path(os.path.expanduser(text))
+    raise CheckpointError(f"{given!r:.200} is no path: give that of a file or folder.")
+
+
+def file_at(given: object) -> Path:
+    """Return the path of a file that is there. Raises CheckpointError otherwise."""
+    path = path_of(given)
+    if not os.path.isfile(path):
+        raise CheckpointError(f"There is no file {path!s:.300}: check the path.")
+    return path
+
+
 def read_text(path: Path) -> str:
     """Return the text of a UTF-8 file.
 
     Raises CheckpointError for a file that is missing, not a regular file, too large or
     not UTF-8.
     """
-    if not path.is_file():  # a pipe or a device could be read for ever
+    if not os.path.isfile(path):  # a pipe or a device could be read for ever
         raise CheckpointError(
             f"{path.parent} does not hold {path.name}: it is not a Hugging Face model"
             " folder."

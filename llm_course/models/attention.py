@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_course.config import ModelConfig
+from llm_course.models.layers import RMSNorm
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.types import Cache, HiddenStates
 
@@ -55,8 +56,9 @@ class SelfAttention(nn.Module):
     """Causal self-attention in which groups of query heads share one key/value head
     (GQA).
 
-    With `num_kv_heads == num_heads` it is multi-head attention. Without biases, as in
-    Llama.
+    With `num_kv_heads == num_heads` it is multi-head attention. Llama has no biases;
+    `config.qkv_bias` gives q, k and v one, as in Qwen2, and `config.qk_norm` norms each
+    head's queries and keys before RoPE, as in Qwen3.
 
     Source: Vaswani et al. 2017, section 3.2; Ainslie et al. 2023, "GQA", section 2.2.
     """
@@ -74,10 +76,16 @@ class SelfAttention(nn.Module):
         self.head_dim = config.head_dim
         query_dim = config.num_heads * config.head_dim
         kv_dim = config.num_kv_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_dim, query_dim, bias=False)
-        self.k_proj = nn.Linear(config.hidden_dim, kv_dim, bias=False)
-        self.v_proj = nn.Linear(config.hidden_dim, kv_dim, bias=False)
+        bias = config.qkv_bias
+        self.q_proj = nn.Linear(config.hidden_dim, query_dim, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_dim, kv_dim, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_dim, kv_dim, bias=bias)
         self.o_proj = nn.Linear(query_dim, config.hidden_dim, bias=False)
+        # over the D channels of a head, one weight [D] for all heads; Identity takes
+        # whatever it is given, and does nothing
+        norm = RMSNorm if config.qk_norm else nn.Identity
+        self.q_norm = norm(config.head_dim, config.rms_norm_eps)
+        self.k_norm = norm(config.head_dim, config.rms_norm_eps)
         self.rotary = rotary or RotaryEmbedding(
             config.head_dim,
             config.max_position_embeddings,
@@ -123,8 +131,8 @@ class SelfAttention(nn.Module):
             past = kv_cache.length if kv_cache is not None else 0
             positions = torch.arange(past, past + hidden_states.shape[1])
             position_ids = positions.to(hidden_states.device)[None]  # [1, S]
-        q = self._split_heads(self.q_proj(hidden_states))  # [B, H, S, D]
-        k = self._split_heads(self.k_proj(hidden_states))  # [B, Hkv, S, D]
+        q = self.q_norm(self._split_heads(self.q_proj(hidden_states)))  # [B, H, S, D]
+        k = self.k_norm(self._split_heads(self.k_proj(hidden_states)))  # [B, Hkv, S, D]
         v = self._split_heads(self.v_proj(hidden_states))  # [B, Hkv, S, D]
         q, k = self.rotary(q, k, position_ids)
         if kv_cache is not None:
