@@ -50,6 +50,8 @@ def cases(draw: st.DrawFn, lengths: st.SearchStrategy[int]) -> Case:
         rope_scaling=draw(rope_scalings(64)),
         rms_norm_eps=draw(st.sampled_from([1e-6, 1e-3])),
         tie_word_embeddings=draw(st.booleans()),
+        qkv_bias=draw(st.booleans()),
+        qk_norm=draw(st.booleans()),
     )
     length = draw(lengths)
     pads = st.just(0) | st.integers(0, length - 1)
@@ -110,6 +112,16 @@ def test_logits_are_those_of_a_model_with_the_same_weights(case, weights, last):
     with torch.inference_mode():
         wanted = rounded(plain, weights)(case.ids, case.mask, last_only=last)
         out = fast(case.ids, case.mask, last_only=last)
+    check(out, wanted, case.mask[:, -1:] if last else case.mask)
+
+
+@derandomized
+@given(case=any_case, last=st.booleans())
+def test_fused_layers_give_the_logits_of_the_model_as_built(case, last):
+    plain = built(case)
+    with torch.inference_mode():
+        wanted = plain(case.ids, case.mask, last_only=last)
+        out = FusedModel(plain)(case.ids, case.mask, last_only=last)
     check(out, wanted, case.mask[:, -1:] if last else case.mask)
 
 

@@ -27,6 +27,9 @@ def fused(*layers: nn.Linear) -> nn.Linear:
     with torch.device("meta"):
         joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     joined.weight = nn.Parameter(weight, requires_grad=False)
+    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+    if biases:
+        joined.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
     return joined
 
 
@@ -51,6 +54,7 @@ class FusedLayer(SelfAttention):
         self.layer_idx, self.head_dim = attention.layer_idx, attention.head_dim
         self.num_kv_heads = attention.k_proj.out_features // attention.head_dim
         self.rotary = attention.rotary
+        self.q_norm, self.k_norm = shared(attention.q_norm), shared(attention.k_norm)
         self.qkv_proj = fused(attention.q_proj, attention.k_proj, attention.v_proj)
         self.gate_up_proj = fused(mlp.gate_proj, mlp.up_proj)
         self.o_proj, self.down_proj = shared(attention.o_proj), shared(mlp.down_proj)
@@ -70,7 +74,7 @@ class FusedLayer(SelfAttention):
         heads = self._split_heads(self.qkv_proj(self.input_layernorm(stream)))
         Hkv = self.num_kv_heads  # heads [B, H + 2 Hkv, S, D]
         q, k, v = heads[:, : -2 * Hkv], heads[:, -2 * Hkv : -Hkv], heads[:, -Hkv:]
-        q, k = self.rotary(q, k, position_ids)
+        q, k = self.rotary(self.q_norm(q), self.k_norm(k), position_ids)
         if kv_cache is not None:
             k, v = kv_cache.update(self.layer_idx, k, v)  # [B, Hkv, K, D]
         if last_only:

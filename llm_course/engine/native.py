@@ -43,6 +43,7 @@ __all__ = [
     "Workers",
     "workers_of",
     "NativeModel",
+    "vectors_of_heads",
     "room_for",
     "first_slots",
     "pack_model",
@@ -161,11 +162,12 @@ class NativeModel(DecoderOnlyModel):
         self,
         config: ModelConfig,
         matrices: Mapping[str, PackedMatrix],
-        norms: Mapping[str, NDArray],
+        vectors: Mapping[str, NDArray],
         threads: int | None = None,
     ) -> None:
-        """`matrices` and `norms` have the names of DecoderOnlyModel's parameters,
-        without ".weight". A tied head is absent. Raises ValueError for threads < 1."""
+        """`matrices` and `vectors` (norms and biases) have the names of
+        DecoderOnlyModel's parameters, without ".weight". A tied head is absent. Raises
+        ValueError for threads < 1."""
         nn.Module.__init__(self)
         if threads is not None and threads < 1:
             raise ValueError(f"threads = {threads}: must be at least 1, or None")
@@ -201,7 +203,8 @@ class NativeModel(DecoderOnlyModel):
         )
         self.weights = step.Weights(
             table,
-            np.stack([norms[name] for name in [*names, "norm"]]),
+            np.stack([vectors[name] for name in [*names, "norm"]]),
+            *vectors_of_heads(config, table, vectors),
             sizes,
             np.float32(config.rms_norm_eps),
         )
@@ -333,6 +336,26 @@ class NativeModel(DecoderOnlyModel):
         return self.angles[0], self.angles[1]
 
 
+def vectors_of_heads(
+    config: ModelConfig, table: NDArray, vectors: Mapping[str, NDArray]
+) -> tuple[NDArray, NDArray]:
+    """What some families add to q, k and v, as `step.Weights` has it: biases, and the
+    weights of the norms of each head."""
+    tiles = table[0, :3, 3] * LANES if config.qkv_bias else np.zeros(3, np.int64)
+    start = [0, *np.cumsum(tiles)]
+    biases = np.zeros((config.num_layers, start[-1]), np.float32)
+    D = config.head_dim if config.qk_norm else 0
+    norms = np.ones((config.num_layers, 2, D), np.float32)
+    for i in range(config.num_layers):
+        for k, name in enumerate("qkv"):
+            if config.qkv_bias:
+                bias = vectors[f"layers.{i}.self_attn.{name}_proj.bias"]
+                biases[i, start[k] : start[k] + len(bias)] = bias
+            if config.qk_norm and name != "v":
+                norms[i, k] = vectors[f"layers.{i}.self_attn.{name}_norm"]
+    return biases, norms
+
+
 def room_for(n: int) -> int:
     """A width that holds whole pairs of tiles, and so whole groups of inputs."""
     return -(-n // WIDE) * WIDE
@@ -358,15 +381,15 @@ def pack_model(
 ) -> NativeModel:
     """Pack a float32 model's matrices; `weights` is a key of WEIGHTS."""
     layer_kind, head_kind = WEIGHTS[weights]
-    matrices, norms = {}, {}
+    matrices, vectors = {}, {}
     for name, tensor in model.state_dict().items():
         name, values = name.removesuffix(".weight"), tensor.detach().numpy()
         if tensor.ndim == 1:
-            norms[name] = values
+            vectors[name] = values
         elif not (name == "lm_head" and model.config.tie_word_embeddings):
             kind = layer_kind if name.startswith("layers.") else head_kind
             matrices[name] = pack(values, kind)
-    return NativeModel(model.config, matrices, norms, threads)
+    return NativeModel(model.config, matrices, vectors, threads)
 
 
 def prepare_for_inference(

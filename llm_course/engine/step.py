@@ -39,6 +39,7 @@ __all__ = [
     "PHASES",
     "CELLS",
     "Weights",
+    "Layer",
     "Pass",
     "add_one",
     "read",
@@ -49,6 +50,7 @@ __all__ = [
     "products_phase",
     "gated_phase",
     "rotate",
+    "norm_head",
     "rotate_and_store",
     "store_phase",
     "attend_phase",
@@ -67,8 +69,22 @@ class Weights(NamedTuple):
 
     matrices: NDArray  # [layers + 1, 7, 5]: q k v o gate up down; last, the head
     norms: NDArray  # [2 * layers + 1, hidden]
+    biases: NDArray  # [layers, q, k and v side by side], or [layers, 0]
+    head_norms: NDArray  # [layers, 2, D] for q and k, or [layers, 2, 0]
     sizes: tuple[int, int, int, int]  # H, Hkv, D, hidden
     eps: np.float32
+
+
+class Layer(NamedTuple):
+    """What attention needs to know of a layer."""
+
+    sizes: tuple[int, int, int, int]
+    columns: tuple[int, int]  # where k and v begin in `Pass.heads`
+    biases: NDArray  # [q, k and v side by side], or [0]
+    head_norms: NDArray  # [2, D], or [2, 0]
+    eps: np.float32
+    storage: NDArray  # the cache's memory, flat: keys, then values
+    cache: tuple[NDArray, int, int, int]  # pages, page size, Hkv, D
 
 
 class Pass(NamedTuple):
@@ -214,52 +230,69 @@ def gated_phase(matrices, x, rows, out, counters, phase, me, room, up_sums):
 
 
 @njit(**OPTIONS)
-def rotate(heads, count, D, cos, sin):
-    """RoPE on adjacent pairs of heads [count * D], in place."""
-    for h in range(count):
-        head = heads[h * D : (h + 1) * D]
-        for i in range(D // 2):
-            a, b = head[2 * i], head[2 * i + 1]
-            head[2 * i] = a * cos[i] - b * sin[i]
-            head[2 * i + 1] = a * sin[i] + b * cos[i]
+def rotate(head, cos, sin):
+    """RoPE on the adjacent pairs of a head [D], in place."""
+    for i in range(len(head) // 2):
+        a, b = head[2 * i], head[2 * i + 1]
+        head[2 * i] = a * cos[i] - b * sin[i]
+        head[2 * i + 1] = a * sin[i] + b * cos[i]
 
 
 @njit(**OPTIONS)
-def rotate_and_store(p, token, g, where):
+def norm_head(head, weight, eps):
+    """RMSNorm of a head [D], in place; an empty weight stands for none."""
+    if len(weight) > 0:
+        total = f32(0)
+        for d in range(len(head)):
+            total += head[d] * head[d]
+        scale = f32(1) / np.sqrt(total / f32(len(head)) + eps)
+        for d in range(len(head)):
+            head[d] *= scale * weight[d]
+
+
+@njit(**OPTIONS)
+def rotate_and_store(p, token, g, layer):
     """RoPE for one K/V head of a token and for the query heads that share it; its key
-    and its value go into the cache."""
-    sizes, columns, storage, cache = where
-    H, Hkv, D, _ = sizes
-    group, line = H // Hkv, p.heads[token]
+    and its value go into the cache. Some families add biases, or norm each head."""
+    H, Hkv, D, _ = layer.sizes
+    group, line, storage = H // Hkv, p.heads[token], layer.storage
     row, slot, position = p.tokens[token]
-    key, value = columns[0] + g * D, columns[1] + g * D
-    rotate(line[g * group * D :], group, D, p.cos[position], p.sin[position])
-    rotate(line[key:], 1, D, p.cos[position], p.sin[position])
-    at = place(cache[0], cache[1], Hkv, D, row, g, slot)
+    cos, sin = p.cos[position], p.sin[position]
+    key, value = layer.columns[0] + g * D, layer.columns[1] + g * D
+    for i in range(group + 2):  # the query heads, the key, the value
+        at = (g * group + i) * D if i < group else layer.columns[i - group] + g * D
+        head, bias = line[at : at + D], layer.biases[at : at + D]
+        for d in range(len(bias)):
+            head[d] += bias[d]
+        if i <= group:
+            norm_head(head, layer.head_norms[i // group], layer.eps)
+            rotate(head, cos, sin)
+    pages, size, _, _ = layer.cache
+    at = place(pages, size, Hkv, D, row, g, slot)
     for d in range(D):
         storage[at + d] = line[key + d]
         storage[len(storage) // 2 + at + d] = line[value + d]
 
 
 @njit(**OPTIONS)
-def store_phase(p, where, phase, me):
+def store_phase(p, layer, phase, me):
     """Rotate q and k of each token, and write its k and v into the cache."""
     ticket = take(p.counters, phase, me, len(p.tokens))
     while ticket >= 0:
-        for g in range(where[0][1]):
-            rotate_and_store(p, ticket, g, where)
+        for g in range(layer.sizes[1]):
+            rotate_and_store(p, ticket, g, layer)
         finish(p.counters, phase, me)
         ticket = take(p.counters, phase, me, len(p.tokens))
     wait(p.counters, phase, len(p.tokens))
 
 
 @njit(**OPTIONS)
-def attend_phase(p, where, blocks, singles, fused, phase, me, scores, room, q):
+def attend_phase(p, layer, blocks, singles, fused, phase, me, scores, room, q):
     """Attention: blocks of queries head by head, single queries by K/V head and by
     chunks of their keys. With `fused` each of them first stores its own key and value,
     and there is one chunk."""
-    sizes, _, storage, cache = where
-    H, Hkv, D, _ = sizes
+    storage, cache = layer.storage, layer.cache
+    H, Hkv, D, _ = layer.sizes
     group, chunks = H // Hkv, p.parts.shape[1]
     of_blocks = len(blocks) * H
     count = of_blocks + len(singles) * Hkv * chunks
@@ -284,7 +317,7 @@ def attend_phase(p, where, blocks, singles, fused, phase, me, scores, room, q):
             start = min(first + chunk * CHUNK, last + 1)
             end = min(start + CHUNK, last + 1)
             if fused:
-                rotate_and_store(p, token, g, where)
+                rotate_and_store(p, token, g, layer)
             query = p.heads[token, g * group * D : (g + 1) * group * D]
             out = p.parts[one, chunk, g * group : (g + 1) * group]
             attend_chunk(query, group, storage, cache, row, g, start, end, scores, out)
@@ -350,22 +383,25 @@ def work(weights, p, me):
     h = np.zeros(p.x.shape, f32)
     k_column = matrices[0, 0, 3] * LANES
     columns = (k_column, k_column + matrices[0, 1, 3] * LANES)
-    for layer in range(layers):
-        m, phase = matrices[layer], layer * PHASES
-        address, numbers, page_size = p.storages[layer]
+    for i in range(layers):
+        m, phase = matrices[i], i * PHASES
+        address, numbers, page_size = p.storages[i]
         storage = carray(pointer(address), numbers, np.float32)
-        norm(p.x, rows, hidden, weights.norms[2 * layer], weights.eps, h)
+        layer = Layer(
+            sizes, columns, weights.biases[i], weights.head_norms[i], weights.eps,
+            storage, (p.pages, page_size, Hkv, D),
+        )  # fmt: skip
+        norm(p.x, rows, hidden, weights.norms[2 * i], weights.eps, h)
         products_phase(m[0:3], h, rows, p.heads, False, p.counters, phase, me, room)
         # past the last layer's attention only the kept tokens count
-        compact = layer == layers - 1 and len(p.keep) < rows
+        compact = i == layers - 1 and len(p.keep) < rows
         fused = p.alone and not compact
         blocks = p.blocks[:0] if compact else p.blocks
         singles = p.keep if compact else p.singles
-        where = (sizes, columns, storage, (p.pages, page_size, Hkv, D))
         if not fused:
-            store_phase(p, where, phase + 1, me)
+            store_phase(p, layer, phase + 1, me)
         attend_phase(
-            p, where, blocks, singles, fused, phase + 2, me, scores, attention_room, q
+            p, layer, blocks, singles, fused, phase + 2, me, scores, attention_room, q
         )
         if not fused:
             combine_phase(p, sizes, singles, compact, phase + 3, me)
@@ -375,7 +411,7 @@ def work(weights, p, me):
         products_phase(
             m[3:4], p.mixed, rows, p.x, True, p.counters, phase + 5, me, room
         )
-        norm(p.x, rows, hidden, weights.norms[2 * layer + 1], weights.eps, h)
+        norm(p.x, rows, hidden, weights.norms[2 * i + 1], weights.eps, h)
         gated_phase(m[4:6], h, rows, p.inner, p.counters, phase + 6, me, room, up_sums)
         products_phase(
             m[6:7], p.inner, rows, p.x, True, p.counters, phase + 7, me, room

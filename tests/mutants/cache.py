@@ -122,8 +122,8 @@ FUSED = mutants_of(
     "engine.fused",
     (
         "keys stored before RoPE",
-        "        q, k = self.rotary(q, k, position_ids)\n",
-        "        q = self.rotary(q, q, position_ids)[0]\n",
+        "self.rotary(self.q_norm(q), self.k_norm(k), position_ids)\n",
+        "self.rotary(q, q, position_ids)[0], k\n",
         f"{TRAPS}test_positions_go_on_where_the_cache_ends",
         SPLITS,
     ),

@@ -205,9 +205,27 @@ STEP = mutants_of(
     ),
     (
         "keys stored before RoPE",
-        "rotate(line[key:], 1,",
-        "rotate(line[key:], 0,",
+        "            rotate(head, cos, sin)\n",
+        "            if i < group:\n                rotate(head, cos, sin)\n",
         "traps/test_cache.py::test_positions_go_on_where_the_cache_ends",
+        SPLITS,
+    ),
+    (
+        "a bias of v is left out",
+        "        for d in range(len(bias)):\n",
+        "        for d in range(len(bias) * (i <= group)):\n",
+        LOGITS,
+    ),
+    (
+        "keys normed as queries are",
+        "layer.head_norms[i // group]",
+        "layer.head_norms[0]",
+        LOGITS,
+    ),
+    (
+        "a token alone does not store its key",
+        "            if fused:\n                rotate_and_store(p, token, g, layer)\n",
+        "",
         SPLITS,
     ),
     (
