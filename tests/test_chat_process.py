@@ -70,7 +70,7 @@ def test_options_that_cannot_be(
 
 def test_the_weights_are_those_of_the_engine() -> None:
     from llm_course.chat.terminal import WEIGHTS
-    from llm_course.engine.native import WEIGHTS as PREPARED
+    from llm_course.engine.quantize import WEIGHTS as PREPARED
 
     assert (*PREPARED, "file") == WEIGHTS
 

@@ -12,7 +12,12 @@ from numba import njit
 
 from llm_course.engine import kernels, rows
 from llm_course.engine.kernels import OPTIONS, WIDE
-from llm_course.engine.native_attention import attend_block, attend_chunk, combine
+from llm_course.engine.native_attention import (
+    attend_block,
+    attend_chunk,
+    combine,
+    room_of_lanes,
+)
 from llm_course.engine.quantize import GROUP, KINDS, LANES, pack, pack_q4_1, pack_q8_0
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
@@ -170,26 +175,17 @@ def test_attention_of_single_queries(group, D, first, ends):
             check(out, paged.wanted(q, head, first, ends[-1]), size)
 
 
-def block_room(D: int):
-    """Memory for `attend_block`, full of what must not be read."""
-    wide = -(-D // 4) * 4
-    keys = np.zeros((WIDE, wide), np.float32)  # columns past D are never written
-    keys[:, :D] = np.nan
-    shapes = (WIDE * WIDE, wide * WIDE, WIDE, WIDE, WIDE)
-    return keys, *(np.full(n, np.nan, np.float32) for n in shapes)
-
-
 def by_block(paged: Paged, q: np.ndarray, head: int, first: int, last: int):
     """Attention of q [n, D], the first on slots first to last, each next one a slot
     more."""
     n, D = q.shape
-    lanes = np.zeros((-(-D // 4) * 4, WIDE), np.float32)
-    lanes[:D, :n] = q.T
-    room = block_room(D)
-    attend_block(
-        lanes.ravel(), n, paged.storage, paged.cache, 1, head, first, last, room
-    )
-    return (room[2].reshape(-1, WIDE)[:D, :n] / room[4][:n]).T
+    lanes = room_of_lanes(D, WIDE)
+    lanes.q.reshape(-1, WIDE)[:D, :n] = q.T
+    lanes.keys[:, :D] = np.nan  # what must not be read; columns past D are not written
+    for part in lanes[2:]:
+        part[:] = np.nan
+    attend_block(n, paged.storage, paged.cache, 1, head, first, last, lanes)
+    return (lanes.acc.reshape(-1, WIDE)[:D, :n] / lanes.total[:n]).T
 
 
 @pytest.mark.parametrize("D", [2, 6, 64, 80, 128])

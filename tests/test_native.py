@@ -26,11 +26,12 @@ from llm_course.engine import (
     prepare_for_inference,
     step,
 )
+from llm_course.engine.quantize import WEIGHTS
 from llm_course.models import DecoderOnlyModel, build_decoder_only_model
 from tests.helpers import CPU, random_ids, small_model
 from tests.parity.configs import Case, rope_scalings
 
-KINDS = tuple(native.WEIGHTS)
+KINDS = tuple(WEIGHTS)
 GREEDY = GenerationConfig(max_new_tokens=12, do_sample=False)
 
 
@@ -85,7 +86,7 @@ def rounded(model: DecoderOnlyModel, weights: str) -> DecoderOnlyModel:
     copy.load_state_dict(model.state_dict())
     for name, parameter in copy.named_parameters():  # a tied head once
         if parameter.ndim == 2:
-            layer_kind, head_kind = native.WEIGHTS[weights]
+            layer_kind, head_kind = WEIGHTS[weights]
             kind = layer_kind if name.startswith("layers.") else head_kind
             packed = pack(parameter.numpy(), kind)
             parameter.copy_(torch.from_numpy(packed.rows(np.arange(len(parameter)))))

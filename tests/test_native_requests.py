@@ -3,6 +3,9 @@ a token costs."""
 
 from __future__ import annotations
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -57,3 +60,15 @@ def test_what_cannot_be_packed_is_refused_or_fused():
     with pytest.raises(ValueError, match=r"'int8' on cpu in torch.bfloat16"):
         prepare_for_inference(half, "int8")
     assert isinstance(prepare_for_inference(half), FusedModel)
+
+
+@pytest.mark.parametrize("copy_of", [deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_has_weights_of_its_own(copy_of):
+    model, ids = small_model(qkv_bias=True, qk_norm=True), random_ids(1, 5)
+    fast = prepare_for_inference(model, "q4_1")
+    wanted = fast(ids)
+    copy = copy_of(fast)
+    for matrix in fast.matrices.values():
+        matrix.data.fill(0)
+    assert torch.equal(copy(ids), wanted)
+    assert not torch.equal(fast(ids), wanted)

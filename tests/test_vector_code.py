@@ -48,20 +48,15 @@ def compiled() -> None:
         x, zeros(4, 288), x, x, zeros(1, 1, 1, 4), x, tokens, zeros(1, 1), zeros(1, 1),
         zeros(0, 3, dtype=np.int64), zeros(0, 2, dtype=np.int64),
         zeros(1, 2, dtype=np.int64), zeros(1, 1, dtype=np.int64),
-        zeros(1, 3, dtype=np.int64), zeros(8, 1, step.CELLS, dtype=np.int64),
+        zeros(1, 3, dtype=np.int64), False, zeros(8, 1, step.CELLS, dtype=np.int64),
     )  # fmt: skip
-    lanes = kernels.WIDE
-    room = (
-        zeros(lanes, 4),
-        zeros(lanes * lanes),
-        zeros(4 * lanes),
-        *(zeros(lanes) for _ in range(3)),
-    )
-    sizes, cache = (1, 1, 2, 96), (p.pages, 1, 1, 2)
-    room_of_singles = zeros(kernels.GROUP), room, zeros(4 * lanes)
-    step.attend_phase(
-        p, sizes, p.blocks, p.singles, zeros(4), cache, 0, 0, *room_of_singles
-    )
+    layer = step.Layer(
+        (1, 1, 2, 96), (96, 192), zeros(0), zeros(2, 0), np.float32(1e-5), zeros(4),
+        (p.pages, 1, 1, 2),
+    )  # fmt: skip
+    lanes = native_attention.room_of_lanes(2, kernels.WIDE)
+    scores = zeros(native_attention.CHUNK)
+    step.attend_phase(p, layer, p.blocks, p.singles, False, 0, 0, scores, lanes)
 
 
 @pytest.mark.usefixtures("compiled")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +15,14 @@ import sys
 sys.modules["numba"] = None  # importing it is an ImportError from here on
 sys.modules["llvmlite"] = None
 """
+ROOT = Path(__file__).parents[1]
 MODEL = "smollm2-135m-instruct"
 
 
 def run(program: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED + program],
+        cwd=ROOT,
         env=clean_env(),
         capture_output=True,
         text=True,
@@ -41,6 +44,32 @@ from llm_course.checkpoints import load_pretrained
 from llm_course.engine import Conversation
 model, tokenizer = load_pretrained({MODEL!r})
 assert len(list(Conversation(model).stream(tokenizer.encode("Hello")))) > 0
+""")
+
+
+def test_a_model_is_fused_where_kernels_cannot_run() -> None:
+    run("""
+import warnings
+from llm_course.engine import FusedModel, prepare_for_inference
+from tests.helpers import small_model
+with warnings.catch_warnings(record=True) as seen:
+    assert isinstance(prepare_for_inference(small_model()), FusedModel)
+assert "pip install numba" in str(seen[0].message)
+try:
+    prepare_for_inference(small_model(), "int8")
+except ValueError as error:
+    assert "without Numba" in str(error)
+else:
+    raise AssertionError("int8 without kernels")
+""")
+
+
+def test_the_chat_answers() -> None:
+    run("""
+import io, sys
+from llm_course.chat import main
+sys.stdin = io.StringIO("What is the capital of France?")
+assert main(["--set", "max_new_tokens", "2"]) == 0
 """)
 
 

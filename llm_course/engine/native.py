@@ -25,17 +25,15 @@ from torch import Tensor, nn
 
 from llm_course.config import ModelConfig
 from llm_course.engine import step
-from llm_course.engine.fused import FusedModel
 from llm_course.engine.kernels import WIDE
 from llm_course.engine.kv_cache import KVCache
 from llm_course.engine.native_attention import CHUNK
-from llm_course.engine.quantize import LANES, PackedMatrix, pack
+from llm_course.engine.quantize import LANES, WEIGHTS, PackedMatrix, pack
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Cache, Logits, TokenIds
 
 __all__ = [
-    "WEIGHTS",
     "MATRICES",
     "FEW",
     "kernel_folder",
@@ -47,16 +45,9 @@ __all__ = [
     "room_for",
     "first_slots",
     "pack_model",
-    "prepare_for_inference",
 ]
 
 
-WEIGHTS = {  # name: kinds of the layers' matrices, and of the embedding and the head
-    "float32": ("float32", "float32"),
-    "bfloat16": ("bfloat16", "bfloat16"),
-    "int8": ("q8_0", "q8_0"),
-    "q4_1": ("q4_1", "q8_0"),
-}
 MATRICES = (  # of a layer, in the order of `step.Weights`
     *(f"self_attn.{name}_proj" for name in "qkvo"),
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
@@ -171,7 +162,7 @@ class NativeModel(DecoderOnlyModel):
         nn.Module.__init__(self)
         if threads is not None and threads < 1:
             raise ValueError(f"threads = {threads}: must be at least 1, or None")
-        self.config, self.matrices = config, dict(matrices)
+        self.config, self.matrices, self.vectors = config, dict(matrices), vectors
         self.table = self.matrices["embed_tokens"]
         # `generate` and `make_cache` look here for device and dtype; no rows are held
         none = torch.empty(0, config.hidden_dim)
@@ -208,10 +199,14 @@ class NativeModel(DecoderOnlyModel):
             sizes,
             np.float32(config.rms_norm_eps),
         )
+        self.threads = threads
         self.workers = workers_of(threads or torch.get_num_threads())
         self.read_a_token = sum(m.nbytes for m in self.matrices.values())
         if "lm_head" in self.matrices:  # of an untied embedding one row is read
             self.read_a_token -= self.table.nbytes
+
+    def __reduce__(self) -> tuple:  # addresses do not survive a copy, or a file
+        return type(self), (self.config, self.matrices, self.vectors, self.threads)
 
     def forward(
         self,
@@ -390,34 +385,3 @@ def pack_model(
             kind = layer_kind if name.startswith("layers.") else head_kind
             matrices[name] = pack(values, kind)
     return NativeModel(model.config, matrices, vectors, threads)
-
-
-def prepare_for_inference(
-    model: DecoderOnlyModel, weights: str = "float32", threads: int | None = None
-) -> DecoderOnlyModel:
-    """A copy of a model that is faster at inference; `model` stays as it is.
-
-    On the CPU in float32 that is a NativeModel, with matrices in float32, in
-    "bfloat16", in "int8" (groups of 32 with a float16 scale) or in "q4_1" (4 bits; the
-    embedding and the head in int8). On another device or in another dtype it is a
-    FusedModel, which keeps the weights as they are.
-
-    Raises ValueError for other `weights`, and for fewer bits where the kernels cannot
-    run.
-    """
-    if weights not in WEIGHTS:
-        raise ValueError(
-            f"weights = {weights!r}: must be one of {', '.join(WEIGHTS)} (a GGUF file's"
-            ' own numbers: load_pretrained(path, weights="file"))'
-        )
-    if isinstance(model, NativeModel | FusedModel):
-        raise ValueError("this model is prepared already: prepare the model as built")
-    weight = model.embed_tokens.weight
-    if weight.device.type == "cpu" and weight.dtype == torch.float32:
-        return pack_model(model, weights, threads).eval()
-    if weights != "float32":
-        raise ValueError(
-            f"weights = {weights!r} on {weight.device} in {weight.dtype}: the kernels"
-            " run on the CPU, from a float32 model"
-        )
-    return FusedModel(model).eval()

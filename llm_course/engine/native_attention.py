@@ -7,8 +7,11 @@ cache of notebook 06 is the case of one page a row.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from llm_course.engine.kernels import OPTIONS, WIDE, exp, f32
 from llm_course.engine.rows import add_products
@@ -22,6 +25,8 @@ __all__ = [
     "weigh_line",
     "attend_chunk",
     "combine",
+    "Lanes",
+    "room_of_lanes",
     "attend_block",
     "copy_slots",
     "weigh",
@@ -148,16 +153,42 @@ def combine(parts, D, out):
         out[d] /= total
 
 
+class Lanes(NamedTuple):
+    """What one thread needs for a block of queries; D is padded to fours."""
+
+    q: NDArray  # [D * 96]: the queries, one a lane
+    keys: NDArray  # [96, D]: keys, then values, copied from the cache
+    scores: NDArray  # [96 keys * 96]
+    acc: NDArray  # [D * 96]: values times weights so far
+    best: NDArray  # [96]: the largest score so far
+    total: NDArray  # [96]: the sum of the weights so far
+    fade: NDArray  # [96]: what an older best makes of older sums
+
+
 @njit(**OPTIONS)
-def attend_block(q, count, storage, cache, row, head, first, last, room):
-    """Up to 96 queries of one head, q [padded D, 96]: a query is a lane.
+def room_of_lanes(D, lanes):
+    """Room for blocks of 96 lanes, or for none."""
+    D = (D + 3) // 4 * 4
+    return Lanes(
+        np.zeros(D * lanes, f32),
+        np.zeros((lanes, D), f32),
+        np.empty(lanes * lanes, f32),
+        np.empty(D * lanes, f32),
+        np.empty(lanes, f32),
+        np.empty(lanes, f32),
+        np.empty(lanes, f32),
+    )
+
+
+@njit(**OPTIONS)
+def attend_block(count, storage, cache, row, head, first, last, lanes):
+    """Up to 96 queries of one head, lanes.q: a query is a lane.
 
     The first sees slots first to last, each following one a slot more. Leaves in
-    room.acc [padded D, 96] the weighted values, and in room.total [96] the sums of the
-    weights.
+    lanes.acc the weighted values, and in lanes.total the sums of the weights.
     Source: Milakov and Gimelshein 2018 (online softmax); Dao et al. 2022, section 3.1.
     """
-    keys, scores, acc, best, total, fade = room
+    q, keys, scores, acc, best, total, fade = lanes
     best[:], total[:], acc[:] = NOTHING, 0, 0
     for start in range(first, last + count, WIDE):
         n = min(WIDE, last + count - start)

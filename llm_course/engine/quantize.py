@@ -12,6 +12,7 @@ __all__ = [
     "GROUP",
     "LANES",
     "KINDS",
+    "WEIGHTS",
     "quantize_q8_0",
     "quantize_q4_1",
     "dequantize",
@@ -28,6 +29,12 @@ __all__ = [
 GROUP = 32  # inputs that share a scale
 LANES = 48  # output rows in a tile
 KINDS = ("float32", "bfloat16", "q8_0", "q4_1")  # a kind's number is its place
+WEIGHTS = {  # name: kinds of the layers' matrices, and of the embedding and the head
+    "float32": ("float32", "float32"),
+    "bfloat16": ("bfloat16", "bfloat16"),
+    "int8": ("q8_0", "q8_0"),
+    "q4_1": ("q4_1", "q8_0"),
+}
 
 
 def quantize_q8_0(weight: NDArray) -> tuple[NDArray, NDArray]:

@@ -4,8 +4,11 @@ rows."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import carray, njit
+from numpy.typing import NDArray
 
 from llm_course.engine.kernels import (
     BFLOAT16,
@@ -25,7 +28,15 @@ from llm_course.engine.kernels import (
 )
 from llm_course.engine.quantize import GROUP, LANES
 
-__all__ = ["unpack_group", "add_products", "tickets", "product", "multiply"]
+__all__ = [
+    "unpack_group",
+    "add_products",
+    "Room",
+    "room_of",
+    "tickets",
+    "product",
+    "multiply",
+]
 
 
 @njit(**OPTIONS)
@@ -83,6 +94,28 @@ def add_products(w, x, first, n, rows, acc):
                 p[3 * WIDE + j] += w0 * d0 + w1 * d1 + w2 * d2 + w3 * d3
 
 
+class Room(NamedTuple):
+    """What one thread needs for its products."""
+
+    shifted: NDArray  # [in]: an input as q4_1 wants it, and
+    sums: NDArray  # [in / 32]: its groups' sums; see `split_inputs`
+    acc: NDArray  # [rows * 96], or [48] of one row: what `product` leaves
+    part: NDArray  # [48]: the sums of a group
+    weights: NDArray  # [32 * 96]: a group, unpacked
+
+
+@njit(**OPTIONS)
+def room_of(inputs, rows):
+    """Room for products of so many rows."""
+    return Room(
+        np.empty(inputs, f32),
+        np.empty(inputs // GROUP, f32),
+        np.empty((1 if rows == 1 else BLOCK) * WIDE, f32),
+        np.empty(LANES, f32),
+        np.empty(GROUP * WIDE, f32),
+    )
+
+
 @njit(**OPTIONS)
 def tickets(matrix, rows):
     """Into how many pieces a product is cut: tiles for one row, else pairs of tiles
@@ -99,18 +132,18 @@ def product(matrix, ticket, x, rows, room):
     Returns (first row, rows, first output, outputs): where it belongs. x has rows in
     fours, unless it has one.
     """
-    shifted, sums, acc, part, scratch = room
+    acc = room.acc
     if rows == 1:
-        one_row(matrix, ticket, x[0], shifted, sums, acc, part)
+        one_row(matrix, ticket, x[0], room.shifted, room.sums, acc, room.part)
         return 0, 1, ticket * LANES, LANES
     pair, row = ticket % (matrix[3] // 2), ticket // (matrix[3] // 2) * BLOCK
     count = min(BLOCK, rows - row)
     padded = (count + 3) // 4 * 4
     acc[: padded * WIDE] = 0
     for g in range(matrix[4] // GROUP):
-        unpack_group(matrix, 2 * pair, g, 0, scratch)
-        unpack_group(matrix, 2 * pair + 1, g, LANES, scratch)
-        add_products(scratch, x[row:], g * GROUP, GROUP, padded, acc)
+        unpack_group(matrix, 2 * pair, g, 0, room.weights)
+        unpack_group(matrix, 2 * pair + 1, g, LANES, room.weights)
+        add_products(room.weights, x[row:], g * GROUP, GROUP, padded, acc)
     return row, count, pair * WIDE, WIDE
 
 
@@ -118,18 +151,12 @@ def product(matrix, ticket, x, rows, room):
 def multiply(packed, x, out):
     """out [rows, tiles * 48] = x [rows, padded in] @ W.T, on one thread: what the steps
     of a pass are tested with."""
-    rows, wide = len(out), x.shape[1]
-    room = (
-        np.empty(wide, f32),
-        np.empty(wide // GROUP, f32),
-        np.empty(BLOCK * WIDE, f32),
-        np.empty(LANES, f32),
-        np.empty(GROUP * WIDE, f32),
-    )
+    rows = len(out)
+    room = room_of(x.shape[1], rows)
     if rows == 1 and packed[0] == Q4_1:
-        split_inputs(x[0], packed[4], room[0], room[1])
+        split_inputs(x[0], packed[4], room.shifted, room.sums)
     for ticket in range(tickets(packed, rows)):
         row, count, column, width = product(packed, ticket, x, rows, room)
         for m in range(count):
             for j in range(width):
-                out[row + m, column + j] = room[2][m * width + j]
+                out[row + m, column + j] = room.acc[m * width + j]

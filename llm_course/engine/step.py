@@ -16,7 +16,6 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from llm_course.engine.kernels import (
-    BLOCK,
     OPTIONS,
     Q4_1,
     WIDE,
@@ -31,9 +30,10 @@ from llm_course.engine.native_attention import (
     attend_chunk,
     combine,
     place,
+    room_of_lanes,
 )
-from llm_course.engine.quantize import GROUP, LANES
-from llm_course.engine.rows import product, tickets
+from llm_course.engine.quantize import LANES
+from llm_course.engine.rows import Room, product, room_of, tickets
 
 __all__ = [
     "PHASES",
@@ -184,7 +184,7 @@ def products_phase(matrices, x, rows, out, add, counters, phase, me, room):
         count += tickets(matrices[k], rows)
     ticket = take(counters, phase, me, count)
     if ticket >= 0 and rows == 1 and np.any(matrices[:, 0] == Q4_1):
-        split_inputs(x[0], matrices[0, 4], room[0], room[1])
+        split_inputs(x[0], matrices[0, 4], room.shifted, room.sums)
     while ticket >= 0:
         k, left, offset = 0, ticket, 0
         while left >= tickets(matrices[k], rows):
@@ -194,7 +194,7 @@ def products_phase(matrices, x, rows, out, add, counters, phase, me, room):
         row, n, column, width = product(matrices[k], left, x, rows, room)
         for m in range(n):
             y = out[row + m, offset + column : offset + column + width]
-            sums = room[2][m * width : (m + 1) * width]
+            sums = room.acc[m * width : (m + 1) * width]
             if add:
                 for j in range(width):
                     y[j] += sums[j]
@@ -209,18 +209,17 @@ def products_phase(matrices, x, rows, out, add, counters, phase, me, room):
 @njit(**OPTIONS)
 def gated_phase(matrices, x, rows, out, counters, phase, me, room, up_sums):
     """out = silu(x @ gate.T) * (x @ up.T)."""
-    shifted, sums, gate_sums, part, scratch = room
+    second = Room(room.shifted, room.sums, up_sums, room.part, room.weights)
     count = tickets(matrices[0], rows)
     ticket = take(counters, phase, me, count)
     if ticket >= 0 and rows == 1 and np.any(matrices[:, 0] == Q4_1):
-        split_inputs(x[0], matrices[0, 4], shifted, sums)
+        split_inputs(x[0], matrices[0, 4], room.shifted, room.sums)
     while ticket >= 0:
         row, n, column, width = product(matrices[0], ticket, x, rows, room)
-        second = (shifted, sums, up_sums, part, scratch)
         product(matrices[1], ticket, x, rows, second)
         for m in range(n):
             y = out[row + m, column : column + width]
-            gate = gate_sums[m * width : (m + 1) * width]
+            gate = room.acc[m * width : (m + 1) * width]
             up = up_sums[m * width : (m + 1) * width]
             for j in range(width):
                 y[j] = gate[j] / (f32(1) + exp(-gate[j])) * up[j]
@@ -287,7 +286,7 @@ def store_phase(p, layer, phase, me):
 
 
 @njit(**OPTIONS)
-def attend_phase(p, layer, blocks, singles, fused, phase, me, scores, room, q):
+def attend_phase(p, layer, blocks, singles, fused, phase, me, scores, lanes):
     """Attention: blocks of queries head by head, single queries by K/V head and by
     chunks of their keys. With `fused` each of them first stores its own key and value,
     and there is one chunk."""
@@ -302,13 +301,13 @@ def attend_phase(p, layer, blocks, singles, fused, phase, me, scores, room, q):
             head, (token, n, first) = ticket % H, blocks[ticket // H]
             for m in range(n):
                 for d in range(D):
-                    q[d * WIDE + m] = p.heads[token + m, head * D + d]
+                    lanes.q[d * WIDE + m] = p.heads[token + m, head * D + d]
             row, last, _ = p.tokens[token]
-            attend_block(q, n, storage, cache, row, head // group, first, last, room)
+            attend_block(n, storage, cache, row, head // group, first, last, lanes)
             for m in range(n):
-                total = max(room[4][m], f32(1e-30))  # padding sees nothing
+                total = max(lanes.total[m], f32(1e-30))  # padding sees nothing
                 for d in range(D):
-                    p.mixed[token + m, head * D + d] = room[2][d * WIDE + m] / total
+                    p.mixed[token + m, head * D + d] = lanes.acc[d * WIDE + m] / total
         else:
             left = ticket - of_blocks
             one, g, chunk = left // (Hkv * chunks), left // chunks % Hkv, left % chunks
@@ -359,27 +358,12 @@ def work(weights, p, me):
     """The share of thread `me` in a forward pass."""
     sizes, matrices = weights.sizes, weights.matrices
     H, Hkv, D, hidden = sizes
-    layers, rows, padded_D = len(matrices) - 1, len(p.tokens), (D + 3) // 4 * 4
+    layers, rows = len(matrices) - 1, len(p.tokens)
     wide = max(p.x.shape[1], p.inner.shape[1], p.mixed.shape[1])
-    block = 1 if rows == 1 else BLOCK
-    room = (  # of a product: see `rows.product`
-        np.empty(wide, f32),
-        np.empty(wide // GROUP, f32),
-        np.empty(block * WIDE, f32),
-        np.empty(LANES, f32),
-        np.empty(GROUP * WIDE, f32),
-    )
-    up_sums = np.empty(block * WIDE, f32)
-    lanes = WIDE if len(p.blocks) > 0 else 0
-    attention_room = (  # of a block of queries: see `attend_block`
-        np.zeros((lanes, padded_D), f32),
-        np.empty(lanes * WIDE, f32),
-        np.empty(padded_D * lanes, f32),
-        np.empty(lanes, f32),
-        np.empty(lanes, f32),
-        np.empty(lanes, f32),
-    )
-    q, scores = np.zeros(padded_D * lanes, f32), np.empty(H // Hkv * CHUNK, f32)
+    room = room_of(wide, rows)
+    up_sums = np.empty(len(room.acc), f32)
+    lanes = room_of_lanes(D, WIDE if len(p.blocks) > 0 else 0)
+    scores = np.empty(H // Hkv * CHUNK, f32)
     h = np.zeros(p.x.shape, f32)
     k_column = matrices[0, 0, 3] * LANES
     columns = (k_column, k_column + matrices[0, 1, 3] * LANES)
@@ -400,9 +384,7 @@ def work(weights, p, me):
         singles = p.keep if compact else p.singles
         if not fused:
             store_phase(p, layer, phase + 1, me)
-        attend_phase(
-            p, layer, blocks, singles, fused, phase + 2, me, scores, attention_room, q
-        )
+        attend_phase(p, layer, blocks, singles, fused, phase + 2, me, scores, lanes)
         if not fused:
             combine_phase(p, sizes, singles, compact, phase + 3, me)
         if compact:

@@ -140,8 +140,8 @@ SEVERAL_ROWS = mutants_of(
     ),
     (
         "every block of rows is the first",
-        "add_products(scratch, x[row:],",
-        "add_products(scratch, x,",
+        "add_products(room.weights, x[row:],",
+        "add_products(room.weights, x,",
         WHOLE,
     ),
 )
@@ -249,6 +249,12 @@ MODEL = mutants_of(
         'kind = layer_kind if name.startswith("layers.") else head_kind',
         "kind = layer_kind",
         LOGITS,
+    ),
+    (
+        "a copy has the addresses of its original",
+        "def __reduce__(self)",
+        "def _reduce(self)",
+        "test_native_requests.py::test_a_copy_has_weights_of_its_own",
     ),
     (
         "tokens are not counted",
