@@ -2,109 +2,99 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from llm_course.errors import CheckpointError
+from llm_course.errors import CheckpointError, readable
 
-# Whose words may name special tokens: the developer's and the model's own. Everybody
-# else's may not.
-_TRUSTED = ("system", "assistant")
+# One template, or several by name, of which "default" and "tool_use" are chosen without
+# being named.
+ChatTemplate = str | dict[str, str]
+Message = Mapping[str, Any]
 
 
-def check_messages(messages: Sequence[dict[str, str]]) -> None:
-    """Raise ValueError for a message of another form than {"role": …, "content": …}."""
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raise ValueError for a message of another form than {"role": …, "content": …}.
+
+    The content is a string or a list of parts, {"type": "text", "text": …}; a message
+    that calls tools may have none.
+    """
     for message in messages:
         fields = message if isinstance(message, dict) else {}
-        if not all(isinstance(fields.get(key), str) for key in ("role", "content")):
+        content = fields.get("content")
+        whole = isinstance(content, str) or (
+            all(isinstance(part, dict) for part in content)
+            if isinstance(content, list)
+            else content is None and "tool_calls" in fields
+        )
+        if not whole or not isinstance(fields.get("role"), str):
             raise ValueError(
-                f"{message!r} is not a message: give {{'role': …, 'content': …}}."
+                f"{readable(repr(message), 200)} is not a message:"
+                " give {'role': …, 'content': …}."
             )
 
 
-def render_chat(
-    template: str, messages: Sequence[dict[str, str]], **values: object
+def choose_template(
+    found: ChatTemplate | None, wanted: str | None, tools: object
 ) -> str:
-    """Render a Jinja chat template over `messages`, each {"role": …, "content": …}.
+    """The template that a chat is rendered with: `wanted` by its name, or as it is.
 
-    `values` are further names that the template may use. The template comes from a file
-    that others wrote, so it runs in a sandbox and with a limit on its work. Raises
-    ValueError for a message of another form, and with the template's reason where the
-    template refuses the messages; CheckpointError for a template that is wrong, reaches
-    for Python's internals, or does too much.
+    Without `wanted`, of several named ones "tool_use" if there are `tools`, else
+    "default". Raises ValueError where there is none.
+    """
+    named = found if isinstance(found, dict) else {"default": found} if found else {}
+    if wanted is not None:
+        return named.get(wanted, wanted)
+    for name in ("tool_use", "default"):
+        if name in named and (name == "default" or tools is not None):
+            return named[name]
+    if named:
+        raise ValueError(
+            "This tokenizer has several chat templates and no default: pass"
+            " chat_template=, one of"
+            f" {readable(', '.join(map(repr, sorted(named))), 300)}."
+        )
+    raise ValueError("This tokenizer has no chat template: encode plain text instead.")
+
+
+def render_chat(template: str, values: Mapping[str, Any]) -> str:
+    """Render a Jinja chat template over `values`: the messages, tools, and so on.
+
+    The template comes from a file that others wrote, so it runs apart, and with limits
+    on time and memory. Raises ValueError for values that are no JSON, and with the
+    template's reason where the template refuses the messages; CheckpointError for a
+    template that is wrong, reaches for Python's internals, or does too much.
     """
     # here, because most uses of a tokenizer render no chat
-    from llm_course.text.sandbox import TemplateRefusal, render
+    from llm_course.text.sandbox import TemplateFailure, TemplateRefusal, render
 
-    check_messages(messages)
-    size = sum(50 + len(message["content"]) for message in messages)
-    # a template can fail in all the ways in which Python can
     try:
-        copies = [dict(message) for message in messages]
-        return render(template, {"messages": copies, **values}, size)
+        return render(template, _plain(values))
     except TemplateRefusal as error:
         raise ValueError(
-            f"The chat template refused these messages: {error}"
+            f"The chat template refused these messages: {readable(error)}"
         ) from error
-    except Exception as error:
-        reason = str(error) or type(error).__name__
+    except TemplateFailure as error:
         raise CheckpointError(
             "The chat template that came with this tokenizer cannot be used"
-            f" ({reason:.300}): encode plain text instead, or set"
+            f" ({readable(error, 300)}): encode plain text instead, or set"
             " `tokenizer.chat_template` to one that you trust."
         ) from error
 
 
-def hide_special(
-    messages: Sequence[dict[str, str]], names: Iterable[str], template: str
-) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """Put a character that occurs nowhere else for each special token's name that a
-    user typed.
-
-    Returns the messages so changed, and character -> name. The name of a special token
-    in the words of the developer (system) and of the model (assistant) is left alone.
-    """
-    check_messages(messages)
-    names = list(names)
-    typed = "".join(m["content"] + "\n" for m in messages if m["role"] not in _TRUSTED)
-    found = names_in(typed, names)
-    if not found:
-        return list(messages), {}
-    taken = chain([template], names, (v for m in messages for v in m.values()))
-    characters = dict(zip(found, unused_characters(taken), strict=False))
-    hidden = [
-        (
-            message
-            if message["role"] in _TRUSTED
-            else message | {"content": replace_names(message["content"], characters)}
-        )
-        for message in messages
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON has them, and without the fields of messages that are None."""
+    messages = [
+        {key: value for key, value in message.items() if value is not None}
+        for message in values["messages"]
     ]
-    return hidden, {character: name for name, character in characters.items()}
-
-
-def names_in(text: str, names: Iterable[str]) -> list[str]:
-    """Return those of `names` that a reader of `text` from left to right meets, the
-    longest first."""
-    names = list(names)
-    return list(dict.fromkeys(_pattern(names).findall(text))) if names else []
-
-
-def replace_names(text: str, by: dict[str, str]) -> str:
-    """Replace every key of `by` that occurs in `text`; where two begin together, the
-    longer one."""
-    return _pattern(by).sub(lambda match: by[match.group()], text) if by else text
-
-
-def unused_characters(texts: Iterable[object]) -> Iterator[str]:
-    """Yield private-use characters of Unicode that occur in none of `texts`."""
-    used = set().union(*(text for text in texts if isinstance(text, str)))
-    private = chain(range(0xE000, 0xF900), range(0xF0000, 0xFFFFE))
-    return (chr(code) for code in private if chr(code) not in used)
-
-
-def _pattern(names: Iterable[str]) -> re.Pattern[str]:
-    return re.compile(
-        "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True))
-    )
+    values = {**values, "messages": messages}
+    try:
+        json.dumps(values)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"A chat template is given text, numbers, lists and dicts only ({error}):"
+            " write tools as JSON schemas."
+        ) from error
+    return values

@@ -8,8 +8,9 @@ character.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,33 @@ from tokenizers import AddedToken
 from llm_course.errors import library_errors
 from llm_course.text.byte_level import BYTE_OF
 from llm_course.text.chat_template import (
-    hide_special,
-    names_in,
+    ChatTemplate,
+    Message,
+    check_messages,
+    choose_template,
     render_chat,
-    replace_names,
-    unused_characters,
 )
+from llm_course.text.plain_names import (
+    encode_with_stand_ins,
+    hide_special,
+    plain_ids,
+    replace_names,
+    show_hidden,
+)
+from llm_course.text.streaming import stream_bytes, stream_windows
 from llm_course.text.tokenizer_files import from_folder, from_gguf_metadata
+
+_BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token that spells a single byte
 
 
 class Tokenizer:
     """A tokenizer, its special tokens and its chat template.
 
     `eos_token_ids` are all ids that end a text; `bos_token_id`, `pad_token_id` and
-    `chat_template` are None where the checkpoint gives none.
+    `chat_template` are None where the checkpoint gives none. A dict holds several chat
+    templates by name. `special_tokens` are the names that a template may use, say
+    {"bos_token": "<s>"}; by default those of the ids. `vocab_size` is the largest id
+    plus one.
     """
 
     def __init__(
@@ -42,14 +56,18 @@ class Tokenizer:
         bos_token_id: int | None = None,
         eos_token_ids: Sequence[int] = (),
         pad_token_id: int | None = None,
-        chat_template: str | None = None,
+        chat_template: ChatTemplate | None = None,
+        special_tokens: Mapping[str, str] | None = None,
     ) -> None:
         self._backend = backend
         self.bos_token_id = bos_token_id
         self.eos_token_ids = tuple(eos_token_ids)
         self.pad_token_id = pad_token_id
         self.chat_template = chat_template
-        self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
+        self.vocab_size: int = 1 + max(backend.get_vocab().values(), default=-1)
+        if special_tokens is None:
+            special_tokens = self._names_of_ids()
+        self.special_tokens = dict(special_tokens)
 
     def __repr__(self) -> str:
         return (
@@ -74,10 +92,10 @@ class Tokenizer:
         """Read tokenizer.json and what stands beside it; None if the folder has no
         tokenizer.json.
 
-        The end-of-sequence ids come from generation_config.json, config.json, or the
-        name in tokenizer_config.json, in this order; the template from
-        tokenizer_config.json or chat_template.jinja. Raises CheckpointError for a
-        damaged file.
+        The end-of-sequence ids are all those of generation_config.json, config.json and
+        tokenizer_config.json, and the special tokens that end a turn in chats.
+        chat_template.jinja comes before a template in tokenizer_config.json. Raises
+        CheckpointError for a damaged file.
         """
         parts = from_folder(Path(folder))
         return None if parts is None else cls(**parts)
@@ -95,7 +113,7 @@ class Tokenizer:
         """
         self._refuse_unspellable(text, parse_special)
         backend = self._backend if parse_special else self._plain_backend
-        return _ids(backend, text)
+        return plain_ids(backend, text)
 
     def _refuse_unspellable(self, text: str, parse_special: bool) -> None:
         """Raise ValueError for characters without a token, unless they are part of an
@@ -126,9 +144,12 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of `ids`; bytes that are no whole character become U+FFFD.
 
-        Raises ValueError for an id outside the vocabulary.
+        An id beyond the vocabulary has no text: a model's embedding may have more rows
+        than its tokenizer has tokens. Raises ValueError for a negative id.
         """
-        ids = [self._checked(i) for i in ids]
+        return self._decoded([_checked(i) for i in ids], skip_special_tokens)
+
+    def _decoded(self, ids: list[int], skip_special_tokens: bool) -> str:
         with library_errors("This tokenizer is damaged: it cannot decode"):
             return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
@@ -141,16 +162,17 @@ class Tokenizer:
         A token may end in the middle of a character: its text is held back until the
         character is whole, or the ids end.
         """
-        seen: list[int] = []
-        shown, text = 0, ""
-        for i in ids:
-            seen.append(int(i))
-            text = self.decode(seen, skip_special_tokens)
-            if len(text) > shown and not text.endswith("\ufffd"):
-                yield text[shown:]
-                shown = len(text)
-        if len(text) > shown:
-            yield text[shown:]
+        if self._decodes_bytes:
+            skipped = self._special if skip_special_tokens else {}
+            return stream_bytes(
+                map(_checked, ids),
+                lambda i: b"" if self.name_of(i) in skipped else self._bytes_of(i),
+            )
+        return stream_windows(
+            map(_checked, ids),
+            partial(self._decoded, skip_special_tokens=skip_special_tokens),
+            lambda i: _BYTE.fullmatch(self.name_of(i)) is not None,
+        )
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return one readable string a token, for labels: " Paris", "\\n" as backslash
@@ -158,99 +180,101 @@ class Tokenizer:
 
         A token that is not whole characters is shown by its bytes: "<0xE2><0x82>".
         """
-        return [self._label(self._checked(i)) for i in ids]
+        return [self._label(_checked(i)) for i in ids]
 
     def apply_chat_template(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        **values: Any,
     ) -> str:
         """Render a chat, a list of {"role": …, "content": …}, as the text the model was
         trained on.
 
         With `add_generation_prompt` the text ends where the assistant's answer begins.
-        Raises ValueError for a message of another form, where there is no template, and
-        where the template refuses the messages; CheckpointError for a template that is
-        wrong or not safe to run.
+        `tools` are JSON schemas of functions, `documents` dicts with "title" and
+        "text", `values` what else this template understands. `chat_template` is one of
+        the tokenizer's templates by name, or another template. The template finds what
+        `transformers` gives it. Raises ValueError for a message of another form, where
+        there is no template, and where the template refuses the messages;
+        CheckpointError for a template that is wrong or not safe to run.
         """
-        if self.chat_template is None:
-            raise ValueError(
-                "This tokenizer has no chat template: encode plain text instead."
-            )
-        return render_chat(
-            self.chat_template,
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            bos_token=self.name_of(self.bos_token_id),
-            eos_token=self.name_of(next(iter(self.eos_token_ids), None)),
-        )
+        check_messages(messages)
+        template = choose_template(self.chat_template, chat_template, tools)
+        given = {
+            "messages": messages,
+            "tools": tools,
+            "documents": documents,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        return render_chat(template, {**self.special_tokens, **given, **values})
 
     def encode_chat(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        **options: Any,
     ) -> list[int]:
         """Render a chat and return its ids: the template's special tokens, and no BOS
-        besides.
+        besides. `options` are those of `apply_chat_template`.
 
-        The name of a special token that a *user* typed (in a message whose role is
-        neither system nor assistant) stays plain text: nobody ends a turn by typing
-        `<|im_end|>`. All other ids are those of `encode(apply_chat_template(...))`.
-        Raises what these two raise.
+        The name of a special token in a message, whoever wrote it, and in all else that
+        is given here stays plain text: nobody ends a turn by typing `<|im_end|>`. All
+        other ids are those of `encode(apply_chat_template(...))`. Raises what these two
+        raise.
         """
-        hidden, typed = hide_special(messages, self._special, self.chat_template or "")
-        text = self.apply_chat_template(hidden, add_generation_prompt)
-        return self._encode_hidden(text, typed) if typed else self.encode(text)
-
-    def _encode_hidden(self, text: str, typed: dict[str, str]) -> list[int]:
-        """Encode a text in which each character of `typed` stands for a name that is
-        plain text.
-
-        The names that do mean special tokens change places with such characters: a copy
-        of the tokenizer knows these as special, and the names not at all. So the text
-        is encoded in one piece.
-        """
-        free = unused_characters([text, *typed, *typed.values()])
-        real = dict(zip(names_in(text, self._special), free, strict=False))
-        text = replace_names(replace_names(text, real), typed)
-        self._refuse_unspellable(
-            replace_names(text, dict.fromkeys(real.values(), "")), False
+        check_messages(messages)
+        wanted = options.pop("chat_template", None)
+        template = choose_template(self.chat_template, wanted, options.get("tools"))
+        given, typed = hide_special(
+            {"messages": messages, **options}, self._special, template
         )
-        copy = tokenizers.Tokenizer.from_str(self._backend.to_str())
-        copy.encode_special_tokens = (
-            True  # "encode them like other text", that is: not as special
+        text = self.apply_chat_template(
+            given.pop("messages"),
+            add_generation_prompt,
+            chat_template=template,
+            **given,
         )
-        stand_ins = []
-        for name, character in real.items():
-            token = self._special[name]
-            edges = {k: getattr(token, k) for k in ("lstrip", "rstrip", "single_word")}
-            stand_ins.append(
-                AddedToken(character, normalized=False, special=False, **edges)
-            )
-        copy.add_tokens(stand_ins)
-        meant: dict[Any, Any] = {
-            copy.token_to_id(c): self._backend.token_to_id(name)
-            for name, c in real.items()
-        }
-        return [meant.get(i, i) for i in _ids(copy, text)]
-
-    def _checked(self, token_id: int) -> int:
-        token_id = int(token_id)
-        if not 0 <= token_id < self.vocab_size:
-            raise ValueError(
-                f"Token id {token_id} is outside the vocabulary of {self.vocab_size} (0"
-                " counts)."
-            )
-        return token_id
+        if not typed:
+            return self.encode(text)
+        text, real = show_hidden(text, typed, self._special)
+        spelt = replace_names(text, dict.fromkeys(real.values(), ""))
+        self._refuse_unspellable(spelt, False)
+        return encode_with_stand_ins(self._backend, self._special, text, real)
 
     def name_of(self, token_id: int | None) -> str:
         """Return a token as the vocabulary spells it, e.g. "<|im_end|>"; "" for
         None."""
         return "" if token_id is None else self._backend.id_to_token(token_id) or ""
 
+    def _names_of_ids(self) -> dict[str, str]:
+        ids = {
+            "bos_token": self.bos_token_id,
+            "eos_token": next(iter(self.eos_token_ids), None),
+            "pad_token": self.pad_token_id,
+        }
+        return {role: self.name_of(i) for role, i in ids.items() if i is not None}
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        """The bytes that a token stands for; none for an id beyond the vocabulary."""
+        name = self.name_of(token_id)
+        if self._decodes_bytes:
+            stored = [BYTE_OF.get(c, -1) for c in name]
+            return name.encode() if -1 in stored else bytes(stored)
+        if single := _BYTE.fullmatch(name):
+            return bytes.fromhex(single[1])
+        return self._decoded([token_id], False).encode()
+
     def _label(self, token_id: int) -> str:
-        text = self._backend.decode([token_id], skip_special_tokens=False)
-        if "\ufffd" in text and self._is_byte_level:
-            name = self.name_of(token_id)
-            stored = [BYTE_OF[c] for c in name if c in BYTE_OF]
-            if len(stored) == len(name) and bytes(stored) != text.encode():
-                return "".join(f"<0x{byte:02X}>" for byte in stored)
+        data = self._bytes_of(token_id)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in data)
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
     @cached_property
@@ -271,8 +295,16 @@ class Tokenizer:
 
     @cached_property
     def _is_byte_level(self) -> bool:
-        return '"ByteLevel"' in json.dumps(
-            json.loads(self._backend.to_str())["pre_tokenizer"]
+        part = self._backend.pre_tokenizer
+        return part is not None and b'"ByteLevel"' in part.__getstate__()
+
+    @cached_property
+    def _decodes_bytes(self) -> bool:
+        """Whether a text is the bytes of its tokens, joined."""
+        part = self._backend.decoder
+        return (
+            part is not None
+            and json.loads(part.__getstate__()).get("type") == "ByteLevel"
         )
 
     @cached_property
@@ -287,6 +319,8 @@ class Tokenizer:
         return frozenset(missing)
 
 
-def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
-    with library_errors("This tokenizer is damaged: it cannot encode"):
-        return backend.encode(text, add_special_tokens=False).ids
+def _checked(token_id: int) -> int:
+    token_id = int(token_id)
+    if not 0 <= token_id < 2**32:
+        raise ValueError(f"Token id {token_id} is none: ids count from 0.")
+    return token_id

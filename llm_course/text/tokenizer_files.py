@@ -14,8 +14,11 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from llm_course.errors import CheckpointError, library_errors
 from llm_course.files import read_json, read_text
+from llm_course.text.chat_template import ChatTemplate
+from llm_course.text.growth import check_growth
 
-_SPECIAL_TYPE = 3  # in tokenizer.ggml.token_type
+# in tokenizer.ggml.token_type
+_SPECIAL_TYPE, _USER_DEFINED_TYPE = 3, 4
 # How each kind of tokenizer in a GGUF file splits text before its merges are applied.
 _SPLITTERS: dict[str, Callable[[], list[Any]]] = {
     "smollm": lambda: [
@@ -26,8 +29,20 @@ _SPLITTERS: dict[str, Callable[[], list[Any]]] = {
 }
 # A file names one end-of-sequence token; a model that chats may end with any of these.
 _ENDINGS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>")
+_OLD_NAMES, _MORE_TEMPLATES = "special_tokens_map.json", "additional_chat_templates"
 _MAX_ID = 10_000_000
-_ROLES = ("bos", "eos", "eot", "padding")
+_ROLES = ("bos", "eos", "eot", "padding", "unknown", "seperator", "cls", "mask")
+# What a template may name, and the role whose id it is in a GGUF file, where one of
+# them has been misspelt from the beginning.
+_TOKENS = {
+    "bos_token": "bos",
+    "eos_token": "eos",
+    "unk_token": "unknown",
+    "sep_token": "seperator",
+    "pad_token": "padding",
+    "cls_token": "cls",
+    "mask_token": "mask",
+}
 
 
 def from_gguf_metadata(metadata: dict[str, Any]) -> dict[str, Any] | None:
@@ -56,9 +71,10 @@ def from_gguf_metadata(metadata: dict[str, Any]) -> dict[str, Any] | None:
         vocabulary = {token: i for i, token in enumerate(tokens)}
         if len(vocabulary) != len(tokens):
             raise ValueError("a token appears twice")
-        special = [
-            t for t, kind in zip(tokens, types, strict=False) if kind == _SPECIAL_TYPE
-        ]
+        special, plain = (
+            [t for t, found in zip(tokens, types, strict=False) if found == kind]
+            for kind in (_SPECIAL_TYPE, _USER_DEFINED_TYPE)
+        )
         ids = {
             name: _checked_id(get(f"{name}_token_id"), len(tokens)) for name in _ROLES
         }
@@ -70,14 +86,29 @@ def from_gguf_metadata(metadata: dict[str, Any]) -> dict[str, Any] | None:
         backend.add_special_tokens(
             [AddedToken(t, special=True, normalized=False) for t in special]
         )
-    ends = [ids["eos"], ids["eot"], *(vocabulary[t] for t in _ENDINGS if t in special)]
+        backend.add_tokens([AddedToken(t, normalized=False) for t in plain])
+    ends = [ids["eos"], ids["eot"], *_endings(backend)]
     template = metadata.get("tokenizer.chat_template")
+    prefix = "tokenizer.chat_template."
+    named = [
+        {"name": key.removeprefix(prefix), "template": value}
+        for key, value in metadata.items()
+        if key.startswith(prefix)
+    ]
+    if named and isinstance(template, str):
+        named.append({"name": "default", "template": template})
+    names = {
+        token: tokens[i]
+        for token, role in _TOKENS.items()
+        if (i := ids.get(role)) is not None
+    }
     return {
         "backend": backend,
         "bos_token_id": ids["bos"],
         "eos_token_ids": list(dict.fromkeys(i for i in ends if i is not None)),
         "pad_token_id": ids["padding"],
-        "chat_template": template if isinstance(template, str) else None,
+        "chat_template": _templates(named or template),
+        "special_tokens": names,
     }
 
 
@@ -91,44 +122,103 @@ def from_folder(folder: Path) -> dict[str, Any] | None:
         if (largest := max(backend.get_vocab().values(), default=0)) > _MAX_ID:
             # the library counts up to the largest id whenever it writes a tokenizer
             raise ValueError(f"a token has the id {largest}")
+        check_growth(backend)
     backend.no_truncation()  # some files ask to cut or to fill up every text
     backend.no_padding()
-    names = ("generation_config.json", "config.json", "tokenizer_config.json")
     generation, model, own = (
-        read_json(folder / name) if (folder / name).is_file() else {} for name in names
+        _json(folder / name)
+        for name in ("generation_config.json", "config.json", "tokenizer_config.json")
     )
-    size = backend.get_vocab_size(with_added_tokens=True)
+    size = 1 + largest
+    names = _special_tokens(folder, own)
 
     def ids_of(role: str) -> list[int]:
-        for values in (generation, model):
-            found = values.get(f"{role}_token_id")
-            if found is not None:
-                try:
-                    checked = [
-                        _checked_id(i, size)
-                        for i in (found if isinstance(found, list) else [found])
-                    ]
-                except ValueError as error:
-                    raise CheckpointError(
-                        f"{folder} names {role}_token_id = {found!r:.100} ({error}):"
-                        " copy it again."
-                    ) from error
-                return [i for i in checked if i is not None]
-        name = own.get(f"{role}_token")
-        name = name.get("content") if isinstance(name, dict) else name
-        found = backend.token_to_id(name) if isinstance(name, str) else None
-        return [] if found is None else [found]
+        """From all files that say something, the one for generation first."""
+        found = [
+            i
+            for values in (generation, model)
+            for i in _listed_ids(values.get(f"{role}_token_id"), role, size, folder)
+        ]
+        named = backend.token_to_id(names.get(f"{role}_token", ""))
+        return found if named is None else [*found, named]
 
-    template = own.get("chat_template")
-    if template is None and (folder / "chat_template.jinja").is_file():
-        template = read_text(folder / "chat_template.jinja")
     return {
         "backend": backend,
         "bos_token_id": next(iter(ids_of("bos")), None),
-        "eos_token_ids": ids_of("eos"),
+        "eos_token_ids": list(dict.fromkeys([*ids_of("eos"), *_endings(backend)])),
         "pad_token_id": next(iter(ids_of("pad")), None),
-        "chat_template": template if isinstance(template, str) else None,
+        "chat_template": _folder_templates(folder, own),
+        "special_tokens": names if own else None,
     }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _listed_ids(found: Any, role: str, size: int, folder: Path) -> list[int]:
+    """An id or a list of them as a JSON file has it; null is none."""
+    try:
+        checked = [
+            _checked_id(i, size)
+            for i in (found if isinstance(found, list) else [found])
+        ]
+    except ValueError as error:
+        raise CheckpointError(
+            f"{folder} names {role}_token_id = {found!r:.100} ({error}): copy it again."
+        ) from error
+    return [i for i in checked if i is not None]
+
+
+def _special_tokens(folder: Path, own: dict[str, Any]) -> dict[str, str]:
+    """The names that a template may use: those of tokenizer_config.json, or of the
+    older special_tokens_map.json."""
+    older = {} if "added_tokens_decoder" in own else _json(folder / _OLD_NAMES)
+    names = {}
+    for token in _TOKENS:
+        found = older.get(token, own.get(token))
+        name = found.get("content") if isinstance(found, dict) else found
+        if isinstance(name, str):
+            names[token] = name
+    return names
+
+
+def _folder_templates(folder: Path, own: dict[str, Any]) -> ChatTemplate | None:
+    """The chat templates of a folder: files of their own come before the ones in
+    tokenizer_config.json."""
+    files = {
+        path.stem: path for path in sorted((folder / _MORE_TEMPLATES).glob("*.jinja"))
+    }
+    if (single := folder / "chat_template.jinja").is_file():
+        files["default"] = single
+    found = [
+        {"name": name, "template": read_text(path)} for name, path in files.items()
+    ]
+    if len(files) == 1 and "default" in files:
+        return read_text(files["default"])
+    return _templates(found or own.get("chat_template"))
+
+
+def _templates(found: Any) -> ChatTemplate | None:
+    """A template, or a list of {"name": …, "template": …}; None for anything else."""
+    if isinstance(found, str):
+        return found
+    entries = found if isinstance(found, list) else []
+    named = {
+        entry["name"]: entry["template"]
+        for entry in entries
+        if isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("template"), str)
+    }
+    return named or None
+
+
+def _endings(backend: tokenizers.Tokenizer) -> list[int]:
+    """The ids of special tokens that end a turn, whatever the files say."""
+    added = backend.get_added_tokens_decoder().items()
+    special = {token.content: i for i, token in added if token.special}
+    return [special[name] for name in _ENDINGS if name in special]
 
 
 def _checked_id(token_id: Any, size: int) -> int | None:

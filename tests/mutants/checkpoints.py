@@ -163,35 +163,37 @@ LOADING = mutants_of(
 TOKENIZER = mutants_of(
     "text.tokenizer",
     (
+        "a chat gets a second BOS",
+        "return self.encode(text)",
+        "return [self.bos_token_id, *self.encode(text)]",
+        "test_tokenizer.py::test_chat_ids_hold_no_second_bos",
+        "traps/test_generation_tokenizers.py::test_a_tokenizer_that_would_add_bos_is_told_not_to",
+    ),
+)
+
+PLAIN_NAMES = mutants_of(
+    "text.plain_names",
+    (
         "the tokenizer's own BOS is added",
         "backend.encode(text, add_special_tokens=False)",
         "backend.encode(text, add_special_tokens=True)",
         "traps/test_generation_tokenizers.py::test_a_tokenizer_that_would_add_bos_is_told_not_to",
     ),
     (
-        "a chat gets a second BOS",
-        "return self._encode_hidden(text, typed) if typed else self.encode(text)",
-        "return [self.bos_token_id, *self.encode(text)]",
-        "test_tokenizer.py::test_chat_ids_hold_no_second_bos",
-        "traps/test_generation_tokenizers.py::test_a_tokenizer_that_would_add_bos_is_told_not_to",
-    ),
-    (
         "what a user types can be a special token",
-        "return self._encode_hidden(text, typed) if typed else self.encode(text)",
-        "return self.encode(self.apply_chat_template(messages, add_generation_prompt))",
+        "if not found and not begun:",
+        "if True:",
         "test_checkpoints_chat.py::test_special_tokens_of_a_user_are_plain_text",
     ),
+)
+
+STREAMING = mutants_of(
+    "text.streaming",
     (
         "half a character is shown",
-        'if len(text) > shown and not text.endswith("\\ufffd"):',
-        "if len(text) > shown:",
+        "decoder.decode(bytes_of(i))",
+        "decoder.decode(bytes_of(i), True)",
         "test_tokenizer.py::test_streaming_never_shows_half_a_character",
-        "test_tokenizer.py::test_streamed_text_equals_the_whole",
-    ),
-    (
-        "streaming decodes token by token",
-        "text = self.decode(seen, skip_special_tokens)",
-        "text += self.decode([i], skip_special_tokens)",
         "test_tokenizer.py::test_streamed_text_equals_the_whole",
         "test_tokenizer.py::test_streaming_any_ids_equals_the_whole",
     ),
@@ -207,10 +209,20 @@ TOKENIZER_FILES = mutants_of(
     ),
     (
         "the endings of a chat are not EOS",
-        "*(vocabulary[t] for t in _ENDINGS if t in special)",
-        "",
+        '[ids["eos"], ids["eot"], *_endings(backend)]',
+        '[ids["eos"], ids["eot"]]',
         "test_tokenizer.py::test_ids_that_frame_a_text",
     ),
 )
 
-CHECKPOINTS = (*LAYOUT, *FOLDERS, *THETA, *GGUF, *LOADING, *TOKENIZER, *TOKENIZER_FILES)
+CHECKPOINTS = (
+    *LAYOUT,
+    *FOLDERS,
+    *THETA,
+    *GGUF,
+    *LOADING,
+    *TOKENIZER,
+    *PLAIN_NAMES,
+    *STREAMING,
+    *TOKENIZER_FILES,
+)

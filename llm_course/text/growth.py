@@ -1,0 +1,65 @@
+"""How much the rules of a tokenizer.json can lengthen a text."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import tokenizers
+
+# A rule in use doubles a text, or spells a ligature as 18 letters.
+_MOST = 1000
+
+
+def check_growth(backend: tokenizers.Tokenizer) -> None:
+    """Raise ValueError for rules that can make a text more than a thousand times as
+    long: one after the other they could fill any memory."""
+    for name in ("normalizer", "pre_tokenizer", "decoder"):
+        part = getattr(backend, name)
+        if part is None:
+            continue
+        times = 1.0
+        for rule in _rules(json.loads(part.__getstate__())):
+            times *= max(1.0, _factor(rule))
+        if times > _MOST:
+            raise ValueError(
+                f"the rules of its {name} can make a text {times:.3g} times as long"
+            )
+    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+        affix = getattr(backend.model, name, None) or ""
+        if len(affix) > _MOST:
+            raise ValueError(f"its {name} has {len(affix):,} characters")
+
+
+def _rules(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every rule in a sequence of rules, however nested."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
+def _factor(rule: dict[str, Any]) -> float:
+    """How many times as long one rule can make a text, at most."""
+    kind, content = rule.get("type"), rule.get("content")
+    if kind == "Replace" and isinstance(content, str):
+        pattern = rule.get("pattern")
+        text = pattern.get("String") if isinstance(pattern, dict) else None
+        if text:
+            return len(content) / len(text)
+        return 1 + len(content)  # an expression may match nothing, between any two
+    if kind == "Precompiled":  # a table of texts, each ended by a zero byte
+        table = base64.b64decode(rule.get("precompiled_charsmap") or "")
+        texts = table[4 + int.from_bytes(table[:4], "little") :]
+        return max(map(len, texts.split(b"\0")))
+    if kind == "ByteLevel":
+        return 2
+    if kind in ("Prepend", "Metaspace"):
+        return 1 + len(str(rule.get("prepend") or rule.get("replacement") or ""))
+    return 1
