@@ -49,7 +49,7 @@ def test_what_is_missing_is_downloaded(tiny_folder, hub_cache, monkeypatch):
 
     def download(repo_id, *, local_files_only, allow_patterns, ignore_patterns):
         asked.append((repo_id, local_files_only))
-        assert (tuple(allow_patterns), ignore_patterns) == (FILES, ["*/*"])
+        assert (tuple(allow_patterns), ignore_patterns) == (FILES, ["model-*/*"])
         if local_files_only:
             raise FileNotFoundError
         return str(folder)
@@ -61,9 +61,14 @@ def test_what_is_missing_is_downloaded(tiny_folder, hub_cache, monkeypatch):
 
 def test_only_files_of_data_are_asked_for():
     def wanted(path):
-        return any(fnmatch(path, p) for p in FILES) and not fnmatch(path, "*/*")
+        return any(fnmatch(path, p) for p in FILES) and not fnmatch(path, "model-*/*")
 
-    for path in ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors"):
+    for path in (
+        "config.json",
+        "tokenizer.json",
+        "model-00001-of-00002.safetensors",
+        "additional_chat_templates/rag.jinja",
+    ):
         assert wanted(path)
     for path in (
         "pytorch_model.bin",
@@ -71,6 +76,8 @@ def test_only_files_of_data_are_asked_for():
         "modeling_evil.py",
         "original/config.json",
         "onnx/model-1-of-2.safetensors",
+        "model-x/model-1-of-2.safetensors",
+        "other/chat_template.jinja",
         "flax_model.msgpack",
         "model.safetensors.bin",
     ):

@@ -38,6 +38,7 @@ from llm_course.bench.team import Team
 from llm_course.checkpoints import PINNED_MODELS, load_pretrained
 from llm_course.config import EngineConfig
 from llm_course.errors import CheckpointError
+from llm_course.programs import run_program
 
 GROWTH_TOKENS = 16
 MISSING = (
@@ -182,4 +183,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

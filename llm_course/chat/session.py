@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from llm_course.chat.settings import DEFAULTS, change, show
 from llm_course.config import GenerationConfig
 from llm_course.engine import Conversation
 from llm_course.engine.generation import seeded_generator
-from llm_course.errors import CheckpointError
+from llm_course.errors import CheckpointError, readable
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.text import Tokenizer
 
@@ -24,13 +23,13 @@ HELP = """\
 /help            this list
 /quit            leave (so does Ctrl-D)
 Ctrl-C stops a reply."""
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
 
 class Chat:
     """A conversation with a model: what was said, the settings, and the commands.
 
-    `write` gets every piece of text as it comes; `clock` gives seconds.
+    `write` gets every piece of text as it comes, as a terminal may have it; `clock`
+    gives seconds.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Chat:
                 raise ValueError(f"There is no command /{name}. /help lists them.")
             commands[name](rest.strip())
         except (ValueError, CheckpointError) as error:
-            self._say(f"{error}")
+            self._say(readable(error))
         return True
 
     def reset(self) -> None:
@@ -132,15 +131,14 @@ class Chat:
                 # there.
                 whole = piece.rstrip("\ufffd")
                 reply.said += whole
-                # A model may write what a terminal takes for commands.
-                self.write(CONTROL.sub("", whole))
+                self._say(whole, end="")
         except (KeyboardInterrupt, ValueError, RuntimeError) as error:
             # the other one was left in mid-work
             self.conversation = Conversation(self.model)
             reply.ending = (
                 "stopped"
                 if isinstance(error, KeyboardInterrupt)
-                else f"failed: {error}"
+                else f"failed: {readable(error)}"
             )
         self._say("" if reply.said.endswith("\n") else "\n", end="")
         if reply.ending and not reply.said:
@@ -201,12 +199,12 @@ class Chat:
         """Change one setting; a bad name or value changes nothing. Without a name, show
         all."""
         if not rest:
-            system = self.system or "the model's own"
+            system = readable(self.system or "the model's own")
             self._say(f"{show(self.settings)}\nsystem message: {system}")
             return
         name, _, value = rest.partition(" ")
         self.set(name, value.strip())
-        self._say(f"[{name} = {value.strip()}]")
+        self._say(f"[{name} = {value.strip()[:40]}]")
 
     def _seeded(self) -> torch.Generator:
         """One generator for all replies, so that the same question twice is not
@@ -216,7 +214,9 @@ class Chat:
         )
 
     def _say(self, text: str, end: str = "\n") -> None:
-        self.write(text + end)
+        """All that is written passes here: a model or a user may have written what a
+        terminal takes for commands."""
+        self.write(readable(text + end, limit=None))
 
 
 @dataclass

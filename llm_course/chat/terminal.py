@@ -10,7 +10,6 @@ Ctrl-C stops a reply; the chat goes on.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import cast
 from llm_course.chat.session import Chat
 from llm_course.checkpoints import load_pretrained
 from llm_course.models.transformer import DecoderOnlyModel
+from llm_course.programs import Parser, complain, missing_streams
 from llm_course.text import Tokenizer
 
 MODEL = "smollm2-135m-instruct"
@@ -103,9 +103,7 @@ def load(args: argparse.Namespace) -> Chat:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Exit status 1 when the model cannot be loaded or an option is
     wrong."""
-    parser = argparse.ArgumentParser(
-        prog="llm_course.chat", description="Talk with the model."
-    )
+    parser = Parser(prog="llm_course.chat", description="Talk with the model.")
     parser.add_argument(
         "--model", default=MODEL, help="a name, a folder, or a .gguf file"
     )
@@ -121,10 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
     args = parser.parse_args(argv)
+    if missing_streams("stdin", "stdout"):
+        return 1
     try:
         chat = load(args)
     except (ValueError, RuntimeError) as error:  # CheckpointError is a RuntimeError
-        print(error, file=sys.stderr)
+        complain(error)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -133,12 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # name.
         cast(TextIOWrapper, sys.stdin).reconfigure(errors="surrogateescape")
         cast(TextIOWrapper, sys.stdout).reconfigure(errors="replace")
-    try:
-        if sys.stdin.isatty():
-            with suppress(ImportError):  # not on Windows, which edits lines itself
-                import readline  # noqa: F401  # arrow keys and history in input()
-            chat.write("Type a message. /help lists the commands.\n")
-        talk(chat, read_line)
-    except BrokenPipeError:  # whoever read the output has left, as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdin.isatty():
+        with suppress(ImportError):  # not on Windows, which edits lines itself
+            import readline  # noqa: F401  # arrow keys and history in input()
+        chat.write("Type a message. /help lists the commands.\n")
+    talk(chat, read_line)
     return 0

@@ -8,14 +8,16 @@ from pathlib import Path
 from llm_course.checkpoints.huggingface import weight_files
 from llm_course.errors import CheckpointError
 
-# All that is ever fetched: JSON, safetensors, and the chat template. No pickles and no
+# All that is ever fetched: JSON, safetensors, and the chat templates. No pickles and no
 # code.
 FILES = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
@@ -53,7 +55,7 @@ def hub_folder(hub_id: str) -> Path:
             hub_id,
             local_files_only=local_files_only,
             allow_patterns=list(FILES),
-            ignore_patterns=["*/*"],  # a "*" above also matches subfolders
+            ignore_patterns=["model-*/*"],  # a "*" above also matches subfolders
         )
         return Path(folder)
 

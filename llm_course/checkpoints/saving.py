@@ -216,16 +216,14 @@ def _config_json(checkpoint: Checkpoint) -> dict[str, Any]:
 def _tokenizer_json(checkpoint: Checkpoint) -> dict[str, Any]:
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
-    named = {
-        "bos_token": tokenizer.bos_token_id,
-        "eos_token": next(iter(tokenizer.eos_token_ids), None),
-        "pad_token": tokenizer.pad_token_id,
-    }
+    template: Any = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = [{"name": k, "template": v} for k, v in template.items()]
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": checkpoint.config.max_position_embeddings,
         "clean_up_tokenization_spaces": False,
         "add_bos_token": False,
-        "chat_template": tokenizer.chat_template,
-        **{role: tokenizer.name_of(i) for role, i in named.items() if i is not None},
+        "chat_template": template,
+        **tokenizer.special_tokens,
     }
