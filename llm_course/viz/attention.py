@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import FancyBboxPatch
 
+from llm_course.viz.labels import plain, token_names
 from llm_course.viz.style import (
     BLUE,
     CYCLE,
@@ -33,15 +34,21 @@ def visible(token: str) -> str:
     return token.replace("\n", "⏎").strip() or "␣"
 
 
+def token_ticks(ax: Axes, columns: int, rows: int, tokens: Sequence[str]) -> None:
+    """Tokens along both axes of a map: the first ones are the columns, the last ones
+    the rows."""
+    labels = [visible(name) for name in token_names(tokens)]
+    ax.set_xticks(range(columns), labels[:columns], rotation=90)
+    ax.set_yticks(range(rows), labels[-rows:])
+
+
 def _heat(ax: Axes, values: Any, tokens: Sequence[str], **options: Any) -> AxesImage:
     """One map: rows are queries, columns are keys. Minus infinity is drawn grey."""
     values = numpy(values)
     shown = np.ma.masked_where(~np.isfinite(values), values)
     image = ax.imshow(shown, **options)
     ax.set_facecolor(MASKED)
-    labels = [visible(token) for token in tokens]
-    ax.set_xticks(range(values.shape[1]), labels[: values.shape[1]], rotation=90)
-    ax.set_yticks(range(values.shape[0]), labels[-values.shape[0] :])
+    token_ticks(ax, values.shape[1], values.shape[0], tokens)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return image
@@ -97,7 +104,7 @@ def attention_map(weights: Any, tokens: Sequence[str], title: str = "") -> Figur
         color = "black" if weights[i, j] > 0.6 else "white"
         text = f"{weights[i, j]:.2f}".lstrip("0")
         ax.text(j, i, text, ha="center", va="center", fontsize=7.5, color=color)
-    ax.set_title(title)
+    ax.set_title(plain(title))
     ax.set(xlabel="key: the token that is read", ylabel="query: the token that reads")
     return fig
 
@@ -129,7 +136,7 @@ def head_grid(
         )
     fig.colorbar(image, ax=axes, shrink=0.5, label="weight")
     if title:
-        fig.suptitle(title, fontsize=11)
+        fig.suptitle(plain(title), fontsize=11)
     return fig
 
 

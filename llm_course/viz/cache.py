@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from llm_course.viz.labels import token_names
 from llm_course.viz.style import (
     BLUE,
     CYCLE,
@@ -34,7 +35,7 @@ def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
 
     `tokens` label the longest one.
     """
-    size = len(tokens)
+    size, tokens = len(tokens), token_names(tokens)
     fig, axes = subplots(1, len(maps), width=9.5, height=3.9)
     for ax, weights in zip(axes, maps, strict=True):
         values = numpy(weights)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
+from llm_course.viz.labels import plain, token_names
 from llm_course.viz.style import (
     BLUE,
     CYCLE,
@@ -42,8 +43,9 @@ SIGNS = {",": "comma", ".": "dot", "-": "dash", " ": "space"}
 
 
 def label(token: str, width: int = 12) -> str:
-    """A token as a tick label: spaces shown as ␣, long names cut, no accidental TeX."""
-    text = token.replace(" ", "␣").replace("$", r"\$")
+    """A token as a tick label: spaces shown as ␣, long names cut, a mark for
+    what no font has."""
+    text = plain(token).replace(" ", "␣")
     if len(token) == 1 and not token.isalnum():
         # a lone comma would be overlooked
         text = f"“{text}” {SIGNS.get(token, '')}".rstrip()
@@ -60,7 +62,7 @@ def next_words(tokens: Sequence[str], probs: object, prompt: str) -> Figure:
         ax.text(p + 0.01, row, f"{p:.3f}", va="center", fontsize=9)
     ax.set_yticks(rows, [label(token) for token in tokens])
     ax.invert_yaxis()
-    ax.set(xlim=(0, 1), xlabel="probability", title=f"After “{prompt}”")
+    ax.set(xlim=(0, 1), xlabel="probability", title=f"After “{plain(prompt)}”")
     return fig
 
 
@@ -80,7 +82,7 @@ def stream_norms(norms: object, tokens: Sequence[str]) -> Figure:
     fig, ax = subplots(width=8.0, height=3.6)
     shades = [ORANGE, BLUE, SKY, GREEN, PURPLE, GREY]
     x = _mark_layers(ax, len(norms))
-    for s, token in enumerate(tokens):
+    for s, token in enumerate(token_names(tokens)):
         ax.plot(
             x, norms[:, s], color=shades[min(s, 5)], linewidth=2.4 if s == 0 else 1.3
         )
@@ -190,7 +192,7 @@ def influence(change: object, tokens: Sequence[str]) -> Figure:
             fontsize=9,
             color="white" if dark else "k",
         )
-    names = [label(token) for token in tokens]
+    names = [label(name) for name in token_names(tokens)]
     ax.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(size), names)
     ax.set(xlabel="logits after this token …", ylabel="… when this token is replaced")
@@ -244,7 +246,12 @@ def lens_curves(ranks: Mapping[str, object], probs: Mapping[str, object]) -> Fig
     fig, axes = subplots(1, 2, width=9.0, height=3.2 + 0.2 * len(ranks))
     styles = ("o-", "s-", "^-", "d--", "v--", "x--")
     for n, name in enumerate(ranks):
-        look = {"color": CYCLE[n], "markersize": 3.5, "linewidth": 1.3, "label": name}
+        look = {
+            "color": CYCLE[n],
+            "markersize": 3.5,
+            "linewidth": 1.3,
+            "label": plain(name),
+        }
         look |= {"markerfacecolor": "white" if n > 2 else CYCLE[n]}
         x = np.arange(-1, len(numpy(ranks[name])) - 1)
         axes[0].plot(x, numpy(ranks[name]), styles[n], **look)
@@ -303,7 +310,7 @@ def lens_grid(
     for row in range(rows):
         for col in range(cols):
             _cell_text(ax, col, row, label(top[row][col], 11), probs[row, col])
-    ax.set_xticks(range(cols), [label(token) for token in tokens])
+    ax.set_xticks(range(cols), [label(name) for name in token_names(tokens)])
     ax.tick_params(axis="x", top=True, labeltop=True)
     ax.set_yticks(
         range(rows), ["embedding", *(f"layer {n}" for n in range(rows - 1))], fontsize=8

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from llm_course.viz.labels import token_names
 from llm_course.viz.style import BLUE, CYCLE, DIVERGING, GREY, ORANGE, numpy, subplots
 
 
@@ -23,11 +24,10 @@ def scale_by_layer(before: Tensor, after: Tensor, labels: Sequence[str]) -> Figu
     for ax, values, title in zip(
         axes, (before, after), ("what enters the norm", "what leaves it"), strict=True
     ):
-        for token, color in zip(range(len(labels)), CYCLE, strict=False):
+        names = map(repr, token_names(labels))
+        for token, (name, color) in enumerate(zip(names, CYCLE, strict=False)):
             line = numpy(values)[:, token]
-            ax.plot(
-                line, color=color, marker="o", markersize=2.5, label=repr(labels[token])
-            )
+            ax.plot(line, color=color, marker="o", markersize=2.5, label=name)
         ax.set(yscale="log", xlabel="layer", title=title)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("RMS of the vector")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from llm_course.viz.labels import token_names
 from llm_course.viz.style import (
     BLUE,
     GREEN,
@@ -105,8 +106,8 @@ def maps_side_by_side(maps: Mapping[str, Any], tokens: Sequence[str]) -> Figure:
     for ax, (title, weights) in zip(axes, maps.items(), strict=True):
         image = ax.imshow(numpy(weights), cmap=SEQUENTIAL, vmin=0, vmax=1)
         ax.set(title=title, xlabel="key: the token that is read")
-        ax.set_xticks(range(len(tokens)), tokens, rotation=90)
-        ax.set_yticks(range(len(tokens)), tokens)
+        ax.set_xticks(range(len(tokens)), token_names(tokens), rotation=90)
+        ax.set_yticks(range(len(tokens)), token_names(tokens))
     axes[0].set(ylabel="query: the token that reads")
     fig.colorbar(image, ax=axes, shrink=0.7, label="attention weight")
     return fig

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
+from llm_course.viz.labels import plain
 from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, RED, SKY, numpy, subplots
 from llm_course.viz.style import (
     lines as lines,  # for the notebook, beside the figures here
@@ -48,7 +49,7 @@ def next_token_bars(
         values = numpy(probs[order])
         ax.barh(range(top), values, color=BLUE)
         _token_axis(ax, tokens(order))
-        ax.set(xlabel="probability", title=title, xlim=(0, 1))
+        ax.set(xlabel="probability", title=plain(title), xlim=(0, 1))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
         rest = f"the other {len(probs) - top:,} tokens: {1 - values.sum():.0%}"
         ax.text(0.97, 0.05, rest, transform=ax.transAxes, ha="right", color=GREY)
@@ -150,7 +151,7 @@ def cumulative_mass(prompts: Mapping[str, Tensor], top_p: float, top_k: int) -> 
     for (title, probs), color in zip(prompts.items(), (ORANGE, BLUE), strict=False):
         mass = np.cumsum(np.sort(numpy(probs.double()))[::-1], dtype=np.float64)
         ranks = np.arange(1, len(mass) + 1)
-        ax.plot(ranks, mass, color=color, label=title)
+        ax.plot(ranks, mass, color=color, label=plain(title))
         kept = int((mass < top_p).sum()) + 1
         ax.plot([kept, kept], [0, mass[kept - 1]], color=color, linestyle=":")
         ax.plot(kept, mass[kept - 1], "o", color=color)
@@ -247,11 +248,7 @@ def _cell_text(label: str) -> str:
     lines."""
     if label.isspace():
         return "(blank)"
-    return (
-        label.strip(" ")
-        .replace("$", r"\$")
-        .replace("_", "_\n" if "<|" in label else "_")
-    )
+    return plain(label).strip(" ").replace("_", "_\n" if "<|" in label else "_")
 
 
 def _token_axis(ax: Axes, labels: Sequence[str]) -> None:
@@ -261,5 +258,4 @@ def _token_axis(ax: Axes, labels: Sequence[str]) -> None:
 
 
 def _quoted(label: str) -> str:
-    # matplotlib would read $…$ as a formula
-    return "'" + label.replace("$", r"\$") + "'"
+    return f"'{plain(label)}'"

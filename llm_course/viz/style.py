@@ -9,7 +9,12 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.scale import LogScale, register_scale
+from matplotlib.ticker import LogFormatterSciNotation
+
+from llm_course.viz.labels import fonts
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
@@ -28,8 +33,9 @@ DIVERGING = "RdBu_r"  # for signed values: white is zero
 RC: dict[Any, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
-    # ships with matplotlib: the same picture on every machine
-    "font.family": "DejaVu Sans",
+    "font.family": fonts(),
+    # a price in a sentence is no formula; no figure of the course has one
+    "text.parse_math": False,
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
@@ -49,6 +55,39 @@ RC: dict[Any, Any] = {
 # Set when this module is imported, not around each figure: titles and legends read it
 # when drawn.
 matplotlib.rcParams.update(RC)
+
+
+class Powers(LogFormatterSciNotation):
+    """Labels such as 10² on logarithmic axes: formulas, although all other text is
+    none."""
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """The labels, after telling the ticks that these are formulas."""
+        is_minor = self.axis.get_minor_formatter() is self
+        get_ticks = self.axis.get_minor_ticks if is_minor else self.axis.get_major_ticks
+        for tick in get_ticks(len(values)):
+            tick.label1.set_parse_math(True)
+            tick.label2.set_parse_math(True)
+        return super().format_ticks(values)
+
+
+class PlainLogScale(LogScale):
+    """matplotlib's scale "log", whose labels are formulas in any case."""
+
+    name = "log"
+
+    def __init__(self, **options: Any) -> None:  # matplotlib asks that none be `axis`
+        super().__init__(**options)
+
+    def set_default_locators_and_formatters(self, axis: Axis) -> None:
+        """As matplotlib does, with other formatters."""
+        super().set_default_locators_and_formatters(axis)
+        axis.set_major_formatter(Powers(self.base))
+        some = self.subs is not None
+        axis.set_minor_formatter(Powers(self.base, labelOnlyBase=some))
+
+
+register_scale(PlainLogScale)
 
 
 def subplots(

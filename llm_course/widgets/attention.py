@@ -3,6 +3,7 @@ model."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from functools import lru_cache
 from typing import cast
@@ -70,7 +71,7 @@ class AttentionExplorer(w.VBox):
         try:
             fig = self.figure()
         except ValueError as error:
-            self.message.value = f"<b>{error}</b>"
+            self.message.value = f"<b>{html.escape(str(error))}</b>"
             return
         self.message.value, self.image.value = "", png(fig)
 

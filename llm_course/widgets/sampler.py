@@ -6,7 +6,6 @@ from __future__ import annotations
 import html
 import io
 import threading
-import warnings
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -175,11 +174,9 @@ class Sampler(widgets.VBox):
             return
         before = torch.softmax(self.logits, dim=-1)
         after = {self._title(): distribution(self.logits, self.config)}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks
-            figure = filter_bars(before, after, self.tokenizer.tokens)
-            png = io.BytesIO()
-            figure.savefig(png, format="png")
+        figure = filter_bars(before, after, self.tokenizer.tokens)
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
         plt.close(figure)  # or the notebook would show it a second time
         self.picture.value = png.getvalue()
         self.picture.layout.visibility = "visible"
