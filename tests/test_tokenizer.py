@@ -132,8 +132,15 @@ def test_decode_can_leave_special_tokens_out(tokenizer):
     assert "".join(tokenizer.decode_stream(ids, skip_special_tokens=True)) == "Hi"
 
 
-@pytest.mark.parametrize("bad", [-1, 49152])
-def test_ids_outside_the_vocabulary_are_named(tokenizer, bad):
+def test_ids_beyond_the_vocabulary_have_no_text(tokenizer):
+    ids = [*tokenizer.encode("Hi"), tokenizer.vocab_size, *tokenizer.encode(" you")]
+    assert tokenizer.decode([*ids, 60_000]) == "Hi you"
+    assert "".join(tokenizer.decode_stream(ids)) == "Hi you"
+    assert tokenizer.tokens([60_000]) == [""]
+
+
+@pytest.mark.parametrize("bad", [-1, 2**32])
+def test_what_can_be_no_id_is_named(tokenizer, bad):
     with pytest.raises(ValueError, match=str(bad)):
         tokenizer.decode([1, bad])
 
@@ -283,11 +290,14 @@ def test_a_folder_tokenizer(tokenizer, tmp_path):
     )
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
     read = Tokenizer.from_folder(tmp_path)
-    assert (read.bos_token_id, read.eos_token_ids, read.pad_token_id) == (1, (2,), None)
+    # <|endoftext|>, 0, is a special token that ends a text, whatever the files say
+    assert read.eos_token_ids == (2, 0)
+    assert (read.bos_token_id, read.pad_token_id) == (1, None)
     assert read.apply_chat_template([{"role": "user", "content": "x"}]) == "x"
     assert read.encode("12 Paris<|im_end|>") == tokenizer.encode("12 Paris<|im_end|>")
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
-    assert Tokenizer.from_folder(tmp_path).eos_token_ids == (2, 0)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 0]}')
+    (tmp_path / "config.json").write_text('{"eos_token_id": 9}')
+    assert Tokenizer.from_folder(tmp_path).eos_token_ids == (7, 0, 9, 2)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         Tokenizer.from_folder(tmp_path)

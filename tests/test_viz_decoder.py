@@ -22,7 +22,8 @@ def heights(ax):
         (" ", "“␣” space"),
         (";", "“;”"),
         ("a", "a"),
-        ("$x", r"\$x"),
+        ("$x", "$x"),
+        ("世", "□"),
         ("a-very-long-token", "a-very-long…"),
     ],
 )
