@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import datetime
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -188,6 +189,7 @@ def test_ordinary_templates_render_as_in_the_plain_sandbox(tokenizer):
     environment.filters["tojson"] = lambda x, indent=None: json.dumps(
         x, indent=indent, ensure_ascii=False
     )
+    environment.globals["strftime_now"] = datetime.now().strftime
     words = [" ab c", "Grüße \n", "{{ 7 * 7 }}", "last word "]
     for start in ("system", "user"):
         roles = [start, *["user", "assistant"] * 2][: len(words) + (start == "system")]
@@ -231,7 +233,7 @@ BREAKS_OUT = [
     "{{ range.__globals__ }}",
     "{{ lipsum }}{{ lipsum() }}",
     "{{ cycler.__init__ }}",
-    "{% macro m() %}{% endmacro %}{{ m.__globals__ }}{{ m }}",
+    "{% macro m() %}{% endmacro %}{{ m.__class__ }}",
     "{% set ns = namespace() %}{% set ns.__class__ = 1 %}",
     "{{ namespace(__class__=1) }}",
     "{{ namespace({'__class__': 1}) }}",

@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from llm_course.checkpoints import read_gguf
 from llm_course.errors import CheckpointError
@@ -301,3 +302,148 @@ def test_a_folder_tokenizer(tokenizer, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         Tokenizer.from_folder(tmp_path)
+
+
+# --- rules, streams and tokens of other kinds ---
+
+
+def test_user_defined_tokens_are_whole_and_not_special():
+    values = metadata(
+        tokens=["<|endoftext|>", "a", "b", "ab", "<tool>", "ba ba"],
+        token_type=[3, 1, 1, 1, 4, 4],
+    )
+    tokenizer = Tokenizer.from_gguf_metadata(values)
+    assert tokenizer.encode("ab<tool>abba ba") == [3, 4, 3, 5]
+    # no name that a user may not type: it is text, as `parse_special` says
+    assert tokenizer.encode("<tool>", parse_special=False) == [4]
+    assert tokenizer.decode([4, 5, 0], skip_special_tokens=True) == "<tool>ba ba"
+    assert "".join(tokenizer.decode_stream([4, 5, 3])) == "<tool>ba baab"
+
+
+def test_the_template_of_a_gguf_file_may_have_names():
+    values = metadata(bos_token_id=1, unknown_token_id=2) | {
+        "tokenizer.chat_template": "{{ bos_token }}{{ unk_token }}{{ eos_token }}",
+        "tokenizer.chat_template.tool_use": "{{ tools | length }}",
+        "tokenizer.chat_template.rag": "rag",
+    }
+    tokenizer = Tokenizer.from_gguf_metadata(values)
+    chat = [{"role": "user", "content": "x"}]
+    assert tokenizer.apply_chat_template(chat) == "ab<|endoftext|>"
+    assert tokenizer.apply_chat_template(chat, tools=[{}, {}]) == "2"
+    assert tokenizer.apply_chat_template(chat, chat_template="rag") == "rag"
+
+
+def replaced(*rules: tuple[object, str], part: str = "normalizer") -> str:
+    """A tokenizer.json whose `part` replaces texts, one rule after the other."""
+    kinds = {str: "String", tuple: "Regex"}
+    steps = [
+        {
+            "type": "Replace",
+            "pattern": {kinds[type(old)]: old if isinstance(old, str) else old[0]},
+            "content": new,
+        }
+        for old, new in rules
+    ]
+    backend = {"version": "1.0", "added_tokens": [], "post_processor": None}
+    backend |= {"truncation": None, "padding": None, "pre_tokenizer": None}
+    backend |= {"normalizer": None, "decoder": None}
+    backend[part] = {"type": "Sequence", f"{part}s": steps}
+    backend["model"] = {
+        "type": "BPE",
+        **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix")),
+        **{"end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False},
+        **{"vocab": {"a": 0, "b": 1}, "merges": []},
+    }
+    return json.dumps(backend)
+
+
+@pytest.mark.parametrize("part", ["normalizer", "decoder"])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [("a", "a" * 100)] * 5,
+        [("a", "b" * 5000)],
+        [((".",), "ab" * 20)] * 2,
+        [("", "ab" * 600)],
+        [("a", "bb"), ("b", "aa")] * 6,
+    ],
+    ids=["a chain", "one rule", "an expression", "nothing", "small steps"],
+)
+def test_rules_that_grow_a_text_without_end_are_refused(part, rules, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(replaced(*rules, part=part))
+    with pytest.raises(CheckpointError, match="times as long"):
+        Tokenizer.from_folder(tmp_path)
+
+
+def test_ordinary_rules_are_not_refused(tmp_path):
+    rules = [(" ", "▁"), (("``",), '"'), ("...", "…"), ("\t", "    ")]
+    (tmp_path / "tokenizer.json").write_text(replaced(*rules))
+    assert Tokenizer.from_folder(tmp_path).encode("ab") == [0, 1]
+
+
+def fallback_tokenizer() -> Tokenizer:
+    """As SentencePiece's: words with ▁ in front, single bytes for what is missing."""
+    words = ["<s>", "▁", "▁a", "b", "日", *(f"<0x{n:02X}>" for n in range(256))]
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            {word: i for i, word in enumerate(words)}, [], byte_fallback=True
+        )
+    )
+    backend.decoder = tokenizers.decoders.Sequence(
+        [
+            tokenizers.decoders.Replace("▁", " "),
+            tokenizers.decoders.ByteFallback(),
+            tokenizers.decoders.Fuse(),
+            tokenizers.decoders.Strip(" ", 1, 0),
+        ]
+    )
+    backend.add_special_tokens(["<s>"])
+    return Tokenizer(backend)
+
+
+def test_streams_of_bytes_and_words_equal_the_whole():
+    """A run of bytes is decoded as one: whether it is text is known at its end."""
+    tokenizer, rng = fallback_tokenizer(), random.Random(0)
+    good = [5 + byte for byte in "é🌍".encode()]
+    for _ in range(300):
+        ids = []
+        for _ in range(8):
+            ids += rng.choice([good, [rng.randrange(5)], [rng.randrange(261)], [1, 1]])
+        for skip in (False, True):
+            assert "".join(tokenizer.decode_stream(ids, skip)) == tokenizer.decode(
+                ids, skip
+            )
+    pieces = list(tokenizer.decode_stream([2, *good, 3, 4]))
+    assert pieces == ["a", "é🌍b", "日"]
+
+
+class Counted:
+    """A backend that counts the ids it is asked to decode."""
+
+    def __init__(self, backend) -> None:
+        self.backend, self.count = backend, 0
+
+    def decode(self, ids, **options):
+        self.count += len(ids)
+        return self.backend.decode(ids, **options)
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+
+@pytest.mark.parametrize("kind", ["byte level", "bytes and words"])
+def test_streaming_takes_linear_work(kind, tokenizer):
+    many = fallback_tokenizer() if kind == "bytes and words" else tokenizer
+    ids = [i for n in range(1000) for i in (2, 3, 5 + 0xC3, 5 + n % 256)]
+    counted = Tokenizer(Counted(many._backend))
+    text = "".join(counted.decode_stream(ids))
+    assert counted._backend.count <= 4 * len(ids)
+    assert text == many.decode(ids)
+
+
+def test_vocabularies_with_gaps_are_as_large_as_their_last_id():
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b": 7}, []))
+    tokenizer = Tokenizer(backend)
+    assert tokenizer.vocab_size == 8
+    assert tokenizer.decode([7]) == "b"
+    assert tokenizer.decode([3]) == ""

@@ -162,15 +162,17 @@ class Tokenizer:
         A token may end in the middle of a character: its text is held back until the
         character is whole, or the ids end.
         """
+        skipped = self._special if skip_special_tokens else {}
+        shown = (
+            i
+            for i in map(_checked, ids)
+            if (name := self.name_of(i)) and name not in skipped
+        )
         if self._decodes_bytes:
-            skipped = self._special if skip_special_tokens else {}
-            return stream_bytes(
-                map(_checked, ids),
-                lambda i: b"" if self.name_of(i) in skipped else self._bytes_of(i),
-            )
+            return stream_bytes(shown, self._bytes_of)
         return stream_windows(
-            map(_checked, ids),
-            partial(self._decoded, skip_special_tokens=skip_special_tokens),
+            shown,
+            partial(self._decoded, skip_special_tokens=False),
             lambda i: _BYTE.fullmatch(self.name_of(i)) is not None,
         )
 
