@@ -9,6 +9,7 @@ import pytest
 from llm_course.chat import Chat, parse_value, statistics
 from llm_course.config import GenerationConfig
 from llm_course.models.transformer import DecoderOnlyModel
+from llm_course.text import Tokenizer
 from tests.chat_tools import GREEDY, Screen, afresh, make_chat
 
 
@@ -69,7 +70,64 @@ def test_what_a_terminal_takes_for_commands_is_not_written(
     ids = chat.tokenizer.encode("a\x1b[2Jb\tc\n")
     monkeypatch.setattr(chat.conversation, "stream", lambda *args, **kwargs: iter(ids))
     chat.handle("Hi")
-    assert screen.text.startswith("a[2Jb\tc\n[")
+    assert screen.text.startswith("a\\x1b[2Jb\tc\n[")
+
+
+HARMFUL = "\x1b]0;title\x07\x1b[2J\r\x9b1m\u202edrow\u2066\u200f"
+
+
+def is_harmless(text: str) -> bool:
+    return all(c.isprintable() or c in "\n\t" for c in text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"/{HARMFUL}",
+        f"/set {HARMFUL} 1",
+        f"/set temperature {HARMFUL}",
+        f"/set temperature 1{HARMFUL}",
+        f"/system {HARMFUL}",
+        "/" + "x" * 10**6,
+        "/set " + "x" * 10**6,
+        "/set seed " + "9" * 4000,
+    ],
+    ids=["command", "setting", "value", "number", "system", *("long",) * 3],
+)
+def test_what_a_user_types_is_shown_harmless_and_short(chat, screen, line) -> None:
+    chat.handle(line)
+    chat.handle("/set")
+    assert is_harmless(screen.text)
+    assert len(screen.text) < 4000
+
+
+def test_a_template_s_reason_is_shown_harmless_and_short(chat, screen) -> None:
+    refusing = f"{{{{ raise_exception({HARMFUL!r} * 9999) }}}}"
+    chat.tokenizer = Tokenizer(chat.tokenizer._backend, chat_template=refusing)
+    chat.handle("Hi")
+    assert "refused these messages" in screen.text
+    assert r"\x1b]0;title\x07" in screen.text
+    assert is_harmless(screen.text)
+    assert len(screen.text) < 4000
+
+
+def test_errors_of_the_model_are_shown_harmless(chat, screen, monkeypatch) -> None:
+    def broken(*_args: object, **_kwargs: object):
+        raise RuntimeError(HARMFUL)
+        yield
+
+    monkeypatch.setattr(chat.conversation, "stream", broken)
+    chat.handle("Hi")
+    assert is_harmless(screen.text)
+    assert "failed" in screen.text
+
+
+def test_text_of_other_scripts_is_shown_as_it_is(chat, screen, monkeypatch) -> None:
+    text = "שלום, مرحبا, 日本語, 👩‍🚀 é"  # joined by U+200D, which orders nothing
+    ids = chat.tokenizer.encode(text)
+    monkeypatch.setattr(chat.conversation, "stream", lambda *args, **kwargs: iter(ids))
+    chat.handle("Hi")
+    assert screen.text.startswith(text)
 
 
 def test_text_that_looks_like_a_special_token_stays_text(chat) -> None:

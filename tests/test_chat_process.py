@@ -103,6 +103,45 @@ def test_a_reader_that_leaves_ends_the_chat_quietly() -> None:
         assert process.wait(timeout=60) == 0
 
 
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command.replace("CHAT", " ".join(CHAT))],
+        env=clean_env(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes streams as a shell does")
+@pytest.mark.parametrize(
+    ("command", "status", "complaint"),
+    [
+        ("CHAT <&-", 1, "The standard input is closed"),
+        ("echo Hi | CHAT >&-", 1, "The standard output is closed"),
+        ("echo /help | CHAT >/dev/full", 1, "No space left on device"),
+        ("CHAT 0>/dev/null", 1, "Bad file descriptor"),
+        ("CHAT --model nope 2>&-", 1, ""),
+        ("CHAT --model nope <&- >&- 2>&-", 1, ""),
+        ("CHAT $'\\e[2J'", 2, r"unrecognized arguments: \x1b[2J"),
+        ("CHAT --model $'\\e[2J'", 1, r"\x1b[2J"),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_one_sentence(
+    command: str, status: int, complaint: str
+) -> None:
+    done = shell(command)
+    assert done.returncode == status
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert "\x1b" not in done.stderr
+    assert complaint == "" or done.stderr.strip().splitlines()[-1:] == [
+        line for line in done.stderr.splitlines() if complaint in line
+    ]
+
+
 def read_until(master: int, found: Callable[[str], bool], seconds: float = 90) -> str:
     """What a terminal shows, up to what is looked for."""
     import select

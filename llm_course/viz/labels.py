@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import findfont, fontManager
 from matplotlib.ft2font import FT2Font
 
 MISSING = "□"  # for a character that no font here has
@@ -30,8 +30,7 @@ def fonts() -> list[str]:
 @lru_cache(maxsize=1)
 def _drawable() -> frozenset[int]:
     """The code points for which one of the fonts has a glyph."""
-    path_of = {font.name: font.fname for font in fontManager.ttflist}
-    return frozenset().union(*(FT2Font(path_of[f]).get_charmap() for f in fonts()))
+    return frozenset().union(*(FT2Font(findfont(f)).get_charmap() for f in fonts()))
 
 
 def plain(text: str) -> str:

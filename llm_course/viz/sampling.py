@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from llm_course.viz.labels import plain
+from llm_course.viz.labels import plain, token_names
 from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, RED, SKY, numpy, subplots
 from llm_course.viz.style import (
     lines as lines,  # for the notebook, beside the figures here
@@ -218,6 +218,7 @@ def batch_grid(
     goes on in a panel below after so many `columns`. A token of blanks only is written
     (blank).
     """
+    labels = [token_names(row) for row in labels]
     rows, length = len(labels), len(labels[0])
     panels = -(-length // columns)
     height = panels * (0.42 * rows + 0.55) + 0.4
