@@ -38,7 +38,7 @@ from llm_course.bench.team import Team
 from llm_course.checkpoints import PINNED_MODELS, load_pretrained
 from llm_course.config import EngineConfig
 from llm_course.errors import CheckpointError
-from llm_course.programs import run_program
+from llm_course.programs import complain, run_program
 
 GROWTH_TOKENS = 16
 MISSING = (
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         results = benchmark(args)
     except (CheckpointError, RuntimeError) as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return 1
     data = json.dumps(targets.as_json(results), indent=2)
     if args.json == "-":

@@ -94,7 +94,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
         json.dumps(values)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"A chat template is given text, numbers, lists and dicts only ({error}):"
+            f"A chat template is given text, numbers, lists and dicts only"
+            f" ({readable(error, 200)}):"
             " write tools as JSON schemas."
         ) from error
     return values

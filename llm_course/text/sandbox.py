@@ -65,22 +65,29 @@ class _Worker:
         found = importlib.util.find_spec("jinja2")
         if found is None or found.origin is None:
             raise TemplateFailure("the package jinja2 is not installed")
-        limits = (str(MEMORY), str(SECONDS), str(MAX_TEXT))
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-I", "-S", str(_WORKER)),
-                *(str(Path(found.origin).parents[1]), *limits),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            # Ctrl-C is for the program that the reader sees
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
-        self.owner, self.answered = os.getpid(), False
+        place = Path(found.origin).parents[1]
+        limits = map(str, (MEMORY, SECONDS, MAX_TEXT))
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_WORKER), str(place), *limits],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                # Ctrl-C is for the program that the reader sees
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError as error:
+            raise TemplateFailure(f"its process does not start, {error}") from error
+        self.owner, self.pid = os.getpid(), self.process.pid
         self.answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
+        try:
+            # not always that of `process`: on Windows a launcher stands between
+            self.pid = int(self._answer(START_SECONDS))
+        except BaseException:
+            self.end()
+            raise
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -92,22 +99,23 @@ class _Worker:
     def ask(self, request: bytes) -> bytes:
         """The answer to one request. Raises TemplateFailure past a limit."""
         assert self.process.stdin is not None
-        limit = SECONDS if self.answered else SECONDS + START_SECONDS
-        end = time.monotonic() + limit
         with suppress(OSError):  # it has ended: no answer will come
             self.process.stdin.write(request + b"\n")
             self.process.stdin.flush()
+        return self._answer(SECONDS)
+
+    def _answer(self, seconds: float) -> bytes:
+        end = time.monotonic() + seconds
         while True:
             with suppress(queue.Empty):
                 answer = self.answers.get(timeout=_LOOK)
                 if not answer:
                     raise TemplateFailure("it asks for too much, and its process died")
-                self.answered = True
                 return answer
             if time.monotonic() > end:
-                raise TemplateFailure(f"it takes more than {SECONDS:g} seconds")
+                raise TemplateFailure(f"it takes more than {seconds:g} seconds")
             with suppress(psutil.Error):
-                if psutil.Process(self.process.pid).memory_info().rss > MEMORY:
+                if psutil.Process(self.pid).memory_info().rss > MEMORY:
                     raise TemplateFailure("it asks for too much memory")
 
     def end(self) -> None:

@@ -166,7 +166,8 @@ def limit_memory(size: int) -> None:
 
 
 def main(memory: int, seconds: float, limit: int) -> None:
-    """Answer the requests of the input, a line each, until it ends."""
+    """Write the process's id, then answer the requests of the input, a line each,
+    until it ends."""
     compiled = functools.lru_cache(8)(make_environment().from_string)
     # whatever Python imports late, it imports now
     warm_up = '{"template": "{{ strftime_now(\'%d\') ~ x.y }}", "values": {}}'
@@ -175,6 +176,8 @@ def main(memory: int, seconds: float, limit: int) -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     errors = open(os.devnull, "w")  # noqa: SIM115  # open for as long as the process
     forbid_the_world()
+    answers.write(b"%d\n" % os.getpid())
+    answers.flush()
     for request in requests:
         # should the parent die, nobody is left to kill this process
         faulthandler.dump_traceback_later(2 * seconds, exit=True, file=errors)

@@ -136,7 +136,8 @@ class Tokenizer:
             if not self._missing_bytes.isdisjoint(c.encode())
         ]
         if bad:
-            named = ", ".join(f"U+{ord(c):04X}" for c in bad)
+            named = ", ".join(f"U+{ord(c):04X}" for c in bad[:10])
+            named += f" and {len(bad) - 10} more" if len(bad) > 10 else ""
             raise ValueError(
                 f"This vocabulary has no token for {named}: remove it from the text."
             )
