@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llm_course.bench.results import CONTESTANTS
 from llm_course.checkpoints import PINNED_MODELS
+from llm_course.programs import Parser
 
 MODEL = "smollm2-135m-instruct"
 FULL = {"rounds": 5, "prompts": [32, 512], "batches": [1, 4, 16], "new_tokens": 64}
@@ -22,7 +23,7 @@ def parse(argv: Sequence[str] | None, what: str) -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"{text} is below 1")
         return number
 
-    parser = argparse.ArgumentParser(prog="llm_course.bench", description=what)
+    parser = Parser(prog="llm_course.bench", description=what)
     add = parser.add_argument
     add(
         "--model",

@@ -4,7 +4,7 @@ colour-blind readers."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -61,10 +61,11 @@ class Powers(LogFormatterSciNotation):
     """Labels such as 10² on logarithmic axes: formulas, although all other text is
     none."""
 
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
+    def format_ticks(self, values: list[float]) -> list[str]:
         """The labels, after telling the ticks that these are formulas."""
-        is_minor = self.axis.get_minor_formatter() is self
-        get_ticks = self.axis.get_minor_ticks if is_minor else self.axis.get_major_ticks
+        axis = cast(Axis, self.axis)
+        is_minor = axis.get_minor_formatter() is self
+        get_ticks = axis.get_minor_ticks if is_minor else axis.get_major_ticks
         for tick in get_ticks(len(values)):
             tick.label1.set_parse_math(True)
             tick.label2.set_parse_math(True)
