@@ -366,8 +366,14 @@ def replaced(*rules: tuple[object, str], part: str = "normalizer") -> str:
         [((".",), "ab" * 20)] * 2,
         [("", "ab" * 600)],
         [("a", "bb"), ("b", "aa")] * 6,
+        [(("(?=a)",), "a")] * 12,
+        [((r"\ba*",), "a")] * 12,
+        [(("a*",), "a")] * 12,
     ],
-    ids=["a chain", "one rule", "an expression", "nothing", "small steps"],
+    ids=[
+        *("a chain", "one rule", "an expression", "nothing", "small steps"),
+        *("looking ahead", "the edge of a word", "none or more"),
+    ],
 )
 def test_rules_that_grow_a_text_without_end_are_refused(part, rules, tmp_path):
     (tmp_path / "tokenizer.json").write_text(replaced(*rules, part=part))
@@ -377,8 +383,18 @@ def test_rules_that_grow_a_text_without_end_are_refused(part, rules, tmp_path):
 
 def test_ordinary_rules_are_not_refused(tmp_path):
     rules = [(" ", "▁"), (("``",), '"'), ("...", "…"), ("\t", "    ")]
+    rules += [((r"\s+",), " "), (("[.]{2,}",), "."), ((r"\(x\)",), "x")] * 9
     (tmp_path / "tokenizer.json").write_text(replaced(*rules))
     assert Tokenizer.from_folder(tmp_path).encode("ab") == [0, 1]
+
+
+def test_byte_level_rules_one_after_the_other_are_refused(tmp_path):
+    rules = json.loads(replaced())
+    levels = [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}]
+    rules["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": levels * 12}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    with pytest.raises(CheckpointError, match="pre_tokenizer can make a text"):
+        Tokenizer.from_folder(tmp_path)
 
 
 def fallback_tokenizer() -> Tokenizer:

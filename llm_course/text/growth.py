@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import tokenizers
 
 # A rule in use doubles a text, or spells a ligature as 18 letters.
 _MOST = 1000
+_PLAIN_ESCAPE = re.compile(r"\\[sdwSDWnrt.,:;\"'()\[\]{}*+?|/-]")
 
 
 def check_growth(backend: tokenizers.Tokenizer) -> None:
@@ -50,10 +52,11 @@ def _factor(rule: dict[str, Any]) -> float:
     kind, content = rule.get("type"), rule.get("content")
     if kind == "Replace" and isinstance(content, str):
         pattern = rule.get("pattern")
-        text = pattern.get("String") if isinstance(pattern, dict) else None
-        if text:
+        texts = pattern if isinstance(pattern, dict) else {}
+        if text := texts.get("String"):
             return len(content) / len(text)
-        return 1 + len(content)  # an expression may match nothing, between any two
+        # what matches nothing may do so between any two characters
+        return len(content) + _may_match_nothing(str(texts.get("Regex", "")))
     if kind == "Precompiled":  # a table of texts, each ended by a zero byte
         table = base64.b64decode(rule.get("precompiled_charsmap") or "")
         texts = table[4 + int.from_bytes(table[:4], "little") :]
@@ -63,3 +66,14 @@ def _factor(rule: dict[str, Any]) -> float:
     if kind in ("Prepend", "Metaspace"):
         return 1 + len(str(rule.get("prepend") or rule.get("replacement") or ""))
     return 1
+
+
+def _may_match_nothing(pattern: str) -> bool:
+    """Say whether an expression can match an empty text; True where that is unclear."""
+    plain = _PLAIN_ESCAPE.sub("x", pattern)
+    if any(sign in plain for sign in ("(?", "\\", "^", "$")):
+        return True  # it may look around
+    try:
+        return re.search(pattern, "") is not None
+    except re.error:
+        return True

@@ -156,8 +156,9 @@ class Sampler(widgets.VBox):
         """Compute the logits of a new prompt, and draw them."""
         try:
             ids = torch.tensor([self.prompt_ids()])  # [1, S]
-            # [V]
-            self.logits = next_token_logits(self.model, ids, torch.ones_like(ids))[0]
+            # [V]: an embedding may have more rows than there are tokens
+            logits = next_token_logits(self.model, ids, torch.ones_like(ids))[0]
+            self.logits = logits[: self.tokenizer.vocab_size]
         except (
             Exception
         ) as error:  # raised in a callback, it would go to the log, unseen
