@@ -140,7 +140,7 @@ def test_ids_beyond_the_vocabulary_have_no_text(tokenizer):
     assert tokenizer.tokens([60_000]) == [""]
 
 
-@pytest.mark.parametrize("bad", [-1, 2**32])
+@pytest.mark.parametrize("bad", [-1, 2**32, 1.5, "x", None])
 def test_what_can_be_no_id_is_named(tokenizer, bad):
     with pytest.raises(ValueError, match=str(bad)):
         tokenizer.decode([1, bad])

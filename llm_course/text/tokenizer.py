@@ -8,6 +8,7 @@ character.
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -323,7 +324,12 @@ class Tokenizer:
 
 
 def _checked(token_id: int) -> int:
-    token_id = int(token_id)
+    try:
+        token_id = operator.index(token_id)
+    except TypeError as error:
+        raise ValueError(
+            f"Token id {token_id!r:.60} is no whole number: give ids, not text."
+        ) from error
     if not 0 <= token_id < 2**32:
         raise ValueError(f"Token id {token_id} is none: ids count from 0.")
     return token_id
