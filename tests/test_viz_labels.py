@@ -79,16 +79,32 @@ def test_any_text_is_drawn_and_no_glyph_is_missing(name):
         assert not any("<0x" in text for text in texts)
 
 
-def test_labels_of_logarithmic_axes_are_still_formulas():
-    fig = lines([1, 10, 100], {"a": [1, 9, 99]}, "x", "y", xscale="log", yscale="log")
+LOGARITHMIC = {
+    "both axes": lambda: lines(
+        [1, 10, 100], {"a": [1, 9, 99]}, "x", "y", xscale="log", yscale="log"
+    ),
+    "a colour bar": lambda: FIGURES["influence"](),
+    "shared axes": lambda: layers.depth_bands(
+        {name: [torch.rand(99) ** n for n in range(1, 9)] for name in "abc"}
+    ),
+    "shared axes again": lambda: FIGURES["scale_by_layer"](),
+}
+
+
+@pytest.mark.parametrize("kind", LOGARITHMIC)
+def test_labels_of_logarithmic_axes_are_still_formulas(kind):
+    fig = LOGARITHMIC[kind]()
     fig.canvas.draw()
-    (ax,) = fig.axes
-    for axis in (ax.xaxis, ax.yaxis):
-        labels = [label for label in axis.get_ticklabels() if label.get_text()]
-        assert len(labels) > 1
-        assert all(label.get_parse_math() for label in labels)
-        assert all("mathdefault" in label.get_text() for label in labels)
-    assert not ax.xaxis.label.get_parse_math()
+    found = [
+        label
+        for ax in fig.axes
+        for axis in (ax.xaxis, ax.yaxis)
+        for label in axis.get_ticklabels(which="both")
+        if "mathdefault" in label.get_text()
+    ]
+    assert len(found) > 1
+    assert all(label.get_parse_math() for label in found)
+    assert not fig.axes[0].xaxis.label.get_parse_math()
 
 
 def test_tokens_that_share_a_character_are_named_by_it(monkeypatch):

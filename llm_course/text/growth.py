@@ -52,11 +52,11 @@ def _factor(rule: dict[str, Any]) -> float:
     kind, content = rule.get("type"), rule.get("content")
     if kind == "Replace" and isinstance(content, str):
         pattern = rule.get("pattern")
-        texts = pattern if isinstance(pattern, dict) else {}
-        if text := texts.get("String"):
+        found = pattern if isinstance(pattern, dict) else {}
+        if text := found.get("String"):
             return len(content) / len(text)
         # what matches nothing may do so between any two characters
-        return len(content) + _may_match_nothing(str(texts.get("Regex", "")))
+        return len(content) + _may_match_nothing(str(found.get("Regex", "")))
     if kind == "Precompiled":  # a table of texts, each ended by a zero byte
         table = base64.b64decode(rule.get("precompiled_charsmap") or "")
         texts = table[4 + int.from_bytes(table[:4], "little") :]

@@ -26,6 +26,7 @@ from llm_course.viz.style import (
     RED,
     SEQUENTIAL,
     SKY,
+    Powers,
     numpy,
     subplots,
 )
@@ -197,7 +198,7 @@ def influence(change: object, tokens: Sequence[str]) -> Figure:
     ax.set_yticks(range(size), names)
     ax.set(xlabel="logits after this token …", ylabel="… when this token is replaced")
     ax.set_title("Largest change of a logit (white: none)")
-    fig.colorbar(image, ax=ax, shrink=0.8)
+    fig.colorbar(image, ax=ax, shrink=0.8, format=Powers())
     return fig
 
 

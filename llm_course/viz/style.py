@@ -63,12 +63,16 @@ class Powers(LogFormatterSciNotation):
 
     def format_ticks(self, values: list[float]) -> list[str]:
         """The labels, after telling the ticks that these are formulas."""
-        axis = cast(Axis, self.axis)
-        is_minor = axis.get_minor_formatter() is self
-        get_ticks = axis.get_minor_ticks if is_minor else axis.get_major_ticks
-        for tick in get_ticks(len(values)):
-            tick.label1.set_parse_math(True)
-            tick.label2.set_parse_math(True)
+        axis = cast(Axis, self.axis)  # one of those that share this formatter
+        name, axes = axis.axis_name, axis.axes
+        shared = axes.get_shared_x_axes() if name == "x" else axes.get_shared_y_axes()
+        for one in shared.get_siblings(axes):
+            axis = one.xaxis if name == "x" else one.yaxis
+            is_minor = axis.get_minor_formatter() is self
+            get_ticks = axis.get_minor_ticks if is_minor else axis.get_major_ticks
+            for tick in get_ticks(len(values)):
+                tick.label1.set_parse_math(True)
+                tick.label2.set_parse_math(True)
         return super().format_ticks(values)
 
 
