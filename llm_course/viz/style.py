@@ -64,10 +64,10 @@ class Powers(LogFormatterSciNotation):
     def format_ticks(self, values: list[float]) -> list[str]:
         """The labels, after telling the ticks that these are formulas."""
         axis = cast(Axis, self.axis)  # one of those that share this formatter
-        name, axes = axis.axis_name, axis.axes
-        shared = axes.get_shared_x_axes() if name == "x" else axes.get_shared_y_axes()
+        axes, is_x = axis.axes, axis is axis.axes.xaxis
+        shared = axes.get_shared_x_axes() if is_x else axes.get_shared_y_axes()
         for one in shared.get_siblings(axes):
-            axis = one.xaxis if name == "x" else one.yaxis
+            axis = one.xaxis if is_x else one.yaxis
             is_minor = axis.get_minor_formatter() is self
             get_ticks = axis.get_minor_ticks if is_minor else axis.get_major_ticks
             for tick in get_ticks(len(values)):
