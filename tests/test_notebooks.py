@@ -48,6 +48,8 @@ UNCOMPARED: set[tuple[str, str]] = {
         "cut = [slice(p[0], p[-1] + 1) for p in np.array_split(np.arange(len(W)), THREADS)]",
     ),
     ("07_speed", "def as_written(words, x, out):"),
+    ("07_speed", "def feed_forward(stream):"),
+    ("07_speed", "def prompt_speed(model, length: int) -> float:"),
     ("07_speed", "fused_model = FusedModel(model).eval()"),
     ("07_speed", "heads = [model.lm_head.weight]"),
     ("07_speed", 'names = ["as built", *KINDS]'),
