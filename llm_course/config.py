@@ -227,7 +227,8 @@ class GenerationConfig(_FromJson):
     min-p. `top_k` 0 or None, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 each
     switch their filter off; `temperature` 0 or `do_sample` False always takes the most
     probable token. `use_cache` False computes the whole sequence anew for every token:
-    the same tokens, slowly.
+    the same tokens, slowly. `guess_ahead` is how many tokens a pass may judge that were
+    guessed from the text; 0 makes no guesses, and the tokens are the same.
     """
 
     max_new_tokens: int = 64
@@ -239,10 +240,13 @@ class GenerationConfig(_FromJson):
     repetition_penalty: float = 1.0
     seed: int | None = None
     use_cache: bool = True
+    guess_ahead: int = 0
 
     def __post_init__(self) -> None:
         _require_positive_ints(self, "max_new_tokens")
         _require_bools(self, "do_sample", "use_cache")
+        if not _is_whole(self.guess_ahead, 0, _LARGEST_SIZE):
+            _reject(self, "guess_ahead", "must be a whole number of at least 0 (0: off)")
         _require_number(self, "temperature", 0.0)
         if self.top_k is not None and not _is_whole(self.top_k, 0, _LARGEST_SIZE):
             _reject(

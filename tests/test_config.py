@@ -69,6 +69,9 @@ def test_defaults_follow_from_the_heads():
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"seed": "7"}, "seed"),
         ({"do_sample": 1}, "do_sample"),
+        ({"guess_ahead": -1}, "guess_ahead"),
+        ({"guess_ahead": True}, "guess_ahead"),
+        ({"guess_ahead": 2.0}, "guess_ahead"),
     ],
 )
 def test_impossible_generation(changes, word):

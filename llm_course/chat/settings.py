@@ -19,6 +19,7 @@ KINDS = {
     "min_p": f"{NUMBER}, or off",
     "repetition_penalty": f"{NUMBER}, or off",
     "seed": f"{WHOLE} from 0 to 2**63 - 1, or off",
+    "guess_ahead": f"{WHOLE}, or off",
 }
 OFF = {
     "top_k": None,
@@ -26,6 +27,7 @@ OFF = {
     "min_p": 0.0,
     "repetition_penalty": 1.0,
     "seed": None,
+    "guess_ahead": 0,
 }
 SWITCHES = {"on": True, "true": True, "off": False, "false": False}
 

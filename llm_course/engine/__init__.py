@@ -25,5 +25,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "fused": ("FusedModel",),
         "quantize": ("PackedMatrix", "pack"),
         "conversation": ("Conversation",),
+        "guessing": ("Guesser",),
     },
 )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -115,10 +115,15 @@ def generate_stream(
         from llm_course.engine.inference import make_cache  # notebook 06
 
         kv_cache = make_cache(model, len(ids), ids.shape[-1] + config.max_new_tokens)
+    next_logits: Callable[..., Logits] = next_token_logits
+    if config.guess_ahead:
+        from llm_course.engine.guessing import Guesser  # notebook 07
+
+        next_logits = Guesser(config)
     finished = torch.zeros(len(ids), 1, dtype=torch.bool, device=device)  # [B, 1]
     reason = "max_new_tokens"
     for step in range(1, config.max_new_tokens + 1):
-        logits = next_token_logits(model, ids, mask, kv_cache)  # [B, V]
+        logits = next_logits(model, ids, mask, kv_cache)  # [B, V]
         logits = apply_repetition_penalty(logits, ids, config.repetition_penalty, mask)
         token = choose_token(logits, config, generator=generator)  # [B, 1]
         # after its EOS a row holds only pads
