@@ -246,7 +246,9 @@ class GenerationConfig(_FromJson):
         _require_positive_ints(self, "max_new_tokens")
         _require_bools(self, "do_sample", "use_cache")
         if not _is_whole(self.guess_ahead, 0, _LARGEST_SIZE):
-            _reject(self, "guess_ahead", "must be a whole number of at least 0 (0: off)")
+            _reject(
+                self, "guess_ahead", "must be a whole number of at least 0 (0 is off)"
+            )
         _require_number(self, "temperature", 0.0)
         if self.top_k is not None and not _is_whole(self.top_k, 0, _LARGEST_SIZE):
             _reject(

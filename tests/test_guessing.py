@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -103,9 +105,7 @@ def test_a_text_may_be_read_piece_by_piece(text, cuts):
     for cut in sorted(cuts):
         lookup.guess(text[:cut], 3)
     assert lookup.guess(text, 3) == Lookup().guess(text, 3)
-    places = [
-        i for i in range(SAME, len(text)) if text[i - SAME : i] == text[-SAME:]
-    ]
+    places = [i for i in range(SAME, len(text)) if text[i - SAME : i] == text[-SAME:]]
     assert lookup.guess(text, 1) == [text[i] for i in places[-1:]]
 
 
@@ -206,7 +206,7 @@ def test_draws_follow_the_probabilities_whether_a_guess_was_right_or_not(always)
     passes = len(model.rows)
     assert 1200 < passes < 2800  # some guesses were right, some wrong
     counts = torch.zeros(4, 4)
-    for before, after in zip(drawn, drawn[1:], strict=False):
+    for before, after in pairwise(drawn):
         counts[before, after] += 1
     expected = counts.sum(1, keepdim=True) * (logits / 0.8).softmax(-1)
     chi_square = ((counts - expected) ** 2 / expected).sum()
@@ -251,12 +251,11 @@ def test_no_pass_looks_past_the_last_token(always, count):
 def test_a_full_cache_fails_at_the_token_at_which_it_fails_without_guesses(always):
     model, ids, given = small_model(), torch.tensor([[1, 2, 1, 2, 1, 2]]), []
     for k in (0, 7):
-        cache, tokens = make_cache(model, 1, 10, 10), []
+        tokens, config = [], replace(GREEDY, guess_ahead=k)
+        cache = make_cache(model, 1, 10, 10)
+        steps = generate_stream(model, ids, config, kv_cache=cache)
         with pytest.raises(ValueError, match="the cache is full"):
-            for token in generate_stream(
-                model, ids, replace(GREEDY, guess_ahead=k), kv_cache=cache
-            ):
-                tokens.append(token.item())
+            deque(map(tokens.append, (token.item() for token in steps)))
         given.append(tokens)
     assert given[0] == given[1]
     assert len(given[0]) == 5

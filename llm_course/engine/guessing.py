@@ -14,13 +14,13 @@ from llm_course.engine.sampling import apply_repetition_penalty
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Cache, Logits, TokenIds
 
-__all__ = ["SAME", "START", "MOST", "INCOME", "CLOSE", "Lookup", "Guesser"]
+__all__ = ["SAME", "INCOME", "CLOSE", "Lookup", "verify", "close", "Guesser"]
 
 
 SAME = 4  # so many tokens must have stood together before
-START, MOST = 3.0, 4.0  # the account, in passes over one row
+START, MOST = 3.0, 4.0  # of the account, in passes over one row
 INCOME = 0.05  # what each token pays in
-CLOSE = 64  # logits nearer than so many roundings: rounding may decide
+CLOSE = 64  # logits that differ by fewer roundings: rounding may decide
 
 
 class Lookup:
@@ -29,10 +29,10 @@ class Lookup:
 
     def __init__(self) -> None:
         self.followed: dict[tuple[int, ...], int] = {}  # SAME tokens: the place behind
-        self.read = SAME  # the places before are known
+        self.read = SAME  # places before this one are known
 
     def guess(self, text: list[int], k: int) -> list[int]:
-        """k ids, or none. The next text must begin with this one."""
+        """k ids, or none. Each text must begin with the one given before."""
         for i in range(self.read, len(text)):
             self.followed[tuple(text[i - SAME : i])] = i
         self.read = max(self.read, len(text))
@@ -45,26 +45,42 @@ class Lookup:
         return copied[len(text) :]
 
 
+def verify(
+    model: DecoderOnlyModel,
+    ids: TokenIds,
+    guesses: list[int],
+    mask: Tensor,
+    cache: KVCache,
+) -> Logits:
+    """Logits [1, 1 + k, V] after the newest of ids [1, S] and after each guess, by one
+    pass. The cache counts none of these tokens."""
+    fed = torch.cat([ids[:, -1:], ids.new_tensor([guesses])], dim=-1)  # [1, 1 + k]
+    past, seen = cache.length, pad(mask, (0, len(guesses)), value=True)
+    logits = model(fed, attention_mask=seen, kv_cache=cache)
+    cache.truncate(past)  # forgets them, but erases nothing
+    return logits
+
+
+def close(logits: Logits) -> bool:
+    """Whether the largest of logits [1, V] has another so near that rounding, which
+    depends on how many rows a pass has, may decide between them."""
+    low, high = logits.aminmax()
+    rounding = CLOSE * torch.finfo(logits.dtype).eps * max(-low, high)
+    return int((logits >= high - rounding).sum()) > 1
+
+
 class Guesser:
     """Takes the place of `next_token_logits` in one generation: the same logits, often
-    without a pass.
+    without a pass. Several rows, and any cache but a `KVCache`, get no guesses.
 
-    A pass is fed the newest token and the guesses. Its later logits are kept, and
-    handed out while the tokens that are drawn equal the guesses. The cache counts a
-    guess only when it has been drawn, so the loop may be left at any token. More than
-    one row, and anything but a `KVCache`, are decoded token by token.
-
-    An account keeps guesses worth their price, in passes over one row: four guessed
-    rows cost one, a right guess earns one, and each token pays in INCOME. Guesses are
-    made while it is not empty. Source: Leviathan et al. 2022, "Fast Inference from
-    Transformers via Speculative Decoding"; the guesser is Saxena's prompt lookup
-    (2023).
+    Source: Leviathan et al. 2022, "Fast Inference from Transformers via Speculative
+    Decoding"; for a guesser that copies, Saxena 2023, "Prompt Lookup Decoding".
     """
 
     def __init__(self, config: GenerationConfig) -> None:
         self.config, self.lookup = config, Lookup()
         self.account, self.left = START, config.max_new_tokens
-        self.guesses: list[int] = []  # not drawn yet
+        self.guesses: list[int] = []  # judged, and not drawn yet
         self.kept: Logits = torch.empty(0)  # [1, 1 + guesses, V]
 
     @torch.inference_mode()
@@ -78,45 +94,36 @@ class Guesser:
         """Logits [B, V] after the last of ids [B, S]."""
         self.left -= 1
         self.account = min(self.account + INCOME, MOST)
-        one_row = isinstance(kv_cache, KVCache) and len(ids) == 1
-        if not one_row or ids.shape[1] - kv_cache.length != 1:
-            return next_token_logits(model, ids, mask, kv_cache)
-        if self.guesses and self.guesses[0] == ids[0, -1]:
-            self.guesses, self.kept = self.guesses[1:], self.kept[:, 1:]
-            self.account += 1
-        elif not self.ask(model, ids, mask, kv_cache):
-            return next_token_logits(model, ids, mask, kv_cache)
-        logits = self.kept[:, 0]
-        if self.close(logits, ids, mask):  # a row alone decides, as without guesses
-            self.guesses, self.account = [], self.account - 1
-            return next_token_logits(model, ids, mask, kv_cache)
-        kv_cache.advance(1)  # the keys and values are there already
-        return logits
+        if isinstance(kv_cache, KVCache) and ids.shape == (1, kv_cache.length + 1):
+            if self.guesses and self.guesses[0] == ids[0, -1]:
+                self.guesses, self.kept = self.guesses[1:], self.kept[:, 1:]
+                self.account += 1
+            else:
+                self.ask(model, ids, mask, kv_cache)
+            if self.kept.numel():
+                if not self.unsure(ids, mask):
+                    kv_cache.advance(1)  # its keys and values are there already
+                    return self.kept[:, 0]
+                self.guesses, self.account = [], self.account - 1
+        return next_token_logits(model, ids, mask, kv_cache)
 
     def ask(
         self, model: DecoderOnlyModel, ids: TokenIds, mask: Tensor, cache: KVCache
-    ) -> bool:
-        """Run a pass over the last token and guesses; False if there are none."""
+    ) -> None:
+        """Have guesses judged, unless there are none or the account is empty."""
         k = min(self.config.guess_ahead, self.left)
         if cache.max_length is not None:
             k = min(k, cache.max_length - ids.shape[1])
-        worth = k > 0 and self.account > 0
-        self.guesses = self.lookup.guess(ids[0].tolist(), k) if worth else []
-        if not self.guesses:
-            return False
-        fed = torch.cat([ids[:, -1:], ids.new_tensor([self.guesses])], dim=-1)
-        past, n = cache.length, fed.shape[1]
-        seen = pad(mask, (0, n - 1), value=True)
-        self.kept = model(fed, attention_mask=seen, kv_cache=cache)  # [1, 1 + k, V]
-        cache.truncate(past)  # forgets, but erases nothing
-        self.account -= n / 4
-        return True
+        may = k > 0 and self.account > 0
+        self.guesses = self.lookup.guess(ids[0].tolist(), k) if may else []
+        self.kept = torch.empty(0)
+        if self.guesses:
+            self.kept = verify(model, ids, self.guesses, mask, cache)
+            self.account -= self.kept.shape[1] / 4
 
-    def close(self, logits: Logits, ids: TokenIds, mask: Tensor) -> bool:
-        """Whether a greedy choice may depend on how the products of a pass round."""
+    def unsure(self, ids: TokenIds, mask: Tensor) -> bool:
+        """Whether a pass over one row has to decide, since nothing is drawn."""
         if self.config.do_sample and self.config.temperature > 0:
             return False
         penalty = self.config.repetition_penalty
-        logits = apply_repetition_penalty(logits, ids, penalty, mask)
-        rounding = CLOSE * torch.finfo(logits.dtype).eps * logits.abs().max()
-        return int((logits >= logits.max() - rounding).sum()) > 1
+        return close(apply_repetition_penalty(self.kept[:, 0], ids, penalty, mask))

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, subplots
+from llm_course.viz.style import BLUE, CYCLE, GREEN, GREY, ORANGE, subplots
 
-__all__ = ["roofline", "predicted_and_measured", "largest_by_column"]
+__all__ = ["roofline", "predicted_and_measured", "largest_by_column", "accepted_runs"]
 
 
 def roofline(
@@ -75,3 +76,50 @@ def largest_by_column(weight: ArrayLike) -> Figure:
     )  # fmt: skip
     ax.set(xlabel="input (column)", ylabel="largest |weight|", ylim=(0, None))
     return fig
+
+
+def accepted_runs(
+    texts: Mapping[str, Sequence[tuple[str, bool]]], columns: int = 96
+) -> Figure:
+    """Texts token by token; a token that came without a pass of its own is green.
+
+    texts[title] holds pairs (token, whether it was free). Lines have so many `columns`.
+    """
+    placed = {title: _in_lines(pairs, columns) for title, pairs in texts.items()}
+    lines = [place[-1][0] + 1 for place in placed.values()]
+    height = 0.24 * sum(lines) + 0.45 * len(lines) + 0.3
+    fig, axes = subplots(
+        len(lines), 1, width=9.5, height=height, squeeze=False, height_ratios=lines
+    )
+    for ax, count, (title, place) in zip(
+        axes[:, 0], lines, placed.items(), strict=True
+    ):
+        for line, column, token, free in place:
+            width = len(token)
+            face = GREEN if free else "#E4E4E4"
+            ax.barh(line, width - 0.16, left=column, height=0.86, color=face)
+            ax.text(
+                column + width / 2, line, token.replace("$", r"\$"), size=7.5,
+                family="monospace", color="white" if free else "black", ha="center",
+                va="center_baseline",
+            )  # fmt: skip
+        ax.set(xlim=(0, columns), ylim=(count - 0.5, -0.5), title=title)
+        ax.set_axis_off()
+    colors = {"its own pass": "#E4E4E4", "a right guess": GREEN}
+    handles = [Patch(facecolor=color, label=name) for name, color in colors.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    return fig
+
+
+def _in_lines(
+    pairs: Sequence[tuple[str, bool]], columns: int
+) -> list[tuple[int, int, str, bool]]:
+    """(line, column, token, free) of each token; a line break is shown as a sign."""
+    line, column, placed = 0, 0, []
+    for token, free in pairs:
+        shown = token.replace("\n", "⏎")
+        if column + len(shown) > columns:
+            line, column = line + 1, 0
+        placed.append((line, column, shown, free))
+        column += len(shown)
+    return placed
