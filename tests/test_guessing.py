@@ -29,6 +29,10 @@ from tests.helpers import CPU, ListCache, random_ids, small_config, small_model
 derandomized = settings(max_examples=40, deadline=None, derandomize=True)
 GREEDY = GenerationConfig(max_new_tokens=40, do_sample=False, guess_ahead=7)
 SAMPLED = GenerationConfig(max_new_tokens=40, temperature=0.5, seed=3, guess_ahead=7)
+PASSAGE = (
+    "The lighthouse stood at the end of a long stone pier. Every evening the keeper "
+    "climbed its narrow stairs, lit the lamp, and wrote the weather into a book."
+)
 KINDS = ("as built", "fused", "float32", "int8", "q4_1")
 
 
@@ -337,11 +341,11 @@ def test_the_real_model_repeats_a_text_in_fewer_passes(smollm2, weights):
     model, tokenizer = smollm2
     if weights != "as built":
         model = prepare_for_inference(model, weights)
-    text = "The keeper climbed the narrow stairs, lit the lamp, and went to bed. "
-    ids = torch.tensor([tokenizer.encode(text * 3 + "The keeper")])
-    passes = []
+    request = "Repeat this text word for word:\n\n" + PASSAGE
+    prompt = tokenizer.encode_chat([{"role": "user", "content": request}])
+    ids, passes = torch.tensor([prompt]), []
     hook = model.register_forward_hook(lambda *_: passes.append(1))
     ours = new(model, ids, GREEDY)
     hook.remove()
-    assert len(passes) <= 12
+    assert len(passes) <= 20
     assert ours == new(model, ids, replace(GREEDY, guess_ahead=0))

@@ -50,6 +50,7 @@ UNCOMPARED: set[tuple[str, str]] = {
     ("07_speed", "def as_written(words, x, out):"),
     ("07_speed", "def feed_forward(stream):"),
     ("07_speed", "def prompt_speed(model, length: int) -> float:"),
+    ("07_speed", "def seconds(model, prompt: torch.Tensor, k: int) -> float:"),
     ("07_speed", "fused_model = FusedModel(model).eval()"),
     ("07_speed", "heads = [model.lm_head.weight]"),
     ("07_speed", 'names = ["as built", *KINDS]'),
