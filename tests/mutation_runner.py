@@ -27,12 +27,13 @@ from tests.mutants import Mutant
 from tests.mutants.cache import CACHE
 from tests.mutants.checkpoints import CHECKPOINTS
 from tests.mutants.engine import ENGINE
+from tests.mutants.guessing import GUESSING
 from tests.mutants.native import NATIVE
 from tests.mutants.network import NETWORK
 from tests.mutants.parts import PARTS
 
 ROOT = Path(__file__).parents[1]
-MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *NATIVE, *CHECKPOINTS)
+MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *NATIVE, *GUESSING, *CHECKPOINTS)
 BASELINE = "baseline"
 COMPILED = [
     f"engine.{name}" for name in ("kernels", "rows", "native_attention", "step")

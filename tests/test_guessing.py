@@ -243,6 +243,20 @@ def test_guesses_go_on_while_they_pay():
     assert model.rows == [10] + [8] * 100
 
 
+def test_long_luck_is_soon_used_up():
+    """However long guesses were right, a few wrong ones end them."""
+    guesser = Guesser(replace(SAMPLED, max_new_tokens=1000, guess_ahead=3))
+    model, ids = Pairs(torch.zeros(4, 4)), torch.tensor([[1]])
+    cache = make_cache(model)
+    for i in range(300):
+        right = i < 200
+        guesser.lookup.guess = lambda text, k, right=right: [int(right)] * k
+        guesser(model, ids, torch.ones_like(ids), cache)
+        ids = torch.cat([ids, torch.tensor([[1]])], dim=-1)
+    assert model.rows[:50] == [4] * 50
+    assert model.rows[50:].count(4) <= 4 + 0.05 * 100 + 1
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 17])
 def test_no_pass_looks_past_the_last_token(always, count):
     model, ids = circle(), torch.tensor([[0, 1, 2, 3, 4, 5, 0]])
@@ -253,7 +267,7 @@ def test_no_pass_looks_past_the_last_token(always, count):
 
 
 def test_a_full_cache_fails_at_the_token_at_which_it_fails_without_guesses(always):
-    model, ids, given = small_model(), torch.tensor([[1, 2, 1, 2, 1, 2]]), []
+    model, ids, given = circle(), torch.tensor([[0, 1, 2, 3, 4, 5, 0]]), []
     for k in (0, 7):
         tokens, config = [], replace(GREEDY, guess_ahead=k)
         cache = make_cache(model, 1, 10, 10)
@@ -262,7 +276,7 @@ def test_a_full_cache_fails_at_the_token_at_which_it_fails_without_guesses(alway
             deque(map(tokens.append, (token.item() for token in steps)))
         given.append(tokens)
     assert given[0] == given[1]
-    assert len(given[0]) == 5
+    assert given[0] == [1, 2, 3, 4]
 
 
 # --- where it is used

@@ -2,7 +2,7 @@
 notice it.
 
 They are data; tests/test_mutations.py runs them. The files follow the package: parts
-and network (both of models), engine (the loop), cache and native, checkpoints.
+and network (both of models), engine (the loop), cache, native, guessing, checkpoints.
 """
 
 from __future__ import annotations
