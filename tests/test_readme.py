@@ -1,4 +1,4 @@
-"""What the README shows and links to is there, and is what the notebooks hold."""
+"""What README and docs/ show and link to is there, and is what the notebooks hold."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 import nbformat
+import pytest
+
+from tests.doc_tools import PAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,11 +25,26 @@ def stored_pictures() -> set[bytes]:
     return pictures
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    local = [target for target in targets if "://" not in target]
-    assert len(local) >= 6
-    assert not [target for target in local if not (ROOT / target).is_file()]
+def anchors(page: Path) -> set[str]:
+    """What a link into a page may end in: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        if "://" not in target:
+            file = page.parent / name if name else page
+            assert file.is_file(), target
+            assert not anchor or anchor in anchors(file), target
+
+
+def test_every_page_is_one_link_from_the_readme() -> None:
+    for page in PAGES[1:]:
+        assert f"(docs/{page.name}" in README, page.name
 
 
 def test_every_notebook_is_on_the_map():
@@ -40,12 +58,24 @@ def test_the_picture_is_one_of_the_notebooks():
         assert picture.read_bytes() in stored_pictures(), picture.name
 
 
-def test_the_python_example_runs(smollm2):
-    """The example as written, with the loaded model in place of a second load."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    printed: list[str] = []
-    load = "load_pretrained("
-    assert code.count(load) == 1
-    scope = {"print": printed.append, "__loaded": smollm2}
-    exec(re.sub(r"load_pretrained\(.*\)", "__loaded", code), scope)
-    assert "Tokyo" in printed[0]
+def test_the_readme_says_how_long_the_course_takes() -> None:
+    """Within an hour of what the notebooks say of themselves."""
+    reading = exercises = 0
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, 4).cells
+        texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        reading += int(re.findall(r"about (\d+) minutes", texts[0])[0])
+        own = [re.match(r"### .*\n\n?\*\w+ · (\d+) minutes", text) for text in texts]
+        exercises += sum(int(found[1]) for found in own if found)
+    said = re.findall(r"about (\d+) (?:hours of reading|more for all)", README)
+    assert [
+        abs(int(hours) - total / 60) <= 1
+        for hours, total in zip(said, (reading, exercises), strict=True)
+    ] == [True, True]
+
+
+def test_the_pages_about_browsers_name_every_notebook() -> None:
+    page = (ROOT / "docs" / "online.md").read_text(encoding="utf-8")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert re.search(rf"^\| {path.stem} \|(.* GB \|){{2}}", page, re.M), path.stem
+        assert f"/blob/main/notebooks/{path.name})" in page

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from rattler import MatchSpec
+
+from llm_course.checkpoints import PINNED_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
@@ -42,7 +45,7 @@ def bounds(version: object) -> set[str]:
 
 def test_environment_has_the_packages_of_pyproject_within_the_same_bounds() -> None:
     specs = {str(s.name.normalized): s for s in map(MatchSpec, environment()[0])}
-    assert bounds(specs.pop("python").version) == {">=3.11"}
+    specs.pop("python")
     wanted = {
         CONDA_NAMES.get(name, name): bounds(requirement.specifier)
         for name, requirement in requirements().items()
@@ -60,9 +63,32 @@ def test_pip_section_installs_the_repository_and_what_conda_lacks() -> None:
     }
 
 
-def test_python_versions_agree() -> None:
+def test_binder_gets_the_python_that_environment_names() -> None:
+    """repo2docker reads `python=X.Y` and nothing else; of a range it takes no
+    notice."""
+    (line,) = [line for line in environment()[0] if line.startswith("python")]
+    assert re.fullmatch(r"python=3\.\d+", line)
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert tomllib.loads(text)["project"]["requires-python"] == ">=3.11"
+    allowed = tomllib.loads(text)["project"]["requires-python"]
+    assert SpecifierSet(allowed).contains(line.partition("=")[2] + ".0")
+
+
+def test_binders_image_holds_the_weights(tmp_path: Path) -> None:
+    """postBuild is executed, with a `python` that says what it is asked to run."""
+    script = ROOT / "postBuild"
+    assert os.access(script, os.X_OK)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([script], env=env, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
+    flag, code = done.stdout.splitlines()
+    loaded: list[str] = []
+    assert flag == "-c"
+    assert code.startswith("from llm_course.checkpoints import load_pretrained; ")
+    exec(code.partition("; ")[2], {"load_pretrained": loaded.append})
+    assert loaded == list(PINNED_MODELS)
 
 
 def test_what_bounds_stored_pictures_and_comparison_is_pinned() -> None:
@@ -141,8 +167,9 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
 
 
 def test_nothing_installs_from_elsewhere_than_the_index() -> None:
-    for name in ("pyproject.toml", "environment.yml", ".ci/run"):
+    for name in ("pyproject.toml", "environment.yml", "postBuild", ".ci/run"):
         text = (ROOT / name).read_text(encoding="utf-8")
+        text = re.sub(r"^Repository = .*$", "", text, flags=re.MULTILINE)
         assert not re.search(r"--(?:extra-)?index-url|git\+|https?://", text), name
 
 

@@ -5,6 +5,7 @@ python -m llm_course.examples.tiny_generate
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -39,4 +40,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description="Run a tiny model with random weights."
+    )
+    parser.parse_args()  # there are no options: refuse what is given
     main()
