@@ -29,6 +29,7 @@ MAX_BYTES = 3_000_000
 MAX_DIGITS = 4  # another CPU changes the fifth significant digit
 UNCOMPARED_TAGS = {"timing", "nbval-ignore-output", "nbval-skip", "raises-exception"}
 EXPORT_MARK = "#| export"
+COLAB = '"google.colab"'  # in the cell that sets Colab up: nothing to read or to follow
 ANSWER = "<details>\n<summary>Answer</summary>\n\n"
 Rule = Callable[[Path, Any], list[str]]
 DECIMAL = re.compile(r"(?<![\w.])-?(\d+\.\d+)(?![\w.]*\.\w)")
@@ -152,6 +153,8 @@ def without_exercises(nb: Any) -> list[Any]:
     """The cells that are read in a row, from the first to the last."""
     kept, inside = [], False
     for cell in nb.cells:
+        if COLAB in cell.source:
+            continue
         if cell.cell_type == "markdown" and cell.source.startswith("## "):
             inside = cell.source.startswith("## Exercises")
         kept += [] if inside else [cell]
