@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "llm_course"
 # Each room with the rooms it may import.
-GROUND = {"_lazy", "config", "types", "errors", "files", "programs"}
+GROUND = {"_lazy", "arguments", "config", "types", "errors", "files", "programs"}
 PARTS = GROUND | {"models", "engine"}
 READING = PARTS | {"checkpoints", "text", "viz"}
 MAY_IMPORT: dict[str, set[str]] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from llm_course.arguments import checked
 from llm_course.checkpoints.cache import cache_dir, work_folder
 from llm_course.checkpoints.download import ensure_gguf, pinned_model
 from llm_course.checkpoints.gguf_file import read_gguf
@@ -23,6 +24,7 @@ FORMAT = 1
 _RECEIPT = "conversion.json"
 
 
+@checked
 def converted_folder(name: str) -> Path:
     """Return the pinned model's Hugging Face folder in the cache; download and convert
     if needed.
@@ -57,6 +59,7 @@ def converted_folder(name: str) -> Path:
     return folder
 
 
+@checked
 def convert_gguf(path: str | Path, folder: str | Path) -> None:
     """Write the GGUF file at `path` as a Hugging Face model folder, which must not
     exist yet.

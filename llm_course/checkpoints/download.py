@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from llm_course.arguments import checked
 from llm_course.checkpoints.cache import cache_dir, work_folder
 from llm_course.errors import CheckpointError
 
@@ -68,6 +69,7 @@ def pinned_model(name: str) -> PinnedModel:
     return PINNED_MODELS[name]
 
 
+@checked
 def ensure_gguf(name: str) -> Path:
     """Return the path of the pinned model's GGUF file, its checksum verified; download
     it if needed.

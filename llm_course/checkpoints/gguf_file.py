@@ -18,6 +18,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
+from llm_course.arguments import checked
 from llm_course.checkpoints.gguf_header import GgufTensor, read_header
 from llm_course.checkpoints.layout import (
     EMBEDDING,
@@ -58,6 +59,7 @@ class OpenGguf(NamedTuple):
     tokenizer: Tokenizer | None
 
 
+@checked
 def read_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
     """Read and dequantize a whole GGUF file; the weights become `dtype`, piece by
     piece. Raises CheckpointError as `open_gguf` does."""
@@ -200,6 +202,7 @@ def _is_readable(kind: Kind) -> bool:
     return True
 
 
+@checked
 def dequantize(data: np.ndarray, kind: Kind) -> Tensor:
     """Turn the stored bytes of one tensor into float32 values, flattened.
 

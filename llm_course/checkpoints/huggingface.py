@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from llm_course.arguments import checked
 from llm_course.checkpoints.layout import (
     EMBEDDING,
     LM_HEAD,
@@ -56,6 +57,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _MAX_HEADER = 10_000_000  # bytes; that of a model with 1,000 tensors has about 100,000
 
 
+@checked
 def read_folder(folder: str | Path) -> Checkpoint:
     """Read a folder's config, weights (in the file's dtype, memory-mapped) and
     tokenizer, if any.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from llm_course.arguments import checked
 from llm_course.config import ModelConfig
 from llm_course.errors import CheckpointError
 from llm_course.text.tokenizer import Tokenizer
@@ -133,6 +134,7 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
+@checked
 def to_adjacent(weight: Tensor, num_heads: int) -> Tensor:
     """Reorder q or k rows [num_heads * d, ...] from half-split to adjacent-pair order,
     per head.
@@ -141,17 +143,29 @@ def to_adjacent(weight: Tensor, num_heads: int) -> Tensor:
     (2i, 2i + 1). For k, `num_heads` is the number of key/value heads. v and o are never
     reordered.
     """
+    _check_heads(weight, num_heads)
     halves = weight.view(num_heads, 2, -1, *weight.shape[1:])  # [H, 2, d/2, in]
     return halves.transpose(1, 2).reshape(weight.shape)
 
 
+@checked
 def to_half_split(weight: Tensor, num_heads: int) -> Tensor:
     """Undo `to_adjacent`: reorder q or k rows [num_heads * d, ...] from adjacent to
     half-split."""
+    _check_heads(weight, num_heads)
     rows_per_head = weight.shape[0] // num_heads
     # [H, d/2, 2, in]
     pairs = weight.view(num_heads, rows_per_head // 2, 2, *weight.shape[1:])
     return pairs.transpose(1, 2).reshape(weight.shape)
+
+
+def _check_heads(weight: Tensor, num_heads: int) -> None:
+    rows = weight.shape[0] if weight.ndim else 0
+    if num_heads < 1 or not rows or rows % (2 * num_heads):
+        raise ValueError(
+            f"num_heads = {num_heads}: a weight of shape {list(weight.shape)} has no"
+            " rows for so many heads of an even size"
+        )
 
 
 def heads_to_permute(name: str, config: ModelConfig) -> int | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from llm_course.arguments import checked
 from llm_course.checkpoints.convert import converted_folder
 from llm_course.checkpoints.download import PINNED_MODELS, ensure_gguf, unknown_model
 from llm_course.checkpoints.gguf_file import read_gguf
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # load_tensors must work before the reader has built any mode
     from llm_course.models import DecoderOnlyModel
 
 
+@checked
 def load_pretrained(
     name_or_path: str | Path,
     engine_config: EngineConfig | None = None,
@@ -90,6 +92,7 @@ def load_pretrained(
     return model.eval().requires_grad_(False), checkpoint.tokenizer
 
 
+@checked
 def load_tensors(name_or_path: str | Path) -> dict[str, Tensor]:
     """Return the weights of a checkpoint as float32 tensors, under Hugging Face's
     names.

@@ -13,6 +13,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
+from llm_course.arguments import checked
 from llm_course.checkpoints.gguf_file import OpenGguf, dequantize, open_gguf
 from llm_course.checkpoints.gguf_header import GgufTensor, release
 from llm_course.config import EngineConfig
@@ -33,6 +34,7 @@ Q4_0 = np.dtype([("d", "<f2"), ("q", "u1", 16)])
 Q4_1 = np.dtype([("d", "<f2"), ("m", "<f2"), ("q", "u1", 16)])
 
 
+@checked
 def load_packed(
     path: str | Path,
     engine_config: EngineConfig | None = None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from llm_course.arguments import checked
 from llm_course.checkpoints.huggingface import INDEX, WEIGHTS
 from llm_course.checkpoints.layout import (
     EMBEDDING,
@@ -24,6 +25,7 @@ from llm_course.checkpoints.layout import (
     to_half_split,
 )
 from llm_course.checkpoints.rope_scaling import rope_json
+from llm_course.config import ModelConfig
 from llm_course.errors import CheckpointError
 from llm_course.text.tokenizer import Tokenizer
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 MAX_SHARD_BYTES = 5_000_000_000
 
 
+@checked
 def save_pretrained(
     model: DecoderOnlyModel,
     tokenizer: Tokenizer | None,
@@ -55,6 +58,11 @@ def save_pretrained(
     Raises CheckpointError for such a folder, for a full disk, and for a model whose
     parameters are not those of its config; OSError where the folder cannot be written.
     """
+    if not isinstance(getattr(model, "config", None), ModelConfig):
+        raise TypeError(
+            f"save_pretrained: model = {model!r:.60} is a {type(model).__name__}; give"
+            " a DecoderOnlyModel"
+        )
     weights = {
         name: tensor.detach().cpu() for name, tensor in model.state_dict().items()
     }

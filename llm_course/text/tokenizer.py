@@ -18,7 +18,8 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken
 
-from llm_course.errors import library_errors
+from llm_course.arguments import checked
+from llm_course.errors import CheckpointError, library_errors
 from llm_course.text.byte_level import BYTE_OF
 from llm_course.text.chat_template import (
     ChatTemplate,
@@ -77,6 +78,7 @@ class Tokenizer:
         )
 
     @classmethod
+    @checked
     def from_gguf_metadata(cls, metadata: dict[str, Any]) -> Tokenizer | None:
         """Build the tokenizer that a GGUF file describes: byte-level BPE from its
         tokens and merges.
@@ -89,6 +91,7 @@ class Tokenizer:
         return None if parts is None else cls(**parts)
 
     @classmethod
+    @checked
     def from_folder(cls, folder: str | Path) -> Tokenizer | None:
         """Read tokenizer.json and what stands beside it; None if the folder has no
         tokenizer.json.
@@ -101,10 +104,18 @@ class Tokenizer:
         parts = from_folder(Path(folder))
         return None if parts is None else cls(**parts)
 
+    @checked
     def save(self, path: Path) -> None:
         """Write the splitting rules and the vocabulary as a tokenizer.json."""
-        self._backend.save(str(path), pretty=False)
+        try:
+            self._backend.save(str(path), pretty=False)
+        except Exception as error:  # the library has no other kind
+            raise CheckpointError(
+                f"{path!s:.300} cannot be written ({error!s:.300}): give the path of a"
+                " new file."
+            ) from error
 
+    @checked
     def encode(self, text: str, parse_special: bool = True) -> list[int]:
         """Return the ids of `text`; no BOS is added.
 
@@ -143,6 +154,7 @@ class Tokenizer:
                 f"This vocabulary has no token for {named}: remove it from the text."
             )
 
+    @checked
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of `ids`; bytes that are no whole character become U+FFFD.
 
@@ -155,6 +167,7 @@ class Tokenizer:
         with library_errors("This tokenizer is damaged: it cannot decode"):
             return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
+    @checked
     def decode_stream(
         self, ids: Iterable[int], skip_special_tokens: bool = False
     ) -> Iterator[str]:
@@ -178,6 +191,7 @@ class Tokenizer:
             lambda i: _BYTE.fullmatch(self.name_of(i)) is not None,
         )
 
+    @checked
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return one readable string a token, for labels: " Paris", "\\n" as backslash
         and n.
@@ -186,6 +200,7 @@ class Tokenizer:
         """
         return [self._label(_checked(i)) for i in ids]
 
+    @checked
     def apply_chat_template(
         self,
         messages: Sequence[Message],
@@ -217,6 +232,7 @@ class Tokenizer:
         }
         return render_chat(template, {**self.special_tokens, **given, **values})
 
+    @checked
     def encode_chat(
         self,
         messages: Sequence[Message],
@@ -250,10 +266,13 @@ class Tokenizer:
         self._refuse_unspellable(spelt, False)
         return encode_with_stand_ins(self._backend, self._special, text, real)
 
+    @checked
     def name_of(self, token_id: int | None) -> str:
         """Return a token as the vocabulary spells it, e.g. "<|im_end|>"; "" for
         None."""
-        return "" if token_id is None else self._backend.id_to_token(token_id) or ""
+        if token_id is None or token_id < 0:
+            return ""
+        return self._backend.id_to_token(token_id) or ""
 
     def _names_of_ids(self) -> dict[str, str]:
         ids = {
