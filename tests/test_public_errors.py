@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import linecache
 from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -222,20 +223,34 @@ def fault_of(error: BaseException, value: object) -> str | None:
     ours = file.startswith(PACKAGE) and line.startswith("raise ")
     if not ours or not isinstance(error, ValueError | TypeError | CheckpointError):
         return f"{type(error).__name__}: {message[:200]}"
-    said = [str(value), repr(value), type(value).__name__, str(value)[:40]]
-    if isinstance(value, torch.Tensor):
-        said = [str(list(value.shape)), str(value.dtype), "tensor", "Tensor"]
-        said += [str(number) for number in value.flatten().tolist()]
+    said = [type(value).__name__, *parts(value)]
     if not any(text in message for text in said) or len(message) > 1000:
         return f"the message does not say the value: {message[:200]}"
     return None
 
 
-PAIRS = [(name, argument) for name, table in BAD.items() for argument in table]
+def parts(value: object) -> Iterator[str]:
+    """How a message may spell a value, or the part of it that is wrong."""
+    if isinstance(value, torch.Tensor):
+        yield from (str([*value.shape]), str(value.dtype), "Tensor")
+        yield from map(str, value.flatten().tolist())
+    elif is_dataclass(value):
+        yield from (repr(part) for part in vars(value).values())
+    else:
+        yield from (str(value), repr(value)[:60])
+        if isinstance(value, list | dict):
+            yield from map(repr, value)
+
+
+PAIRS = [
+    pytest.param(name, argument, id=f"{name}.{argument}")
+    for name, table in BAD.items()
+    for argument in table
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "argument"), PAIRS, ids=".".join)
+@pytest.mark.parametrize(("name", "argument"), PAIRS)
 def test_bad_values_give_our_errors(
     name: str, argument: str, calls: dict[str, Call]
 ) -> None:

@@ -63,6 +63,8 @@ def save_pretrained(
             f"save_pretrained: model = {model!r:.60} is a {type(model).__name__}; give"
             " a DecoderOnlyModel"
         )
+    if max_shard_bytes < 1:
+        raise ValueError(f"max_shard_bytes = {max_shard_bytes}: must be at least 1")
     weights = {
         name: tensor.detach().cpu() for name, tensor in model.state_dict().items()
     }
