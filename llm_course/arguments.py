@@ -36,7 +36,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if not kinds:  # at the first call: a name may be defined after the function
-            kinds.update(annotations(function))
+            kinds.update(kinds_of(function))
         for name, value in chain(zip(names, args, strict=False), kwargs.items()):
             if name in kinds and not fits(value, kinds[name]):
                 raise TypeError(
@@ -48,7 +48,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def annotations(function: Callable[..., object]) -> dict[str, Any]:
+def kinds_of(function: Callable[..., object]) -> dict[str, Any]:
     """The annotations of a function's arguments, as types. Those that only a type
     checker can resolve are left out."""
     found = {}

@@ -1,0 +1,61 @@
+"""What still lets an error of another library out, or takes what it should not: name
+-> arguments. Mend one, and tests/test_public_errors.py asks for it to go from here."""
+
+from __future__ import annotations
+
+NOT_YET = {
+    "RMSNorm": "hidden_dim eps",
+    "RMSNorm.forward": "x",
+    "MLP": "hidden_dim intermediate_dim",
+    "MLP.forward": "x",
+    "RotaryEmbedding": "head_dim max_position_embeddings rope_theta rope_scaling",
+    "RotaryEmbedding.forward": "q k position_ids",
+    "apply_rotary": "x cos sin",
+    "SelfAttention": "config layer_idx rotary",
+    "SelfAttention.forward": "hidden_states attention_mask position_ids kv_cache",
+    "attention_weights": "q k mask",
+    "capture_attention": "model layers",
+    "DecoderLayer": "config layer_idx rotary",
+    "DecoderOnlyModel": "config",
+    "DecoderOnlyModel.forward": (
+        "input_ids attention_mask position_ids kv_cache last_only"
+    ),
+    "build_decoder_only_model": "model_config engine_config",
+    "generate": (
+        "model input_ids engine_config gen_config eos_token_id logger "
+        "attention_mask pad_token_id generator kv_cache"
+    ),
+    "generate_stream": (
+        "model input_ids gen_config eos_token_id attention_mask pad_token_id "
+        "generator kv_cache logger"
+    ),
+    "choose_token": "logits config generator",
+    "sample_next_token": "logits generator",
+    "top_k_filtering": "logits top_k",
+    "top_p_filtering": "logits top_p",
+    "min_p_filtering": "logits min_p",
+    "apply_repetition_penalty": "logits input_ids penalty attention_mask",
+    "cache_bytes": "config num_tokens batch_size dtype",
+    "KVCache": "config batch_size capacity max_length device dtype buffers",
+    "KVCache.update": "layer_idx k v",
+    "KVCache.advance": "n",
+    "KVCache.truncate": "length",
+    "KVCacheManager": "config budget device dtype",
+    "KVCacheManager.allocate": "num_tokens batch_size",
+    "KVCacheManager.free": "cache",
+    "prefill": "model input_ids cache mask chunk_size",
+    "decode": "model token cache mask",
+    "make_cache": "model batch_size capacity max_length",
+    "prepare_for_inference": "model weights threads",
+    "NativeModel.forward": "input_ids attention_mask position_ids kv_cache last_only",
+    "FusedModel": "model",
+    "pack": "weight",
+    "Conversation": "model",
+    "Conversation.stream": "input_ids gen_config eos_token_id generator",
+    "load_pretrained": "name_or_path",
+    "load_pretrained from the file": "name_or_path",
+    "load_tensors": "name_or_path",
+    "save_pretrained": "folder",
+    "convert_gguf": "folder",
+    "Tokenizer.from_folder": "folder",
+}
