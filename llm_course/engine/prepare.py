@@ -32,13 +32,10 @@ def prepare_for_inference(
     """A copy of a model that is faster at inference; `model` stays as it is.
 
     On the CPU in float32 that is a NativeModel, with matrices in float32, in
-    "bfloat16", in "int8" (groups of 32 with a float16 scale) or in "q4_1" (4 bits; the
-    embedding and the head in int8), on `threads` threads (None: as many as PyTorch
-    uses). On another device, in another dtype and, with a warning, without Numba it is
-    a FusedModel, which keeps the weights as they are.
-
-    Raises ValueError for other `weights`, and for fewer bits where the kernels cannot
-    run.
+    "bfloat16", in "int8" (groups of 32) or in "q4_1" (4 bits; the embedding and the
+    head in int8), on `threads` threads (None: as many as PyTorch uses). Elsewhere, and
+    without Numba, it is a FusedModel, which keeps the weights as they are. Raises
+    ValueError for other `weights`, and for fewer bits where no kernels can run.
     """
     if weights not in WEIGHTS:
         raise ValueError(
