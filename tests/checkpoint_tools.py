@@ -42,8 +42,10 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
 def edit_config(folder: Path, **changes) -> None:
     """Change entries of config.json; `...` takes one out."""
     path = folder / "config.json"
-    values = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({k: v for k, v in values.items() if v is not ...}))
+    values = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(
+        json.dumps({k: v for k, v in values.items() if v is not ...}), encoding="utf-8"
+    )
 
 
 def edit_tensors(folder: Path, **changes: Tensor | None) -> None:

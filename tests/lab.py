@@ -76,7 +76,7 @@ def serve(folder: Path, home: Path) -> Iterator[Lab]:
     for name, settings in SETTINGS.items():
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings))
+        path.write_text(json.dumps(settings), encoding="utf-8")
     places = {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_DATA_DIR": "data",
@@ -114,7 +114,7 @@ def serve(folder: Path, home: Path) -> Iterator[Lab]:
             lambda: server.poll() is not None or answers(lab),
             "JupyterLab did not start",
         )
-        assert server.poll() is None, (home / "server.log").read_text()
+        assert server.poll() is None, (home / "server.log").read_text(encoding="utf-8")
         yield lab
     finally:
         server.terminate()  # takes the kernels along

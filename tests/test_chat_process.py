@@ -30,7 +30,7 @@ def test_input_from_a_pipe() -> None:
         input="What is the capital of Japan?\n/set seed x\n",
         env=clean_env(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def test_weights_in_fewer_bits(weights: str) -> None:
         input="What is the capital of France?\n",
         env=clean_env(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert done.returncode == 0, done.stderr

@@ -119,7 +119,7 @@ def test_code_and_pickles_in_a_folder_are_never_touched(tiny_folder):
     expected = logits_of(folder)
     touched = folder / "touched"
     code = f"open({str(touched)!r}, 'w').close()"
-    (folder / "modeling_evil.py").write_text(code)
+    (folder / "modeling_evil.py").write_text(code, encoding="utf-8")
     payload = b"cbuiltins\nexec\n(V" + code.encode() + b"\ntR."
     for name in (
         "pytorch_model.bin",
@@ -135,7 +135,7 @@ def test_code_and_pickles_in_a_folder_are_never_touched(tiny_folder):
 
     weights = folder / "model.safetensors"
     (folder / "model.safetensors.index.json").write_text(
-        '{"weight_map": {"a": "model.pt"}}'
+        '{"weight_map": {"a": "model.pt"}}', encoding="utf-8"
     )
     weights.unlink()
     with pytest.raises(CheckpointError, match="no shards beside it"):
@@ -168,7 +168,9 @@ def test_shards(tiny_folder):
     with pytest.raises(CheckpointError, match="does not hold model-00002-of"):
         load_pretrained(sharded, CPU)
     index = sharded / "model.safetensors.index.json"
-    index.write_text('{"weight_map": {"a": "../elsewhere.safetensors"}}')
+    index.write_text(
+        '{"weight_map": {"a": "../elsewhere.safetensors"}}', encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="no shards beside it"):
         load_pretrained(sharded, CPU)
 

@@ -31,7 +31,7 @@ def put_in_cache(hub_cache, folder, name):
     commit = "0123456789abcdef0123456789abcdef01234567"
     model = hub_cache / f"models--{name.replace('/', '--')}"
     (model / "refs").mkdir(parents=True)
-    (model / "refs" / "main").write_text(commit)
+    (model / "refs" / "main").write_text(commit, encoding="utf-8")
     return shutil.copytree(folder, model / "snapshots" / commit)
 
 

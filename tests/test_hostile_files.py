@@ -177,9 +177,9 @@ HOSTILE_JSON = {
 @pytest.mark.parametrize("name", HOSTILE_JSON)
 def test_hostile_json(folder, name):
     file, edit, complaint = HOSTILE_JSON[name]
-    values = json.loads((folder / file).read_text())
+    values = json.loads((folder / file).read_text(encoding="utf-8"))
     edit(values)
-    (folder / file).write_text(json.dumps(values))
+    (folder / file).write_text(json.dumps(values), encoding="utf-8")
     if complaint is None:
         use_whatever_loads(folder)
     else:
@@ -238,6 +238,6 @@ def test_hostile_files_take_no_memory(folder, tmp_path):
         (paths[-1] / "config.json").write_bytes((folder / "config.json").read_bytes())
         (paths[-1] / "model.safetensors").write_bytes(content)
     command = [sys.executable, "-c", PROGRAM, folder, *paths]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=100)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 200_000  # the largest file has 33 MB

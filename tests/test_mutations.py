@@ -33,7 +33,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         cwd=ROOT,
         env=clean_env(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false"),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr

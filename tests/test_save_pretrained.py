@@ -137,7 +137,9 @@ def test_shards(tmp_path):
     assert len(shards) > 2
     assert max(shard.stat().st_size for shard in shards) < 22_000
     index = json.loads(
-        (tmp_path / "saved" / "model.safetensors.index.json").read_text()
+        (tmp_path / "saved" / "model.safetensors.index.json").read_text(
+            encoding="utf-8"
+        )
     )
     assert index["metadata"]["total_size"] == sum(p.nbytes for p in model.parameters())
     with torch.no_grad():
@@ -168,13 +170,13 @@ def test_only_a_saved_model_is_ever_replaced(tmp_path):
     """`overwrite=True` with the wrong folder must not delete somebody's work."""
     work, home = tmp_path / "work", tmp_path / "home"
     (home / "documents").mkdir(parents=True)
-    (home / "config.json").write_text("{}")
+    (home / "config.json").write_text("{}", encoding="utf-8")
     work.mkdir()
-    (work / "thesis.txt").write_text("years")
+    (work / "thesis.txt").write_text("years", encoding="utf-8")
     for target in (work, home, work / "thesis.txt"):
         with pytest.raises(CheckpointError, match="nothing is replaced"):
             save_pretrained(tiny_model(), None, target, overwrite=True)
-    assert (work / "thesis.txt").read_text() == "years"
+    assert (work / "thesis.txt").read_text(encoding="utf-8") == "years"
     assert (home / "documents").is_dir()
 
 

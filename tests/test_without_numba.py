@@ -25,7 +25,7 @@ def run(program: str) -> str:
         cwd=ROOT,
         env=clean_env(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert done.returncode == 0, done.stderr

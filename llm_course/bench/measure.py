@@ -203,7 +203,7 @@ def load_seconds(model: str, times: int) -> list[float]:
     """
     command = [sys.executable, "-c", LOAD, model]
     runs = [
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
         for _ in range(times + 1)
     ]
     return [float(done.stdout.split()[-1]) for done in runs[1:]]

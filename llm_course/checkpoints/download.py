@@ -192,7 +192,7 @@ def _largest_file(folder: Path) -> int:
 def _last_complaint(log: Path) -> str:
     lines = [
         line.strip()
-        for line in log.read_text(errors="replace").splitlines()
+        for line in log.read_text(errors="replace", encoding="utf-8").splitlines()
         if line.strip()
     ]
     complaints = [
