@@ -26,10 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set nbval's options, where nbval is installed and asked for."""
     if not getattr(config.option, "nbval", False):
         return
-    from llm_course.authoring.location import VERIFY
+    from llm_course.authoring.location import SESSION, VERIFY
     from llm_course.authoring.normal_form import SANITIZE_FILE
 
     os.environ[VERIFY] = "1"  # kernels inherit it: they write nothing
+    os.environ.pop(SESSION, None)  # of the notebook that runs pytest, if one does
     config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(
         SANITIZE_FILE
     )

@@ -3,6 +3,7 @@ the next test."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ import gguf
 import numpy as np
 import pytest
 
+from llm_course.authoring.export import export_all
 from llm_course.checkpoints import ensure_gguf, load_pretrained
 from llm_course.engine import FusedModel, prepare_for_inference
 from llm_course.models import DecoderOnlyModel
+from tests.notebook_tools import make_repo
 
 NAME = "smollm2-135m-instruct"
 
@@ -175,3 +178,17 @@ def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small repository whose one module was exported."""
+    root = make_repo(tmp_path_factory.mktemp("exported"))
+    assert export_all(root) == []
+    return root
+
+
+@pytest.fixture
+def repo(exported: Path, tmp_path: Path) -> Path:
+    """A copy of it for one test."""
+    return Path(shutil.copytree(exported, tmp_path, dirs_exist_ok=True))

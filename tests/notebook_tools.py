@@ -53,7 +53,8 @@ CELLS = (
 def clean_env(**extra: str) -> dict[str, str]:
     """The environment without what a surrounding pytest run put there."""
     ours = ("PYTEST_", "LLM_COURSE_VERIFY", "OMP_NUM_THREADS")
-    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | extra
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return kept | {"PYTHONIOENCODING": "utf-8"} | extra  # as its readers expect
 
 
 def run(
@@ -64,9 +65,13 @@ def run(
     return subprocess.run(
         [sys.executable, *command],
         cwd=cwd or root,
-        env=clean_env(PYTHONPATH=str(root)),
+        env=clean_env(
+            PYTHONPATH=str(root),
+            # of an environment that may not be active; nbgrader calls alembic
+            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        ),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
 

@@ -11,12 +11,12 @@ from nbformat.v4 import new_code_cell
 
 from llm_course.authoring.export import Module, collect, export_all, unsaved_cells
 from llm_course.authoring.sources import ExportError
+from tests.export_tools import edit, in_kernel, module
 from tests.notebook_tools import (
     EXPORT_CELL,
     NOTEBOOKS,
     ROOT,
     code,
-    find,
     make_repo,
     read,
     run,
@@ -30,39 +30,6 @@ CHAPTERS = {
     "models.transformer": "04_decoder",
     "engine.generation": "05_generate",
 }
-IN_KERNEL = """
-import os, sys
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-for cell in sys.argv[1].split("=====\\n"):
-    shell.run_cell(cell, store_history=True)
-"""
-LAST_CELL = (
-    'from llm_course.authoring import export_notebook\nexport_notebook("01_tiny")\n'
-)
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    """A small repository whose one module was exported."""
-    root = make_repo(tmp_path)
-    assert export_all(root) == []
-    return root
-
-
-def edit(root: Path, old: str, new: str) -> Path:
-    """Replace text in the notebook's export cell."""
-    path = root / "notebooks" / "01_tiny.ipynb"
-    nb = read(path)
-    cell = find(nb, "#| export")
-    assert old in cell.source
-    cell.source = cell.source.replace(old, new)
-    write(path, nb)
-    return path
-
-
-def module(root: Path) -> Path:
-    return root / "llm_course" / "models" / "tiny.py"
 
 
 def test_the_packages_modules_match_the_notebooks() -> None:
@@ -174,17 +141,19 @@ def test_two_notebooks_may_not_export_one_module(repo: Path) -> None:
 
 
 def test_a_module_that_no_notebook_exports_is_drift(repo: Path) -> None:
-    (repo / "llm_course" / "engine" / "by_hand.py").write_text("X = 1\n")
+    (repo / "llm_course" / "engine" / "by_hand.py").write_text(
+        "X = 1\n", encoding="utf-8"
+    )
     problems = ["stray: llm_course/engine/by_hand.py is exported by no notebook"]
     assert export_all(repo, check=True) == problems
 
 
 def test_an_edited_module_is_drift_and_is_written_anew(repo: Path) -> None:
-    before = module(repo).read_text()
-    module(repo).write_text(before + "\n# by hand\n")
+    before = module(repo).read_text(encoding="utf-8")
+    module(repo).write_text(before + "\n# by hand\n", encoding="utf-8")
     assert export_all(repo, check=True)[0].startswith("stale")
     assert export_all(repo) == []
-    assert module(repo).read_text() == before
+    assert module(repo).read_text(encoding="utf-8") == before
 
 
 def test_deleting_the_export_cells_or_the_notebooks_does_not_pass(repo: Path) -> None:
@@ -192,7 +161,7 @@ def test_deleting_the_export_cells_or_the_notebooks_does_not_pass(repo: Path) ->
     assert "01_tiny.ipynb has no `#| export` cell" in export_all(repo, check=True)
     path.unlink()
     assert export_all(repo, check=True)[0].startswith("no notebooks in")
-    path.write_text("{")
+    path.write_text("{", encoding="utf-8")
     assert "is not a notebook" in export_all(repo, check=True)[0]
 
 
@@ -207,12 +176,6 @@ def test_the_command_says_what_is_stale_and_exits_with_one(repo: Path) -> None:
     )
 
 
-def in_kernel(root: Path, *cells: str, cwd: Path | None = None) -> str:
-    """What the last cell prints in a shell that ran `cells` before."""
-    source = "=====\n".join([*cells, LAST_CELL])
-    return run(root, "-c", IN_KERNEL, source, cwd=cwd or root / "notebooks").stdout
-
-
 def test_the_last_cell_exports_its_notebook(repo: Path) -> None:
     matches = "llm_course/models/tiny.py matches this notebook (1 cell).\n"
     assert in_kernel(repo, EXPORT_CELL) == matches
@@ -221,7 +184,7 @@ def test_the_last_cell_exports_its_notebook(repo: Path) -> None:
     assert out.splitlines(keepends=True)[-1] == matches
     assert "[export] llm_course/models/tiny.py was written just now." in out
     assert "[export] Restart the kernel" in out
-    assert "A root." in module(repo).read_text()
+    assert "A root." in module(repo).read_text(encoding="utf-8")
     edit(repo, "A root.", "The root.")
     assert "Restart" not in in_kernel(repo)
 

@@ -1,7 +1,8 @@
 """Write the cells marked `#| export <module>` of notebooks/*.ipynb to the package.
 
-    python -m llm_course.authoring.export            write what changed
-    python -m llm_course.authoring.export --check    exit 1, name modules that differ
+    python -m llm_course.authoring.export                  write what changed
+    python -m llm_course.authoring.export --check          exit 1, name what differs
+    python -m llm_course.authoring.export --chapters 1-3   of these notebooks alone
 
 A cell whose first line is `#| export models.layers` goes to
 `llm_course/models/layers.py`. The module's docstring is the string that the first such
@@ -13,157 +14,73 @@ alone; like the command, it reads the file on disk.
 from __future__ import annotations
 
 import argparse
-import ast
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Collection
 from pathlib import Path
 
-from llm_course.authoring.location import ROOT, check_copy, verifying
-from llm_course.authoring.sources import (
-    ExportError,
-    code_cells,
-    defined_names,
-    install,
-    ruff_clean,
-    take_apart,
+from llm_course.authoring.chapters import chapter_of, chapters
+from llm_course.authoring.install import install, remove_leftovers
+from llm_course.authoring.location import ROOT, check_copy, notebook_path, verifying
+from llm_course.authoring.modules import (
+    HEADER,
+    MARK,
+    Module,
+    collect,
+    marked_cells,
+    stale,
 )
+from llm_course.authoring.processes import print_anything
+from llm_course.authoring.sources import ExportError, code_cells, defined_names, parsed
 
-MARK = re.compile(r"\A#\|\s*export\s+((?:models|engine)\.[a-z][a-z0-9_]*)[ \t]*\n")
-ANY_MARK = re.compile(r"^\s*#\s*\|\s*export\b.*$", re.MULTILINE)
-
-
-@dataclass
-class Module:
-    """One module of the package, as its notebook has it."""
-
-    name: str
-    notebook: str
-    cells: list[str] = field(default_factory=list)
-
-    @property
-    def file(self) -> str:
-        return f"llm_course/{self.name.replace('.', '/')}.py"
-
-    def render(self, root: Path) -> str:
-        """The text of the module, formatted; ExportError when it is not sound
-        Python."""
-        parts = [take_apart(source, self.notebook) for source in self.cells]
-        names = [name for part in parts for name in defined_names(part.tree)]
-        header = (
-            f"# Exported from notebooks/{self.notebook}.ipynb; edit there, then run its"
-            " last cell."
-        )
-        imports = [
-            "from __future__ import annotations",
-            *(i for p in parts for i in p.imports),
-        ]
-        public = ", ".join(
-            f'"{name}"' for name in dict.fromkeys(names) if name[0] != "_"
-        )
-        docs = [part.doc for part in parts if part.doc]
-        if len(docs) != 1:
-            raise ExportError(
-                f"one export cell must start with a docstring, but {len(docs)} do"
-            )
-        top = [
-            f"{header}\n{docs[0]}",
-            "\n".join(dict.fromkeys(imports)),
-            f"__all__ = [{public}]",
-        ]
-        code = "\n\n\n".join([*top, *(part.body for part in parts if part.body)]) + "\n"
-        return ruff_clean(code, root, self.file)
-
-    def is_current(self, root: Path, text: str) -> bool:
-        path = root / self.file
-        return path.exists() and path.read_text(encoding="utf-8") == text
+DEFINITION = re.compile(r"^(?:async +def|def|class) +(\w+)|^(\w+)(?: *:.*?)? *=", re.M)
 
 
-def marked_cells(path: Path) -> list[tuple[str, str]]:
-    """(module, source) of each export cell of one notebook."""
-    found = []
-    for source in code_cells(path):
-        match = MARK.match(source + "\n")
-        marks = ANY_MARK.findall(source)
-        if len(marks) != bool(match):
-            raise ExportError(
-                f"{path.name}: {marks[-1].strip()!r} is not `#| export models.<name>`"
-                " or `#| export engine.<name>` on the first line of its cell"
-            )
-        if match:
-            found.append((match[1], source[match.end() :].strip("\n")))
-    if not found:
-        raise ExportError(f"{path.name} has no `#| export` cell")
-    return found
-
-
-def collect(folder: Path) -> dict[str, Module]:
-    """Every module that the notebooks of a folder export, in chapter order."""
-    modules: dict[str, Module] = {}
-    for path in sorted(folder.glob("*.ipynb")):
-        for name, source in marked_cells(path):
-            module = modules.setdefault(name, Module(name, path.stem))
-            if module.notebook != path.stem:
-                raise ExportError(
-                    f"{module.notebook} and {path.stem} both export {name}"
-                )
-            module.cells.append(source)
-    if not modules:
-        raise ExportError(f"no notebooks in {folder}")
-    return modules
-
-
-def in_import_order(modules: Iterable[Module]) -> list[Module]:
-    """The modules, each after those it imports: a new one is tried beside what is
-    written by then."""
-    named = {module.name: module for module in modules}
-    imports = {
-        name: [
-            other
-            for other in named
-            if other != name
-            and re.search(rf"^from llm_course\.{other} ", "\n".join(module.cells), re.M)
-        ]
-        for name, module in named.items()
-    }
-    try:
-        return [named[name] for name in TopologicalSorter(imports).static_order()]
-    except CycleError:
-        return list(named.values())  # the trial import says what is wrong with it
-
-
-def export_all(root: Path = ROOT, check: bool = False) -> list[str]:
+def export_all(
+    root: Path = ROOT, check: bool = False, chosen: Collection[int] | None = None
+) -> list[str]:
     """Write the modules that changed, or only compare. Returns one line for each
     problem."""
     try:
-        modules = collect(root / "notebooks")
+        modules = collect(root / "notebooks", chosen)
     except ExportError as error:
         return [str(error)]
-    problems = []
-    for module in in_import_order(modules.values()):
+    texts, problems = stale(modules.values(), root)
+    files = [modules[name].file for name in texts]
+    if check:
+        problems += [
+            f"stale: {modules[name].file} differs from {modules[name].notebook}.ipynb"
+            for name in texts
+        ]
+    else:
+        remove_leftovers(root)
         try:
-            text = module.render(root)
-            if module.is_current(root, text):
-                continue
-            if check:
-                problems.append(
-                    f"stale: {module.file} differs from {module.notebook}.ipynb"
-                )
-            else:
-                install(text, root, module.file)
-                print(f"wrote {module.file}")
+            install(texts, root)
+            print("".join(f"wrote {file}\n" for file in files), end="")
         except ExportError as error:
-            problems.append(f"kept {module.file} as it was: {error}")
-    known = {module.file for module in modules.values()} | {
-        "llm_course/models/__init__.py",
-        "llm_course/engine/__init__.py",
-    }
+            problems.append(f"kept {', '.join(files)} as it was: {error}")
+    return problems + strays(root, {module.file for module in modules.values()}, chosen)
+
+
+def strays(
+    root: Path, known: set[str], chosen: Collection[int] | None = None
+) -> list[str]:
+    """A line for each module that no notebook exports. Of other chapters than the
+    `chosen` nothing is said."""
+    problems = []
     for package in ("models", "engine"):
         for path in sorted((root / "llm_course" / package).rglob("*.py")):
-            if (name := path.relative_to(root).as_posix()) not in known:
+            name = path.relative_to(root).as_posix()
+            if name in known or path.name == "__init__.py":
+                continue
+            home = re.match(HEADER.format(r"(.+)"), path.read_text("utf-8", "replace"))
+            if home is None:
                 problems.append(f"stray: {name} is exported by no notebook")
+            elif chosen is None or chapter_of(home[1]) in chosen:
+                problems.append(
+                    f"stray: {name} is exported by no notebook; {home[1]}.ipynb wrote"
+                    " it. A course of some chapters is checked with --chapters 1-3"
+                )
     return problems
 
 
@@ -175,9 +92,9 @@ def unsaved_cells(path: Path, history: list[str]) -> list[str]:
     for source in history:
         if match := MARK.match(source):
             try:
-                names = defined_names(ast.parse(source))
-            except SyntaxError:
-                continue
+                names = defined_names(parsed(source))
+            except ExportError:  # what it was meant to define
+                names = [a or b for a, b in DEFINITION.findall(source)]
             last.update({(match[1], name): source.strip() for name in names})
     return [name for (_, name), source in last.items() if source not in saved]
 
@@ -189,18 +106,19 @@ def export_notebook(name: str) -> None:
     The `[export]` lines are dropped when outputs are compared: an export that wrote and
     one that found nothing to do then leave the same stored output.
     """
-    here = Path.cwd() / f"{name}.ipynb"
-    if not check_copy():
+    path = notebook_path(name)
+    if not check_copy(path):
         print("Nothing was exported.")
         return
-    path = here if here.exists() else ROOT / "notebooks" / here.name
-    if not verifying() and (names := unsaved_cells(path, _history())):
-        print(
-            f"Not saved yet: {', '.join(names)}. Save the notebook, then run this cell"
-            " again."
-        )
-        return
+    if not path.is_file():
+        path = ROOT / "notebooks" / path.name
     try:
+        if not verifying() and (names := unsaved_cells(path, _history())):
+            print(
+                f"Not saved yet: {', '.join(names)}. Save the notebook, then run this"
+                " cell again."
+            )
+            return
         _export_saved(path)
     except ExportError as error:
         if verifying():
@@ -214,15 +132,18 @@ def _export_saved(path: Path) -> None:
     modules = [
         Module(t, path.stem, [s for target, s in cells if target == t]) for t in targets
     ]
-    for module in in_import_order(modules):
-        text = module.render(ROOT)
-        if not module.is_current(ROOT, text):
-            if verifying():
-                raise ExportError(
-                    f"{module.file} differs from this notebook; export it first"
-                )
-            _refuse_second_home(module)
-            install(text, ROOT, module.file)
+    texts = {module.name: module.render(ROOT) for module in modules}
+    changed = [m for m in modules if not m.is_current(ROOT, texts[m.name])]
+    if verifying() and changed:
+        raise ExportError(
+            f"{changed[0].file} differs from this notebook; export it first"
+        )
+    if not verifying():
+        _refuse_second_home(path, targets)
+        remove_leftovers(ROOT)
+        install({module.name: texts[module.name] for module in changed}, ROOT)
+    for module in modules:
+        if module in changed:
             print(f"[export] {module.file} was written just now.")
             if f"llm_course.{module.name}" in sys.modules:
                 print(
@@ -233,14 +154,14 @@ def _export_saved(path: Path) -> None:
         print(f"{module.file} matches this notebook ({count}).")
 
 
-def _refuse_second_home(module: Module) -> None:
+def _refuse_second_home(path: Path, targets: Collection[str]) -> None:
     for other in sorted((ROOT / "notebooks").glob("*.ipynb")):
         try:
-            targets = {target for target, _ in marked_cells(other)}
+            both = {target for target, _ in marked_cells(other)} & {*targets}
         except ExportError:
             continue  # a notebook that exports nothing does not stand in the way
-        if module.name in targets and other.stem != module.notebook:
-            raise ExportError(f"{other.name} exports {module.name} too")
+        if both and other.stem != path.stem:
+            raise ExportError(f"{other.name} exports {min(both)} too")
 
 
 def _history() -> list[str]:
@@ -252,13 +173,18 @@ def _history() -> list[str]:
 
 def main() -> int:
     """The command line. Exit status 1 when a module is stale, stray or refused."""
+    print_anything()
     parser = argparse.ArgumentParser(
         description="Export notebook cells to the package."
     )
     parser.add_argument(
         "--check", action="store_true", help="compare only; exit 1 on a difference"
     )
-    problems = export_all(check=parser.parse_args().check)
+    parser.add_argument(
+        "--chapters", type=chapters, help="some notebooks alone, such as 1-3"
+    )
+    args = parser.parse_args()
+    problems = export_all(check=args.check, chosen=args.chapters)
     print("\n".join(problems) or "Every exported module matches its notebook.")
     return min(1, len(problems))
 

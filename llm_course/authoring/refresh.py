@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -34,8 +33,10 @@ from nbclient import NotebookClient
 from traitlets import default
 
 from llm_course.authoring.export import export_all
-from llm_course.authoring.location import ROOT, VERIFY
+from llm_course.authoring.location import ROOT, SESSION, VERIFY
 from llm_course.authoring.normal_form import normal_form
+from llm_course.authoring.processes import print_anything, run_python
+from llm_course.authoring.sources import ExportError, read_notebook
 
 
 class ThisEnvironment(KernelSpecManager):
@@ -58,6 +59,7 @@ class OwnKernel(AsyncKernelManager):
 def execute(nb: Any, folder: Path) -> None:
     """Run all cells of `nb` in a new kernel; the notebook object takes the outputs."""
     os.environ[VERIFY] = "1"  # the kernel inherits it
+    os.environ.pop(SESSION, None)  # of the notebook that runs this, if one does
     client = NotebookClient(
         nb,
         kernel_manager_class=OwnKernel,
@@ -84,8 +86,14 @@ def failed_cell(nb: Any) -> str:
 
 def refresh(path: Path, check: bool = False, timing: bool = False) -> str | None:
     """Bring one notebook up to date. Returns what is wrong with it, or None."""
-    old = path.read_text(encoding="utf-8")
-    nb, start = nbformat.reads(old, 4), time.monotonic()
+    try:
+        old = path.read_text(encoding="utf-8")
+        read_notebook(path)
+        nb, start = nbformat.reads(old, 4), time.monotonic()
+    except ExportError as error:
+        return str(error)
+    except (OSError, ValueError) as error:
+        return f"{path.name} is not a notebook: {error}"
     if check:
         same = normal_form(nb, path.stem) == old
         return None if same else f"{path.name} is not in normal form: run refresh on it"
@@ -99,7 +107,7 @@ def refresh(path: Path, check: bool = False, timing: bool = False) -> str | None
     new = normal_form(nb, path.stem, before=nbformat.reads(old, 4), timing=timing)
     if new != old:
         fresh = path.with_name(f".{path.name}.new")
-        fresh.write_text(new, encoding="utf-8")
+        fresh.write_text(new, encoding="utf-8", newline="\n")
         os.replace(fresh, path)
     word = "same" if new == old else "changed"
     print(f"{word}: {path.name} ({time.monotonic() - start:.0f} s)", flush=True)
@@ -109,6 +117,7 @@ def refresh(path: Path, check: bool = False, timing: bool = False) -> str | None
 def main() -> int:
     """The command line. Exit status 1 when a notebook failed or is not in normal
     form."""
+    print_anything()
     parser = argparse.ArgumentParser(
         description="Re-execute notebooks and normalise them."
     )
@@ -127,9 +136,7 @@ def main() -> int:
     )
     problems: list[str] = []
     if not args.check:
-        subprocess.run(
-            [sys.executable, "-m", "ruff", "format", "-q", *map(str, files)], cwd=ROOT
-        )
+        run_python("-m", "ruff", "format", "-q", *files, cwd=ROOT)
         problems = export_all()
     if not problems:
         found = [refresh(path, args.check, args.timing) for path in files]

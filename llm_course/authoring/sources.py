@@ -1,31 +1,20 @@
-"""Source text for the exporter: taking cells apart, formatting a module, installing it
-safely."""
+"""Source text for the exporter: reading notebooks, taking cells apart, formatting a
+module."""
 
 from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
-import sys
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-# Loads a new file under the module's own name, in a process of its own.
-TRIAL = """
-import importlib, importlib.util, sys
-from importlib.machinery import SourceFileLoader
-root, name, path = sys.argv[1:]
-sys.path.insert(0, root)
-importlib.import_module(name.rpartition(".")[0])
-spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, path))
-sys.modules[name] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-"""
+from llm_course.authoring.processes import run_python
 
 
 class ExportError(ValueError):
-    """A notebook that cannot be exported, with the reason."""
+    """A notebook that cannot be read or exported, with the reason in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -38,27 +27,62 @@ class Part:
     tree: ast.Module
 
 
+def read_notebook(path: Path) -> Any:
+    """The notebook in a file, each cell's source one string with `\\n` between lines.
+
+    Raises ExportError for whatever is not a notebook of format 4.
+    """
+    try:
+        nb = json.loads(path.read_text(encoding="utf-8"))
+        for cell in nb["cells"]:
+            lines = cell["source"]
+            text = lines if isinstance(lines, str) else "".join([*lines])
+            if not isinstance(lines, str | list) or not isinstance(
+                cell["cell_type"], str
+            ):
+                raise TypeError("a cell without text")
+            cell["source"] = re.sub(r"\r\n?", "\n", text)
+        return nb
+    except KeyError as error:
+        reason = f"it has no {error}"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except (TypeError, AttributeError):
+        reason = "its JSON is not that of cells"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise ExportError(f"{path.name} is not a notebook: {reason}")
+
+
 def code_cells(path: Path) -> list[str]:
     """The sources of a notebook's code cells, from the file on disk."""
+    cells = read_notebook(path)["cells"]
+    return [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+
+
+def parsed(source: str) -> ast.Module:
+    """The tree of a cell. Raises ExportError with the reason and the line."""
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (json.JSONDecodeError, KeyError) as error:
-        raise ExportError(f"{path.name} is not a notebook: {error}") from None
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        return ast.parse(source)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise ExportError(f"{error.msg} in an export cell, at {line!r}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ExportError(f"an export cell cannot be parsed: {error}") from None
 
 
 def take_apart(source: str, notebook: str) -> Part:
     """Split one export cell. Comments between its imports stay with the import they
     precede."""
     try:
-        tree = ast.parse(source)
-    except SyntaxError as error:
-        line = (error.text or "").strip()
-        raise ExportError(
-            f"{notebook}: {error.msg} in an export cell, at {line!r}"
-        ) from None
-    lines, head, doc, imports = source.splitlines(), 0, None, []
+        tree = parsed(source)
+    except ExportError as error:
+        raise ExportError(f"{notebook}: {error}") from None
+    # Only what Python takes for the end of a line: `splitlines` knows more
+    lines, head, doc, imports = source.split("\n"), 0, None, []
     for i, node in enumerate(tree.body):
+        if node.lineno <= head:
+            raise ExportError(f"{notebook}: two statements in {lines[head - 1]!r}")
         text = "\n".join(lines[head : node.end_lineno]).strip("\n")
         if i == 0 and ast.get_docstring(tree) is not None:
             doc = text
@@ -87,38 +111,12 @@ def ruff_clean(code: str, root: Path, file: str) -> str:
     """Sort the imports, format, and refuse what `ruff check` objects to (undefined
     names, say)."""
     for options in (["check", "--select", "I", "--fix-only"], ["format"], ["check"]):
-        command = [
-            sys.executable,
-            "-m",
-            "ruff",
-            *options,
-            "-q",
-            "--stdin-filename",
-            file,
-            "-",
-        ]
-        run = subprocess.run(
-            command, input=code, capture_output=True, text=True, cwd=root
+        run = run_python(
+            *["-m", "ruff", *options, "-q", "--stdin-filename", file, "-"],
+            cwd=root,
+            text=code,
         )
         if run.returncode:
             raise ExportError((run.stdout + run.stderr).strip())
         code = code if options == ["check"] else run.stdout
     return code
-
-
-def install(text: str, root: Path, file: str) -> None:
-    """Put `text` in the module's place, whole or not at all, once it imports in a new
-    process."""
-    path = root / file
-    fresh = path.with_name(f".{path.stem}.{os.getpid()}.new")
-    name = file.removesuffix(".py").replace("/", ".")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        command = [sys.executable, "-B", "-c", TRIAL, str(root), name, str(fresh)]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        if run.returncode:
-            reason = (run.stderr.strip().splitlines() or ["the process died"])[-1]
-            raise ExportError(f"it does not import: {reason}")
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
