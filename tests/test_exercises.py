@@ -3,7 +3,6 @@ answers fail."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,11 +23,6 @@ from llm_course.classroom.exercise_cells import (
     section_of,
 )
 from llm_course.classroom.run import execute, judge_cells
-from llm_course.classroom.student import (
-    instructor_copy,
-    student_copy,
-    without_solutions,
-)
 from llm_course.exercises import BugHunt, Exercise, case, judge, registry
 from llm_course.exercises.compare import show
 from llm_course.exercises.edits import edited, wrong_versions
@@ -318,13 +312,13 @@ def test_a_hunt_tells_a_test_that_is_too_strict() -> None:
             True,
             False,
             INCOMPLETE,
-            "planted bug found; your test lets 2 of 2 others pass:\n  the sum\n",
+            "test incomplete: it lets 2 of 2 others pass:\n  the sum\n",
         ),
         (
             True,
             True,
             INCOMPLETE,
-            "planted bug found; your test lets 1 of 2 others pass:\n  the negative",
+            "planted bug found, test incomplete: it lets 1 of 2 others pass:",
         ),
     ],
 )
@@ -436,6 +430,73 @@ def test_a_number_of_numpy_is_a_number() -> None:
     assert answer.status == SOLVED
 
 
+@pytest.mark.parametrize(
+    ("expected", "answer"),
+    [
+        (0.5, torch.tensor(0.5)),
+        (0.5, torch.tensor(0.5, dtype=torch.float64, requires_grad=True)),
+        (0.5, np.array(0.5)),
+        (3, torch.tensor(3)),
+        (True, torch.tensor(True)),
+        (torch.tensor(0.5), 0.5),
+        (torch.tensor(3), 3),
+        ((0.5, 3), [torch.tensor(0.5), np.array(3)]),
+    ],
+)
+def test_a_number_is_a_number_whoever_holds_it(expected, answer) -> None:
+    exercise = replace(DOUBLE, reference=lambda x: expected)
+    verdict = exercise.judge(lambda x: answer)
+    assert verdict.status == SOLVED, verdict.text
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer"),
+    [(0.5, torch.tensor([0.5])), (3, torch.tensor(3.0)), (torch.tensor(0.5), "0.5")],
+)
+def test_what_is_no_number_is_refused(expected, answer) -> None:
+    exercise = replace(DOUBLE, reference=lambda x: expected)
+    assert exercise.judge(lambda x: answer).status == FAILING
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "said"),
+    [
+        (-0.4871234, -0.4871299, "-0.48713; expected -0.48712."),
+        (
+            torch.tensor([1.0, 2.000001]),
+            torch.tensor([1.0, 2.0]),
+            ": 2, expected 2.000001",
+        ),
+        (123456789, 123456788, "123456788; expected 123456789."),
+        ("a" * 99 + "b", "a" * 99 + "c", "ac'; expected …"),
+    ],
+)
+def test_a_message_has_as_many_digits_as_differ(expected, answer, said) -> None:
+    exact = replace(DOUBLE, reference=lambda x: expected, rtol=0, atol=0)
+    assert said in exact.judge(lambda x: answer).text
+
+
+def test_a_function_that_ends_the_program_fails(capsys) -> None:
+    assert "raised SystemExit: 3" in DOUBLE.judge(lambda x: sys.exit(3)).text
+    hunt = BugHunt("00.hunt", double, double, "a factor", {})
+    assert "raised SystemExit" in hunt.judge(lambda f: sys.exit()).text
+
+
+def test_the_reason_of_a_verdict_says_what_is_wrong() -> None:
+    reason = DOUBLE.judge(lambda x: x * x).reason
+    assert reason.startswith("Case 1 of 2: x = [1, 2], [2] float32 | 1 of 2 entries")
+    assert reason.endswith("Likely bug: your result equals the version that squares.")
+    assert DOUBLE.judge(double).reason == ""
+    hunt = BugHunt("00.hunt", double, lambda x: 3 * x, "a factor", {"a 1": lambda x: x})
+
+    def test(implementation) -> None:
+        assert implementation(torch.ones(1)).item() < 3
+
+    assert hunt.judge(test).reason == (
+        "planted bug found, test incomplete: it lets 1 of 1 others pass: | a 1"
+    )
+
+
 @pytest.fixture
 def notebook(tmp_path: Path) -> Path:
     """A copy of notebook 01."""
@@ -450,74 +511,6 @@ def edit(path: Path, old: str, new: str) -> None:
     for cell in nb.cells:
         cell.source = cell.source.replace(old, new)
     nbformat.write(nb, path)
-
-
-def progress(*paths: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "llm_course.classroom.progress", *map(str, paths)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_progress_shows_what_the_saved_notebook_has_solved(notebook: Path) -> None:
-    cells = {cells.key: cells for cells in SECTIONS["01_rmsnorm"].exercises}
-    fold, lean = cells["01.fold"], cells["01.lean"]
-    edit(notebook, fold.stub, fold.solution + "\n\n\n")
-    edit(
-        notebook, lean.stub, lean.stub.replace("raise NotImplementedError", "return x")
-    )
-    edit(notebook, cells["01.hunt"].stub, "def check_norm(implementation)\n")
-    done = progress(notebook)
-    rows = {
-        line.split()[0]: line
-        for line in done.stdout.splitlines()
-        if line.startswith("01.")
-    }
-    assert rows["01.fold"].endswith("solved")
-    assert "failing  Case 1 of 3" in rows["01.lean"]
-    assert rows["01.grouped"].endswith("not yet")
-    assert "SyntaxError" in rows["01.hunt"]
-    assert done.stdout.splitlines()[-1] == "1 of 5 solved"
-    assert done.returncode == 0
-
-
-def test_progress_says_when_there_is_nothing_to_read(tmp_path: Path) -> None:
-    done = progress(tmp_path)
-    assert done.returncode == 1
-    assert "no notebook there" in done.stderr
-
-
-@pytest.mark.parametrize("name", SECTIONS)
-def test_copies_for_a_class(name: str) -> None:
-    """Sources that pass their checks, and students' copies that differ by the solutions
-    alone."""
-    path = next(path for path in NOTEBOOKS if path.stem == name)
-    nb = nbformat.read(path, as_version=4)
-    source, release = instructor_copy(nb), student_copy(nb)
-    nbformat.validate(source)
-    nbformat.validate(release)
-    section = SECTIONS[name]
-    marked = [cell for cell in source.cells if "nbgrader" in cell.metadata]
-    stubs = [cell for cell in release.cells if "nbgrader" in cell.metadata]
-    assert len(marked) == len(stubs) == len(section.exercises)
-    for cells, cell, stub in zip(section.exercises, marked, stubs, strict=True):
-        assert judge_cells(section, cells, _unchecked(cell.source)).status == SOLVED
-        assert judge_cells(section, cells, _unchecked(stub.source)).status == NOT_YET
-        assert stub.source == without_solutions(cell.source)
-        assert "SOLUTION" not in stub.source
-        meta = cell.metadata["nbgrader"]
-        assert meta["solution"] is True
-        assert meta["grade_id"] == cells.key.replace(".", "-")
-    assert not any(
-        "<summary>Solution" in cell.source for cell in [*source.cells, *release.cells]
-    )
-    assert (
-        len(source.cells)
-        == len(release.cells)
-        == len(nb.cells) - len(section.exercises)
-    )
-
-
-def _unchecked(source: str) -> str:
-    return source[: source.rindex("check(")]
 
 
 @pytest.mark.parametrize(

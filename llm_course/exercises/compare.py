@@ -56,6 +56,25 @@ def show(value: Any) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
+def show_apart(got: Any, expected: Any) -> tuple[str, str]:
+    """Both values, with as many digits or characters as it takes to tell them
+    apart."""
+    if isinstance(got, float) and isinstance(expected, float):
+        for digits in range(4, 18):
+            mine, right = f"{got:.{digits}g}", f"{expected:.{digits}g}"
+            if mine != right:
+                return mine, right
+    mine, right = show(got), show(expected)
+    if mine == right:
+        mine, right = repr(got), repr(expected)
+        pairs = enumerate(zip(mine, right, strict=False))
+        same = next((i for i, (a, b) in pairs if a != b), min(len(mine), len(right)))
+        start = max(0, same - 20)
+        dots = "…" if start else ""
+        mine, right = (f"{dots}{t[start : same + 40]}" for t in (mine, right))
+    return mine, right
+
+
 def _holds_tensors(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(
         isinstance(item, Tensor) for item in value
@@ -79,8 +98,7 @@ def difference(
     expected: Any, got: Any, rtol: float, atol: float, name: str = "Your result"
 ) -> str | None:
     """The first difference in one or two sentences, or None when there is none."""
-    if isinstance(got, np.generic):
-        got = got.item()
+    expected, got = _number(expected, got)
     if isinstance(expected, np.ndarray):
         if isinstance(got, np.ndarray):
             return _arrays(expected, got, rtol, atol, name)
@@ -105,14 +123,30 @@ def difference(
         mine = torch.tensor(float(got), dtype=torch.float64)
         return _tensors(right, mine, rtol, atol, name)
     elif type(got) is type(expected):
-        return (
-            None
-            if got == expected
-            else f"{name} is {show(got)}; expected {show(expected)}."
-        )
+        return None if got == expected else _apart(name, got, expected)
     whole = name == "Your result"  # not an entry of it
     return_missing = " Is a `return` missing?" if got is None and whole else ""
     return f"{name} is {kind_of(got)}; expected {kind_of(expected)}.{return_missing}"
+
+
+def _number(expected: Any, got: Any) -> tuple[Any, Any]:
+    """Both as they are compared: a number is a number, whoever holds it.
+
+    NumPy's scalars and arrays or tensors without dimensions count as numbers, unless
+    both sides are tensors, whose dtypes then count.
+    """
+    if isinstance(got, np.generic):
+        got = got.item()
+    if isinstance(expected, Tensor) and expected.ndim == 0:
+        if isinstance(got, numbers.Number):
+            return expected.item(), got
+    elif isinstance(expected, numbers.Number) and isinstance(got, Tensor | np.ndarray):
+        return expected, got.item() if got.ndim == 0 else got
+    return expected, got
+
+
+def _apart(name: str, got: Any, expected: Any) -> str:
+    return "{} is {}; expected {}.".format(name, *show_apart(got, expected))
 
 
 def _sequences(
@@ -152,13 +186,13 @@ def _tensors(
     if equal.all():
         return None
     if got.ndim == 0:
-        return f"{name} is {show(got.item())}; expected {show(expected.item())}."
+        return _apart(name, got.item(), expected.item())
     place = (~equal).nonzero()[0].tolist()
-    here, wanted = got[tuple(place)].item(), expected[tuple(place)].item()
+    here, wanted = show_apart(got[tuple(place)].item(), expected[tuple(place)].item())
     return (
         f"{int((~equal).sum())} of {equal.numel()} entries of"
-        f" {name[0].lower() + name[1:]} are wrong, the first at {place}: {show(here)},"
-        f" expected {show(wanted)}.{_symptom(mine, right)}"
+        f" {name[0].lower() + name[1:]} are wrong, the first at {place}: {here},"
+        f" expected {wanted}.{_symptom(mine, right)}"
     )
 
 

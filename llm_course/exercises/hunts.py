@@ -62,7 +62,7 @@ class BugHunt:
         of = f"{len(passed)} of {len(self.others)} others pass"
         names = [f"  {name}" for name in passed]
         if caught and passed:
-            found = f"{self.key}: planted bug found; your test lets {of}:"
+            found = f"{self.key}: planted bug found, test incomplete: it lets {of}:"
             return Verdict(self.key, INCOMPLETE, (found, *names))
         if caught:
             good = (
@@ -79,19 +79,19 @@ class BugHunt:
             rest = [f"It lets {of}:", *names]
         return self._failing("Your test accepts the planted bug.", *lines, *rest)
 
-    def _run(self, test: Any, implementation: Any) -> tuple[Any, Exception | None]:
+    def _run(self, test: Any, implementation: Any) -> tuple[Any, BaseException | None]:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 return test(implementation), None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return None, error
 
     def _failing(self, *lines: str) -> Verdict:
         return Verdict(self.key, FAILING, (f"{self.key}: not right yet.", *lines))
 
 
-def may_be_rounding(error: Exception) -> bool:
+def may_be_rounding(error: BaseException) -> bool:
     """True for an AssertionError, unless it states a difference that is too large for
     rounding."""
     stated = re.search(r"Greatest absolute difference: ([\d.e+-]+)", str(error))

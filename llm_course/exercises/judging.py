@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from llm_course.exercises.hunts import BugHunt
-from llm_course.exercises.records import Exercise, Verdict
+from llm_course.exercises.records import SOLVED, Exercise, Verdict
 
 
 def registry(chapter: str) -> dict[str, Exercise | BugHunt]:
@@ -26,6 +29,25 @@ def judge(key: str, function: Callable[..., Any]) -> Verdict:
     return known[key].judge(function)
 
 
-def check(key: str, function: Callable[..., Any]) -> None:
-    """Print the verdict on a reader's function."""
-    print(judge(key, function).text)
+class NotSolved(AssertionError):
+    """Raised by a graded check. A notebook shows it without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def check(key: str, function: Callable[..., Any], graded: bool = False) -> None:
+    """Print the verdict on a reader's function.
+
+    A `graded` check raises NotSolved where the exercise is not solved, so that nbgrader
+    gives no points. Nor does it for a cell that warned, so warnings are dropped.
+    """
+    if not graded:
+        print(judge(key, function).text)
+        return
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        verdict = judge(key, function)
+    print(verdict.text)
+    if verdict.status != SOLVED:
+        raise NotSolved(f"{key}: no points yet ({verdict.status})")

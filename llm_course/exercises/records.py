@@ -29,6 +29,16 @@ class Verdict:
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    @property
+    def reason(self) -> str:
+        """What is wrong, in one line; empty where nothing is."""
+        if self.status in (SOLVED, NOT_YET):
+            return ""
+        lines = [*self.lines[1:]]
+        if self.status == INCOMPLETE:  # its first line says more than that
+            lines.insert(0, self.lines[0].partition(": ")[2])
+        return " | ".join(" ".join(line.split()) for line in lines)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -49,7 +59,7 @@ class Outcome:
     """What one call gave: a value or an exception, and which arguments it changed."""
 
     value: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
     changed: tuple[str, ...] = ()
 
     @property
@@ -125,7 +135,7 @@ class Exercise:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(0)
                     value = self.call(function, *given.args)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 yield Outcome(error=error)
                 continue
             pairs = zip(names, fresh.args, given.args, strict=True)
@@ -170,7 +180,7 @@ class Exercise:
         return Verdict(self.key, FAILING, (f"{self.key}: not right yet.", *lines))
 
 
-def described_error(error: Exception, function: Any) -> str:
+def described_error(error: BaseException, function: Any) -> str:
     """Type, message and the line of the reader's own code that an exception came
     from."""
     message = [line for line in str(error).strip().splitlines() if line]

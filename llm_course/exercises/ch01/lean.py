@@ -25,6 +25,13 @@ def lean(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 WRONG = {
+    "without epsilon": "mean_square + eps -> mean_square",
+    "with epsilon outside the root": (
+        "torch.rsqrt(mean_square + eps) -> 1 / (mean_square.sqrt() + eps)"
+    ),
+    "that keeps the mean square above epsilon and does not add it": (
+        "mean_square + eps -> mean_square.clamp(min=eps)"
+    ),
     "that takes the mean in bfloat16": "x.double() -> x",
     "that squares in bfloat16 and adds in float32": "wide.pow(2) -> x.pow(2).float()",
     "whose scale is rounded to bfloat16 before it meets x": (
@@ -52,10 +59,14 @@ WRONG = {
 
 
 def cases() -> Iterator[Case]:
-    """Whole numbers: their squares add up exactly in float32, in any order."""
+    """Whole numbers, or such a number times a power of two: their squares add up
+    exactly in float32, in any order."""
     for shape in [(192,), (3, 256), (2, 2, 100)]:
         x = (12 * normal(*shape)).round().to(torch.bfloat16)
         yield case(x, normal(shape[-1], seed=1, dtype=torch.bfloat16), EPS)
+    small = (12 * normal(3, 100)).round() * torch.tensor([[0.0], [2.0**-12], [2.0**-6]])
+    weight = normal(100, seed=1, dtype=torch.bfloat16)
+    yield case(small.bfloat16(), weight, EPS, name="a vector of zeros, and small ones")
 
 
 def memory(function: Callable[..., Tensor]) -> str | None:

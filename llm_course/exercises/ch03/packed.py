@@ -47,7 +47,12 @@ BY_HAND = f"{FUSED} -> {SCORES}.masked_fill(~mask, -torch.inf).softmax(-1) @ v"
 COVERED = "return out -> return out.masked_fill(own == 0, 0.0)"
 NAN_TO_0 = "return out -> return out.nan_to_num(0.0)"
 
+RUNS = """own = documents -> starts = F.pad(documents.diff() != 0, (1, 0))
+    documents = starts.cumsum(1).masked_fill(documents == 0, -1) + 1
+    own = documents"""
+
 WRONG = {
+    "that takes each run of equal numbers for a document: one may go on later": RUNS,
     "in which a token reads the documents before its own": (
         "own == own.transpose(2, 3) -> own.transpose(2, 3) != 0"
     ),
@@ -132,6 +137,8 @@ def cases() -> Iterator[Case]:
     yield case(*equal(), torch.tensor([[1, 1, 2]]))
     yield case(*equal(), torch.tensor([[0, 1, 1]]), name="padding in front")
     yield case(*qkv(two_rows()), two_rows())
+    apart = torch.tensor([[1, 0, 1, 2, 1, 2, 2], [3, 3, 0, 0, 3, 4, 3]])
+    yield case(*qkv(apart), apart, name="documents in several pieces")
     empty = torch.tensor([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 2, 3, 3]])
     yield case(*qkv(empty), empty, name="a row of padding alone")
     for name, numbers, of in (
