@@ -17,6 +17,8 @@ from typing import Any
 
 import nbformat
 
+from llm_course.authoring.sources import ExportError, read_notebook
+
 HEADING = re.compile(
     r"### (?:Exercise \d+|Bug hunt) · (?P<title>[^·\n]+)\n\n"
     r"\*(?P<level>easy|medium|hard)(?P<optional>, optional)?"
@@ -92,7 +94,10 @@ def section_of(nb: Any, name: str = "the notebook") -> Section | None:
 
 def read_section(path: Path) -> Section | None:
     """As `section_of`, of a file."""
-    return section_of(nbformat.read(path, as_version=4), path.name)
+    try:
+        return section_of(nbformat.from_dict(read_notebook(path)), path.name)
+    except ExportError as error:
+        raise FormError(str(error)) from None
 
 
 def defined(source: str, name: str) -> ast.FunctionDef:
