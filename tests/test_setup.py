@@ -133,7 +133,7 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
     script.chmod(0o755)
     chromium = tmp_path / "bin" / "chromium"
     chromium.parent.mkdir()
-    chromium.write_text("#!/bin/sh\n")
+    chromium.write_text("#!/bin/sh\n", encoding="utf-8")
     chromium.chmod(0o755)
     fake = "mkdir -p .venv/bin && printf '#!/bin/sh\\necho \"[$@]\"' > .venv/bin/python"
     command = (
@@ -142,12 +142,13 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
     )
     (tmp_path / "README.md").write_text(
         f"# X\n\n```bash\nexit 7\n```\n\n```bash\n{command}\n```\n\n```bash\nexit"
-        " 8\n```\n"
+        " 8\n```\n",
+        encoding="utf-8",
     )
     path = f"{chromium.parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path}
     done = subprocess.run(
-        [str(script)], cwd="/", env=env, capture_output=True, text=True
+        [str(script)], cwd="/", env=env, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("[")] == [
@@ -156,11 +157,18 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
         "[-m mypy]",
         "[-m llm_course.authoring.export --check]",
         "[-m llm_course.authoring.refresh --check]",
+        '[-c import locale; assert locale.getpreferredencoding().lower() == "cp1252"]',
+        "[-m llm_course.authoring.export]",
+        "[-m llm_course.authoring.export --check]",
+        "[-m llm_course.classroom.progress notebooks/01_rmsnorm.ipynb]",
+        "[-m pytest -q -p no:cacheprovider --nbval notebooks/01_rmsnorm.ipynb]",
         "[-m pytest --nbval here]",
     ]
-    (tmp_path / "README.md").write_text("# X\n\n```bash\nexit 7\n```\n")
+    (tmp_path / "README.md").write_text(
+        "# X\n\n```bash\nexit 7\n```\n", encoding="utf-8"
+    )
     again = subprocess.run(
-        [str(script)], cwd="/", env=env, capture_output=True, text=True
+        [str(script)], cwd="/", env=env, capture_output=True, encoding="utf-8"
     )
     assert again.returncode == 1
     assert "second bash block" in again.stderr
