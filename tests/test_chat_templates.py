@@ -154,7 +154,9 @@ def test_special_tokens_are_those_of_the_files(given, tmp_path):
     template = STYLES["special tokens and filters"]
     config = {"chat_template": template, **TOKENS[given]}
     folder = folder_with(tmp_path, config)
-    (folder / "generation_config.json").write_text('{"bos_token_id": 1}')
+    (folder / "generation_config.json").write_text(
+        '{"bos_token_id": 1}', encoding="utf-8"
+    )
     ours, theirs = both(folder)
     assert rendered(ours, TURNS) == rendered(theirs, TURNS) != "refused"
 

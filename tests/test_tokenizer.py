@@ -287,19 +287,24 @@ def test_a_folder_tokenizer(tokenizer, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(
         json.dumps(
             {"eos_token": {"content": "<|im_end|>"}, "bos_token": "<|im_start|>"}
-        )
+        ),
+        encoding="utf-8",
     )
-    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (tmp_path / "chat_template.jinja").write_text(
+        "{{ messages[0].content }}", encoding="utf-8"
+    )
     read = Tokenizer.from_folder(tmp_path)
     # <|endoftext|>, 0, is a special token that ends a text, whatever the files say
     assert read.eos_token_ids == (2, 0)
     assert (read.bos_token_id, read.pad_token_id) == (1, None)
     assert read.apply_chat_template([{"role": "user", "content": "x"}]) == "x"
     assert read.encode("12 Paris<|im_end|>") == tokenizer.encode("12 Paris<|im_end|>")
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 0]}')
-    (tmp_path / "config.json").write_text('{"eos_token_id": 9}')
+    (tmp_path / "generation_config.json").write_text(
+        '{"eos_token_id": [7, 0]}', encoding="utf-8"
+    )
+    (tmp_path / "config.json").write_text('{"eos_token_id": 9}', encoding="utf-8")
     assert Tokenizer.from_folder(tmp_path).eos_token_ids == (7, 0, 9, 2)
-    (tmp_path / "tokenizer.json").write_text("{")
+    (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         Tokenizer.from_folder(tmp_path)
 
@@ -376,7 +381,9 @@ def replaced(*rules: tuple[object, str], part: str = "normalizer") -> str:
     ],
 )
 def test_rules_that_grow_a_text_without_end_are_refused(part, rules, tmp_path):
-    (tmp_path / "tokenizer.json").write_text(replaced(*rules, part=part))
+    (tmp_path / "tokenizer.json").write_text(
+        replaced(*rules, part=part), encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="times as long"):
         Tokenizer.from_folder(tmp_path)
 
@@ -384,7 +391,7 @@ def test_rules_that_grow_a_text_without_end_are_refused(part, rules, tmp_path):
 def test_ordinary_rules_are_not_refused(tmp_path):
     rules = [(" ", "▁"), (("``",), '"'), ("...", "…"), ("\t", "    ")]
     rules += [((r"\s+",), " "), (("[.]{2,}",), "."), ((r"\(x\)",), "x")] * 9
-    (tmp_path / "tokenizer.json").write_text(replaced(*rules))
+    (tmp_path / "tokenizer.json").write_text(replaced(*rules), encoding="utf-8")
     assert Tokenizer.from_folder(tmp_path).encode("ab") == [0, 1]
 
 
@@ -392,7 +399,7 @@ def test_byte_level_rules_one_after_the_other_are_refused(tmp_path):
     rules = json.loads(replaced())
     levels = [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}]
     rules["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": levels * 12}
-    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
     with pytest.raises(CheckpointError, match="pre_tokenizer can make a text"):
         Tokenizer.from_folder(tmp_path)
 
