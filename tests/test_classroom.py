@@ -213,7 +213,8 @@ def test_copies_for_a_class(path: Path) -> None:
     for made in (source, release):
         nbformat.validate(made)
         texts = "\n".join(cell.source for cell in made.cells)
-        assert "folded away under each" not in texts
+        assert "solution is folded away" not in texts
+        assert texts.count("The cell below each exercise holds its check.") == 1
         assert "<summary>Solution" not in texts
         assert "ends in its check" not in texts
     section = section_of(nb)

@@ -37,14 +37,14 @@ from llm_course.classroom.exercise_cells import (
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ["# YOUR CODE HERE", "raise NotImplementedError()"]
 ASSIGNMENT = "llm_course"
-# What the course's notebooks say of themselves, and what is true of the copies.
-REWORDED = (
-    (
-        r"Each (?:cell below|code cell) ends in its check\.",
-        "The cell below each of them holds its check.",
-    ),
-    (r" The solution is folded away under each\.", ""),
-)
+BELOW = "The cell below each exercise holds its check."
+
+
+def reworded(text: str) -> str:
+    """What the course says of its exercises, as it is in the copies: the check stands
+    below, no solution does."""
+    sentences = [s for s in re.split(r"(?<=\.) ", text) if "folded" not in s]
+    return " ".join(BELOW if "ends in its check" in s else s for s in sentences)
 
 
 def _parts(source: str, name: str) -> tuple[list[str], list[str]]:
@@ -109,8 +109,7 @@ def instructor_copy(nb: Any) -> Any:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         elif cell.source.startswith("## Exercises"):
-            for old, new in REWORDED:
-                cell.source = re.sub(old, new, cell.source)
+            cell.source = reworded(cell.source)
     for exercise in section.exercises if section else ():
         here, solution = exercise.places
         cell = nb.cells[here]

@@ -174,7 +174,8 @@ def main(memory: int, seconds: float, limit: int) -> None:
     answer(warm_up.encode(), compiled, limit)
     limit_memory(memory)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    errors = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # open for as long as the process
+    # open for as long as the process
+    errors = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     forbid_the_world()
     answers.write(b"%d\n" % os.getpid())
     answers.flush()
