@@ -21,7 +21,11 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "originals*", "build"
 )
-PROGRAMS = ("python3", "mamba", "git")
+PROGRAMS = ("python3", "mamba", "git", "pip")  # pip alone would be the system's
+
+
+# Folders that a block finds, because another one or its reader has made them.
+MADE_BEFORE = ("COURSE", "SUBMISSIONS")
 
 
 class Block(NamedTuple):
@@ -61,7 +65,7 @@ def make_clone(repository: Path, folder: Path) -> Path:
     """A fresh clone, with an environment that this Python stands in for."""
     subprocess.run(["git", "clone", "-q", repository, folder], check=True)
     for place, names in {
-        folder / ".venv" / "bin": ("python", "jupyter"),
+        folder / ".venv" / "bin": ("python", "jupyter", "nbgrader"),
         folder.parent / "programs": PROGRAMS,
     }.items():
         place.mkdir(parents=True, exist_ok=True)
@@ -69,6 +73,8 @@ def make_clone(repository: Path, folder: Path) -> Path:
             write_program(place / name, name)
     activate = f"PATH={shlex.quote(str(folder / '.venv' / 'bin'))}:$PATH\n"
     (folder / ".venv" / "bin" / "activate").write_text(activate, encoding="utf-8")
+    for name in MADE_BEFORE:
+        (folder / name).mkdir()
     return folder
 
 

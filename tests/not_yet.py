@@ -29,6 +29,7 @@ NOT_YET = {
         "model input_ids gen_config eos_token_id attention_mask pad_token_id "
         "generator kv_cache logger"
     ),
+    "Guesser": "config",
     "choose_token": "logits config generator",
     "sample_next_token": "logits generator",
     "top_k_filtering": "logits top_k",

@@ -91,6 +91,19 @@ def progress(arguments: Arguments) -> int:
     return refuse(f"{unknown} are no options") if unknown else 0
 
 
+def nbgrader(arguments: Arguments) -> int:
+    """The commands of the recipe, for the assignment that `student` writes."""
+    sys.path.insert(0, str(HERE))
+    from llm_course.classroom.student import ASSIGNMENT
+
+    command, *rest = arguments
+    names = [one for one in rest if not one.startswith("-")]
+    known = {"generate_assignment": [ASSIGNMENT], "autograde": [ASSIGNMENT]}
+    if names != (known | {"export": []}).get(command):
+        return refuse(f"nbgrader {' '.join(arguments)}")
+    return 0
+
+
 def venv(arguments: Arguments) -> int:
     return 0 if list(arguments) == [".venv"] else refuse("the environment is .venv")
 
@@ -131,6 +144,7 @@ EXAMINED: dict[tuple[str, ...], Callable[[Arguments], int]] = {
     ("python", "-m", "llm_course.classroom.progress"): progress,
     ("python3", "-m", "venv"): venv,
     ("jupyter",): jupyter,
+    ("nbgrader",): nbgrader,
     ("git", "clone"): git_clone,
     ("mamba",): mamba,
 }

@@ -46,6 +46,7 @@ def told(contestant: Contestant, prompt: torch.Tensor, n: int) -> torch.Tensor:
     return torch.tensor(child.generate(contestant, prompt.tolist(), n)["tokens"])
 
 
+@pytest.mark.slow
 def test_contestants_with_the_same_weights_generate_the_same_tokens(both):
     model, reference = both
     prompt = random_ids(3, 7, vocab_size=40)

@@ -169,6 +169,7 @@ SMALL = ["--rounds=1", "--prompts", "5", "7", "--batches", "1", "2", "--new-toke
 SMALL += ["--contexts", "6", "12"]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_tiny_model(tiny_folder, tmp_path: Path, capsys):
     folder = tiny_folder()
     file, picture = tmp_path / "bench.json", tmp_path / "bench.png"

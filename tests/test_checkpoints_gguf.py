@@ -54,6 +54,7 @@ def test_dequantization_is_bit_exact(kind):
     )
 
 
+@pytest.mark.slow
 def test_the_real_file_is_dequantized_bit_exactly(smollm2_gguf):
     tensors = load_tensors("smollm2-135m-instruct")
     stored = {t.name: t for t in gguf.GGUFReader(smollm2_gguf).tensors}

@@ -161,7 +161,7 @@ def test_a_scale_that_no_float16_holds_eight_times():
     ("options", "complaint"),
     [
         ({"weights": "int8"}, r"prepare_for_inference\(model, weights='int8'\)"),
-        ({"weights": None}, "weights = None: must be"),
+        ({"weights": None}, "weights = None is a NoneType; give a str"),
         ({"threads": 2}, 'threads = 2: only with weights="file"'),
         ({"weights": "file", "threads": 0}, "threads = 0: must be at least 1"),
         ({"engine_config": EngineConfig("cuda"), "weights": "file"}, "run on the CPU"),
@@ -173,7 +173,7 @@ def test_a_scale_that_no_float16_holds_eight_times():
 )
 def test_options_that_do_not_go_together(tmp_path, options, complaint):
     path = write_gguf(tmp_path / "a.gguf", lambda _: Kind.Q8_0)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises((TypeError, ValueError), match=complaint):
         load_pretrained(path, **options)
 
 
@@ -194,6 +194,7 @@ def test_the_kinds_that_stay_are_the_kinds_tested():
     assert set(PACKERS) == set(KINDS)
 
 
+@pytest.mark.slow
 def test_the_real_file_answers_as_the_model_as_built(smollm2):
     model, tokenizer = smollm2
     with warnings.catch_warnings():

@@ -40,6 +40,7 @@ def test_the_packages_modules_match_the_notebooks() -> None:
     assert CHAPTERS.items() <= exported.items()
 
 
+@pytest.mark.slow
 def test_one_edited_line_of_each_notebook_is_drift(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     shutil.copytree(ROOT / "llm_course", tmp_path / "llm_course")

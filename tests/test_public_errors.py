@@ -109,6 +109,7 @@ def engine_calls(model: models.DecoderOnlyModel) -> dict[str, Call]:
     return {
         "generate": (engine.generate, prompt | both | settings),
         "generate_stream": (first(engine.generate_stream), prompt | settings),
+        "Guesser": (engine.Guesser, {}),
         "choose_token": (engine.choose_token, cut | {"config": GenerationConfig()}),
         "sample_next_token": (engine.sample_next_token, cut),
         "top_k_filtering": (engine.top_k_filtering, cut | {"top_k": 3}),
@@ -235,7 +236,7 @@ def parts(value: object) -> Iterator[str]:
     elif is_dataclass(value):
         yield from (repr(part) for part in vars(value).values())
     else:
-        yield from (str(value), repr(value)[:60])
+        yield from (str(value), repr(value)[:60], repr(value)[1:-1])
         if isinstance(value, list | dict):
             yield from map(repr, value)
 

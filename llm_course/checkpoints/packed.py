@@ -13,7 +13,6 @@ import numpy as np
 from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
-from llm_course.arguments import checked
 from llm_course.checkpoints.gguf_file import OpenGguf, dequantize, open_gguf
 from llm_course.checkpoints.gguf_header import GgufTensor, release
 from llm_course.config import EngineConfig
@@ -34,7 +33,6 @@ Q4_0 = np.dtype([("d", "<f2"), ("q", "u1", 16)])
 Q4_1 = np.dtype([("d", "<f2"), ("m", "<f2"), ("q", "u1", 16)])
 
 
-@checked
 def load_packed(
     path: str | Path,
     engine_config: EngineConfig | None = None,
@@ -74,7 +72,7 @@ def warn_of_others(path: str | Path, file: OpenGguf) -> None:
             f"{Path(path).name}: {len(others)} of {len(matrices)} matrices are of kind"
             f" {', '.join(sorted(set(others)))} and become float32, 4 bytes a weight;"
             f" {', '.join(kind.name for kind in PACKERS)} stay as they are.",
-            stacklevel=4,  # the caller of `load_pretrained`
+            stacklevel=5,  # the caller of `load_pretrained`, which is wrapped
         )
 
 

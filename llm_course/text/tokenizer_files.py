@@ -56,7 +56,7 @@ def from_gguf_metadata(metadata: dict[str, Any]) -> dict[str, Any] | None:
         warnings.warn(
             f"This GGUF file's tokenizer (model {kind!r:.100}, pre {splitter!r:.100})"
             " is not supported; the weights load, the tokenizer is None.",
-            stacklevel=3,
+            stacklevel=4,
         )
         return None
     tokens, merges, types = get("tokens"), get("merges", []), get("token_type", [])
