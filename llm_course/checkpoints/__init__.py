@@ -17,8 +17,9 @@ loads.
 
 One convention runs through this package: **in memory, the rows of q and k are in
 adjacent-pair order** (RoPE rotates channels 2i and 2i+1 together), as
-`llm_course.models` wants them. GGUF files hold them so; Hugging Face files hold them
-half-split (channels i and i + d/2) and are permuted when read.
+`llm_course.models` wants them. GGUF files of Llama and Mistral models hold them so;
+those of Qwen models and Hugging Face files hold them half-split (channels i and
+i + d/2) and are permuted when read.
 
 Names are imported when first used.
 """
@@ -31,7 +32,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "cache": ("cache_dir",),
         "convert": ("convert_gguf", "converted_folder"),
         "download": ("PINNED_MODELS", "PinnedModel", "ensure_gguf"),
-        "gguf_file": ("dequantize", "read_gguf"),
+        "gguf_file": ("read_gguf",),
+        "gguf_kinds": ("dequantize",),
         "huggingface": ("read_folder",),
         "layout": ("Checkpoint", "to_adjacent", "to_half_split"),
         "loading": ("load_pretrained", "load_tensors"),

@@ -1,4 +1,5 @@
-"""Read a Hugging Face folder (config.json + safetensors) of a Llama-architecture model.
+"""Read a Hugging Face folder (config.json + safetensors) of a Llama, Mistral, Qwen2 or
+Qwen3 model.
 
 Such files hold q and k rows half-split; they are permuted to adjacent-pair order as
 they are read. Only JSON and safetensors are read: nothing is unpickled and no code of
@@ -7,6 +8,7 @@ the folder runs.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +19,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from llm_course.arguments import checked
+from llm_course.checkpoints.families import (
+    FAMILIES,
+    SUPPORTED,
+    UNSUPPORTED,
+    has_effect,
+    window_problems,
+)
 from llm_course.checkpoints.layout import (
     EMBEDDING,
     LM_HEAD,
@@ -44,15 +53,6 @@ _REQUIRED = {
     "max_position_embeddings": "max_position_embeddings",
     "rms_norm_eps": "rms_norm_eps",
 }
-# key of config.json -> the values that mean an ordinary Llama model; absent or null is
-# one always
-_ORDINARY = {
-    "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "sliding_window": (),
-    "quantization_config": (),
-}
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _MAX_HEADER = 10_000_000  # bytes; that of a model with 1,000 tensors has about 100,000
 
@@ -63,9 +63,9 @@ def read_folder(folder: str | Path) -> Checkpoint:
     tokenizer, if any.
 
     Raises CheckpointError for a file that is missing or damaged, and one that lists
-    everything this course does not build: another architecture, biases, kinds of RoPE,
-    a missing RoPE θ, and tensors that are missing, unexpected, misshapen or not
-    floating-point.
+    everything this course does not build: another family, other biases, a sliding
+    window, kinds of RoPE, a missing RoPE θ, and tensors that are missing, unexpected,
+    misshapen or not floating-point.
     """
     folder = Path(folder)
     values = read_json(folder / "config.json")
@@ -102,18 +102,19 @@ def config_from_json(
     values allow none; it may be there although there are problems, so that the tensors
     can be compared with it.
     """
-    problems = []
-    if (kind := values.get("model_type")) != "llama":
-        problems.append(f"model_type {kind!r:.100}: only 'llama' is supported")
+    kind = values.get("model_type")
+    found = FAMILIES.get(kind) if isinstance(kind, str) else None
+    family = found or FAMILIES["llama"]
+    problems = [] if found else [f"model_type {kind!r:.100}: {SUPPORTED}"]
+    values = {**family.defaults, **values}
     names = values.get("architectures")
-    if names and (not isinstance(names, list) or "LlamaForCausalLM" not in names):
+    right = not names or (isinstance(names, list) and family.class_name in names)
+    if found and not right:
         problems.append(
-            f"architectures {names!r:.100}: only 'LlamaForCausalLM' is supported"
+            f"architectures {names!r:.100}: of {kind} models only"
+            f" {family.class_name!r} is supported"
         )
-    for key, ordinary in _ORDINARY.items():
-        found = values.get(key)
-        if found is not None and found not in ordinary:
-            problems.append(f"{key} {found!r:.100}: not supported")
+    problems += _unsupported(values, family.qkv_bias)
     theta, scaling, rope_problems = read_rope(values)
     problems += rope_problems
     if missing := [key for key in _REQUIRED.values() if values.get(key) is None]:
@@ -135,13 +136,28 @@ def config_from_json(
             rope_theta=1.0 if theta is None else theta,
             rope_scaling=scaling,
             tie_word_embeddings=values.get("tie_word_embeddings", tied),
+            qkv_bias=family.qkv_bias,
+            qk_norm=family.qk_norm,
         )
     except ValueError as error:
         return None, [
             *problems,
             f"config.json describes an impossible model ({error!s:.300})",
         ]
+    if values.get("use_sliding_window") is not False:
+        window = values.get("sliding_window")
+        problems += window_problems("sliding_window", window, config)
     return config, problems + table_problems(config)
+
+
+def _unsupported(values: dict[str, Any], qkv_bias: bool) -> list[str]:
+    """Return one line for each key that asks for what no supported family does."""
+    asked = [key for key in UNSUPPORTED if has_effect(key, values.get(key))]
+    if not qkv_bias and has_effect("attention_bias", values.get("attention_bias")):
+        asked.append("attention_bias")  # which means one for o as well
+    if values.get("hidden_act") not in (None, "silu", "swish"):  # two names for one
+        asked.append("hidden_act")
+    return [f"{key} {values[key]!r:.100}: not supported" for key in asked]
 
 
 def weight_files(folder: Path) -> list[str]:
@@ -151,7 +167,7 @@ def weight_files(folder: Path) -> list[str]:
     Raises CheckpointError for an index that is damaged or names files elsewhere.
     """
     index = folder / INDEX
-    if (folder / WEIGHTS).is_file() or not index.is_file():
+    if os.path.isfile(folder / WEIGHTS) or not os.path.isfile(index):
         return [WEIGHTS]
     table = read_json(index).get("weight_map")
     names = list(table.values()) if isinstance(table, dict) else []
@@ -187,10 +203,10 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(
-            f"{path.parent} does not hold {path.name}: this course reads weights in"
-            " safetensors format, and no other."
+            f"{path.parent} does not hold {path.name:.200}: this course reads weights"
+            " in safetensors format, and no other."
         )
     try:
         with path.open("rb") as file:

@@ -50,6 +50,15 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj.weight": (inner, hidden),
         "mlp.down_proj.weight": (hidden, inner),
     }
+    if config.qkv_bias:
+        layer |= {
+            "self_attn.q_proj.bias": (q_dim,),
+            "self_attn.k_proj.bias": (kv_dim,),
+            "self_attn.v_proj.bias": (kv_dim,),
+        }
+    if config.qk_norm:
+        norms = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
+        layer |= dict.fromkeys(norms, (config.head_dim,))
     shapes = {EMBEDDING: (config.vocab_size, hidden), "norm.weight": (hidden,)}
     for i in range(config.num_layers):
         shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
@@ -169,9 +178,17 @@ def _check_heads(weight: Tensor, num_heads: int) -> None:
 
 
 def heads_to_permute(name: str, config: ModelConfig) -> int | None:
-    """Return the number of heads if tensor `name` is a q or k projection, else None."""
-    if name.endswith(".q_proj.weight"):
-        return config.num_heads
-    if name.endswith(".k_proj.weight"):
-        return config.num_kv_heads
-    return None
+    """Return the number of heads in the rows of tensor `name` if they are permuted,
+    else None.
+
+    They are those of the q and k projections, of their biases, and of the norms of q
+    and k, which hold the channels of one head.
+    """
+    part = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+    heads = {
+        "q_proj": config.num_heads,
+        "k_proj": config.num_kv_heads,
+        "q_norm": 1,
+        "k_norm": 1,
+    }
+    return heads.get(part)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from llm_course.checkpoints.huggingface import read_folder
 from llm_course.checkpoints.layout import EMBEDDING, LM_HEAD, Checkpoint
 from llm_course.config import EngineConfig
 from llm_course.errors import CheckpointError
+from llm_course.files import path_of
 from llm_course.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # load_tensors must work before the reader has built any model code
@@ -121,12 +124,12 @@ def read_checkpoint(
     `dtype` is what the weights of a .gguf file become; the others keep the dtype of
     their file.
     """
-    if str(name_or_path) in PINNED_MODELS:
+    if is_pinned(name_or_path):
         return read_folder(converted_folder(str(name_or_path)))
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    path = path_of(name_or_path)
+    if os.path.isdir(path):
         return read_folder(path)
-    if path.is_file():
+    if os.path.isfile(path):
         if path.suffix.lower() == ".gguf":
             return read_gguf(path, dtype)
         raise CheckpointError(
@@ -134,24 +137,38 @@ def read_checkpoint(
         )
     if is_hub_id(name_or_path):
         return read_folder(hub_folder(str(name_or_path)))
-    raise unknown_model(name_or_path)
+    raise not_there(name_or_path)
 
 
 def gguf_of(name_or_path: str | Path) -> Path:
     """The .gguf file that a name or a path stands for. Raises CheckpointError where it
     is something else."""
-    if str(name_or_path) in PINNED_MODELS:
+    if is_pinned(name_or_path):
         return ensure_gguf(str(name_or_path))
-    path = Path(name_or_path).expanduser()
-    if path.is_file() and path.suffix.lower() == ".gguf":
+    path = path_of(name_or_path)
+    if os.path.isfile(path) and path.suffix.lower() == ".gguf":
         return path
-    if path.exists() or is_hub_id(name_or_path):
+    if os.path.exists(path) or is_hub_id(name_or_path):
         raise CheckpointError(
             f'weights="file" needs a .gguf file or {", ".join(PINNED_MODELS)}, and'
             f" {name_or_path} is neither: load it without, then"
             " prepare_for_inference(model, weights=...)."
         )
-    raise unknown_model(name_or_path)
+    raise not_there(name_or_path)
+
+
+def is_pinned(name: object) -> bool:
+    """Say whether it is the name of a pinned model."""
+    return isinstance(name, str) and name in PINNED_MODELS
+
+
+def not_there(name_or_path: str | Path) -> CheckpointError:
+    """The error for a path where nothing is, or for a name that no model has."""
+    text = str(name_or_path)
+    if isinstance(name_or_path, str) and not re.search(r"[/\\~]|\.gguf$", text):
+        return unknown_model(name_or_path)
+    what = "file" if text.lower().endswith(".gguf") else "folder"
+    return CheckpointError(f"There is no such {what}: {text:.300}; check the path.")
 
 
 class _NoInitialValues(TorchFunctionMode):

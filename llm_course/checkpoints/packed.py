@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
-from llm_course.checkpoints.gguf_file import OpenGguf, dequantize, open_gguf
+from llm_course.checkpoints.gguf_file import OpenGguf, open_gguf
 from llm_course.checkpoints.gguf_header import GgufTensor, release
+from llm_course.checkpoints.gguf_kinds import dequantize
+from llm_course.checkpoints.layout import to_adjacent
 from llm_course.config import EngineConfig
 from llm_course.engine.native import NativeModel
 from llm_course.engine.quantize import (
@@ -54,11 +57,13 @@ def load_packed(
     warn_of_others(path, file)
     matrices, norms = {}, {}
     for name, tensor in file.tensors.items():
-        name = name.removesuffix(".weight")
+        heads, name = file.heads_to_permute(name), name.removesuffix(".weight")
+        order = adjacent_rows(tensor.shape[0], heads) if heads else None
         if len(tensor.shape) == 1:
-            norms[name] = dequantize(tensor.data, tensor.kind).numpy()
+            floats = dequantize(tensor.data, tensor.kind).numpy()
+            norms[name] = floats if order is None else floats[order]
         else:
-            matrices[name] = pack_tensor(tensor)
+            matrices[name] = pack_tensor(tensor, order)
     model = NativeModel(file.config, matrices, norms, threads)
     return model.eval(), file.tokenizer
 
@@ -76,16 +81,22 @@ def warn_of_others(path: str | Path, file: OpenGguf) -> None:
         )
 
 
-def pack_tensor(tensor: GgufTensor) -> PackedMatrix:
+def adjacent_rows(rows: int, heads: int) -> NDArray:
+    """The half-split rows, by number, in adjacent-pair order."""
+    return to_adjacent(torch.arange(rows), heads).numpy()
+
+
+def pack_tensor(tensor: GgufTensor, order: NDArray | None = None) -> PackedMatrix:
     """Pack a matrix of the file, some rows at a time: beside the result little memory
-    is used. Raises CheckpointError as `pack_q4_0_rows` does."""
+    is used. `order` lists the rows by number; by default they stay. Raises
+    CheckpointError as `pack_q4_0_rows` does."""
     outputs, inputs = tensor.shape
     stored, to_tiles = tensor.data.reshape(outputs, -1), PACKERS.get(tensor.kind)
     pair = 2 * LANES  # rows that fill whole tiles, wherever a piece is cut
     step = max(PIECE // inputs // pair, 1) * pair
     data, scales = np.empty(0), []
     for i in range(0, outputs, step):
-        rows = stored[i : i + step]
+        rows = stored[i : i + step] if order is None else stored[order[i : i + step]]
         if to_tiles is not None:
             piece = to_tiles(rows, inputs)
         else:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from llm_course.arguments import checked
+from llm_course.checkpoints.families import family_of
 from llm_course.checkpoints.huggingface import INDEX, WEIGHTS
 from llm_course.checkpoints.layout import (
     EMBEDDING,
@@ -47,9 +48,10 @@ def save_pretrained(
     """Write `model`, and its tokenizer if there is one, as a Hugging Face folder.
 
     The weights keep their dtype; q and k rows become half-split, as that format wants
-    them; a tied head is left out. A model larger than `max_shard_bytes` is written in
-    several files with an index. `load_pretrained(folder)` gives the same weights back,
-    bit by bit.
+    them; a tied head is left out. The family is llama, qwen2 or qwen3, by the model's
+    biases and norms: a Mistral model is saved as the Llama model that it equals. A
+    model larger than `max_shard_bytes` is written in several files with an index.
+    `load_pretrained(folder)` gives the same weights back, bit by bit.
 
     The folder appears whole or not at all. One that holds anything is refused; with
     `overwrite`, a model folder (config.json, no folders inside) is replaced as a whole,
@@ -75,6 +77,10 @@ def save_pretrained(
                 "The model's config ties lm_head to the embedding, but the two differ:"
                 " make them one tensor, or set tie_word_embeddings to False."
             )
+    if family_of(model.config) is None:
+        raise CheckpointError(
+            "This model cannot be saved: no family has both qkv_bias and qk_norm."
+        )
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if problems := tensor_problems(model.config, shapes):
         raise CheckpointError(f"This model cannot be saved: {'; '.join(problems)}.")
@@ -199,10 +205,13 @@ def _token_ids(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _config_json(checkpoint: Checkpoint) -> dict[str, Any]:
     config = checkpoint.config
+    named = family_of(config)
+    assert named is not None  # or it would not have been made
+    model_type, family = named
     dtype = str(checkpoint.tensors[EMBEDDING].dtype).removeprefix("torch.")
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [family.class_name],
+        "model_type": model_type,
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_dim,
         "intermediate_size": config.intermediate_dim,
