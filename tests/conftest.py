@@ -158,6 +158,7 @@ def tiny_gguf(tmp_path: Path) -> Callable[..., Path]:
                 int: writer.add_uint32,
                 float: writer.add_float32,
                 str: writer.add_string,
+                list: writer.add_array,
             }
             if value is not None:
                 add[type(value)](f"llama.{key}", value)

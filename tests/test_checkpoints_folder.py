@@ -83,35 +83,35 @@ def test_every_wrong_tensor_is_listed(tiny_folder):
     assert "inv_freq" not in message
 
 
-@pytest.mark.parametrize("family", ["mistral", "qwen2"])
+@pytest.mark.parametrize("family", ["Starcoder2", "Olmo2"])
 def test_other_architectures_get_one_error_with_every_reason(tmp_path, family):
     """Saved by `transformers`: what differs from Llama is listed at once, layers
     together."""
-    kind = {
-        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
-        "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
-    }[family]
     sizes = {
         "hidden_size": 32,
         "intermediate_size": 48,
         "vocab_size": 40,
         "num_hidden_layers": 3,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
     }
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    config = kind[0](**sizes, **heads, hidden_act="gelu", max_position_embeddings=64)
-    kind[1](config).save_pretrained(tmp_path)
+    config = getattr(transformers, f"{family}Config")(
+        **sizes, **heads, hidden_act="gelu", max_position_embeddings=64
+    )
+    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(tmp_path)
+    edit_config(tmp_path, rms_norm_eps=1e-5)
     with pytest.raises(CheckpointError) as caught:
         load_pretrained(tmp_path)
     message = str(caught.value)
-    reasons = [f"model_type '{family}'", "architectures", "hidden_act 'gelu'"]
-    if family == "mistral":
-        reasons += ["sliding_window 4096"]
+    reasons = [f"model_type '{family.lower()}'", "hidden_act 'gelu'"]
+    if family == "Olmo2":
+        reasons += ["unexpected: layers.0-2.post_feedforward_layernorm.weight"]
     else:
-        reasons += [
-            "unexpected: layers.0-2.self_attn.k_proj.bias,"
-            " layers.0-2.self_attn.q_proj.bias"
-        ]
+        reasons += ["unexpected: layers.0-2.input_layernorm.bias"]
     assert all(f"\n- {reason}" in message for reason in reasons), message
+    assert "llama, mistral, qwen2, qwen3" in message
 
 
 def test_code_and_pickles_in_a_folder_are_never_touched(tiny_folder):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from llm_course.checkpoints import (
@@ -17,7 +19,9 @@ from llm_course.checkpoints import (
     load_tensors,
     read_gguf,
 )
+from llm_course.checkpoints.rope_factors import scaling_of_factors
 from llm_course.errors import CheckpointError
+from llm_course.models.rope import scale_frequencies
 from tests.checkpoint_tools import CPU, assert_close, logits_of, transformers_logits
 
 BLOCK_KINDS = [
@@ -148,6 +152,8 @@ def test_gguf_with_its_own_head(tiny_gguf, tmp_path):
         ({"rope.dimension_count": 4}, r"rope\.dimension_count = 4"),
         ({"attention.value_length": 16}, r"attention\.value_length = 16"),
         ({"expert_count": 8}, "expert"),
+        ({"block_count": [2, 2]}, r"llama\.block_count is an array"),
+        ({"rope.scaling.type": ["none", "none"]}, "rope.scaling.type is an array"),
         ({"attention.head_count": 5}, "num_heads = 5: must divide hidden_dim = 32"),
         (
             {"attention.head_count": 3, "attention.key_length": 8},
@@ -190,14 +196,176 @@ def test_gguf_with_linear_scaling(tiny_gguf, tmp_path, keys):
     assert_close(direct, transformers_logits(tmp_path / "converted"))
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def factors_of(scaling: dict, head_dim: int, theta: float) -> np.ndarray:
+    """How many times slower each frequency becomes, by `transformers`."""
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    config = LlamaConfig(
+        head_dim=head_dim,
+        hidden_size=head_dim,
+        num_attention_heads=1,
+        max_position_embeddings=131072,
+        rope_parameters=scaling | {"rope_theta": theta},
+    )
+    slowed, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / head_dim
+    return (1 / theta**exponent / slowed.numpy()).astype(np.float32)
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_the_factors_of_llama_3_are_its_four_numbers(head_dim):
+    for factor in (8.0, 32.0):
+        scaling = LLAMA3 | {"factor": factor}
+        factors = factors_of(scaling, head_dim, 500_000.0)
+        assert scaling_of_factors(factors, 500_000.0) == scaling
+    assert scaling_of_factors(np.ones(head_dim // 2), 500_000.0) is None
+
+
+def test_a_gguf_file_says_the_context_of_the_scaling(tiny_gguf):
+    scaling = LLAMA3 | {"factor": 8.0, "original_max_position_embeddings": 40}
+    factors = {"rope_freqs.weight": factors_of(scaling, 8, 50.0)}
+    theta = {"rope.freq_base": 50.0}
+    told = theta | {"rope.scaling.original_context_length": 40}
+    assert read_gguf(tiny_gguf(factors, **told)).config.rope_scaling == scaling
+    found = read_gguf(tiny_gguf(factors, **theta)).config.rope_scaling
+    assert found["original_max_position_embeddings"] == 8192
+    assert_close(
+        logits_of(tiny_gguf(factors, **theta)), logits_of(tiny_gguf(factors, **told))
+    )
+    assert not logits_of(tiny_gguf(**theta)).equal(
+        logits_of(tiny_gguf(factors, **theta))
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "keys", "complaint"),
+    [
+        ([1, 1, 1], {}, r"rope_freqs\.weight is \[3\], not \[4\]"),
+        ([1, 1, 0, 8], {}, "not a positive number"),
+        ([1, 1, np.nan, 8], {}, "not a positive number"),
+        ([1, 1, np.inf, 8], {}, "not a positive number"),
+        ([8, 4, 2, 1], {}, "rope_freqs.weight is not supported"),
+        ([1, 8, 1, 8], {}, "rope_freqs.weight is not supported"),
+        ([1, 1.5, 1.6, 8], {}, "not those of llama3"),
+        ([0.5, 1, 1, 1], {}, "quicker"),
+        ([1, 1, 8, 8], {"rope.scale_linear": 2.0}, "RoPE scaling twice"),
+    ],
+)
+def test_other_factors_are_refused(tiny_gguf, factors, keys, complaint):
+    tensors = {"rope_freqs.weight": np.array(factors)}
+    with pytest.raises(CheckpointError, match=complaint):
+        read_gguf(tiny_gguf(tensors, **keys))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    half=st.integers(2, 64),
+    theta=st.sampled_from([10.0, 1e4, 5e5]),
+    factor=st.floats(1.01, 64),
+    low=st.floats(0.2, 3),
+    width=st.floats(0.1, 8),
+    context=st.integers(16, 20_000),
+)
+def test_factors_of_any_llama3_scaling_slow_alike(
+    half, theta, factor, low, width, context
+):
+    inv_freq = theta ** -(np.arange(half) / half)
+    turns = context * inv_freq / (2 * np.pi)
+    keep = np.clip((turns - low) / width, 0, 1)
+    factors = (1 / (keep + (1 - keep) / factor)).astype(np.float32)
+    found = scaling_of_factors(factors, theta)
+    scaled = scale_frequencies(torch.from_numpy(inv_freq), found).numpy()
+    assert np.abs(scaled / inv_freq * factors - 1).max() < 1e-3
+    assert np.abs(scaled / inv_freq - 1 / factors).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attention.sliding_window", 63),
+        ("logit_scale", 0.25),
+        ("attention.scale", 0.5),
+        ("embedding_scale", 12.0),
+        ("residual_scale", 0.22),
+        ("attn_logit_softcapping", 50.0),
+        ("final_logit_softcapping", 30.0),
+        ("attention.clamp_kqv", 8.0),
+        ("attention.max_alibi_bias", 8.0),
+        ("rope.scaling.attn_factor", 1.2),
+        ("pooling_type", 3),
+        ("expert_count", 8),
+        ("what.nobody.knows", 1),
+        ("what.nobody.knows", "yes"),
+    ],
+)
+def test_gguf_keys_that_ask_for_more_are_refused_by_name(tiny_gguf, key, value):
+    with pytest.raises(CheckpointError, match=rf"llama\.{key}.*not supported"):
+        read_gguf(tiny_gguf(**{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attention.sliding_window", 64),
+        ("attention.sliding_window", 0),
+        ("logit_scale", 1.0),
+        ("logit_scale", 0.0),
+        ("expert_count", 0),
+        ("expert_used_count", 2),
+        ("vocab_size", 32000),
+        ("tensor_data_layout", "Meta AI original pth"),
+        ("rope.scaling.factor", 1.0),
+    ],
+)
+def test_gguf_keys_without_effect_have_none(tiny_gguf, key, value):
+    assert logits_of(tiny_gguf(**{key: value})).equal(logits_of(tiny_gguf()))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Kind.F64, Kind.I8, Kind.I32, Kind.Q8_K, 61],
+    ids=lambda kind: str(int(kind)),
+)
+def test_kinds_that_cannot_be_read_say_which_can_and_what_to_do(tiny_gguf, kind):
+    path = tiny_gguf()
+    bytes_ = path.read_bytes()
+    at = bytes_.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8
+    path.write_bytes(bytes_[:at] + int(kind).to_bytes(4, "little") + bytes_[at + 4 :])
+    with pytest.raises(CheckpointError) as caught:
+        read_gguf(path)
+    name = kind.name if isinstance(kind, Kind) else "61"
+    for part in (f"kind {name},", "F32, F16, Q4_0", "Q8_0", "llama-quantize"):
+        assert part in str(caught.value)
+
+
+def test_one_of_several_files_says_so(tiny_gguf):
+    path = tiny_gguf({"token_embd.weight": None}, tokenizer={"split.count": 3})
+    with pytest.raises(CheckpointError, match="one of 3 files: join them"):
+        read_gguf(path)
+
+
+def test_a_factor_without_a_kind_is_linear(tiny_gguf):
+    config = read_gguf(tiny_gguf(**{"rope.scaling.factor": 4.0})).config
+    assert config.rope_scaling == {"rope_type": "linear", "factor": 4.0}
+
+
 def test_gguf_of_another_architecture_or_with_other_tensors(tiny_gguf):
-    with pytest.raises(CheckpointError, match="'qwen2'"):
-        read_gguf(tiny_gguf(architecture="qwen2"))
+    with pytest.raises(
+        CheckpointError, match=r"'gemma3': supported are .* qwen2, qwen3"
+    ):
+        read_gguf(tiny_gguf(architecture="gemma3"))
     with pytest.raises(CheckpointError, match=r"unexpected: blk\.0\.attn_q\.bias"):
         read_gguf(tiny_gguf({"blk.0.attn_q.bias": np.zeros(32)}))
-    with pytest.raises(CheckpointError, match="RoPE scaling"):
-        # llama3 scaling, as llama.cpp stores it
-        read_gguf(tiny_gguf({"rope_freqs.weight": np.ones(4)}))
     with pytest.raises(CheckpointError, match=r"missing: norm\.weight"):
         read_gguf(tiny_gguf({"output_norm.weight": None}))
 

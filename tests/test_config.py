@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
 from llm_course.config import EngineConfig, GenerationConfig, ModelConfig
+from llm_course.errors import ConfigError
 from tests.helpers import small_config
 
 
@@ -41,6 +43,26 @@ from tests.helpers import small_config
             ["low_freq_factor must be below"],
         ),
         ({"tie_word_embeddings": "yes"}, ["tie_word_embeddings", "'yes'"]),
+        ({"qkv_bias": 1}, ["qkv_bias", "1", "True or False"]),
+        ({"qk_norm": None}, ["qk_norm", "None"]),
+        ({"rope_theta": 10**400}, ["rope_theta", "1000", "finite"]),
+        ({"rope_theta": 10**5000}, ["rope_theta", "thousands of digits", "finite"]),
+        ({"vocab_size": 2**63}, ["vocab_size", str(2**63)]),
+        ({"rms_norm_eps": "1e-5"}, ["rms_norm_eps", "'1e-5'"]),
+        ({"rope_scaling": {"rope_type": ["x"]}}, ["rope_scaling", "['x']", "linear"]),
+        ({"rope_scaling": {}}, ["rope_scaling", "{}", "rope_type"]),
+        (
+            {"rope_scaling": {"rope_type": "linear", "factor": 10**400}},
+            ["rope_scaling", "positive numbers for factor"],
+        ),
+        (
+            {"rope_scaling": {"rope_type": "linear", "factor": True}},
+            ["rope_scaling", "positive numbers for factor"],
+        ),
+        (
+            {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "beta": 1}},
+            ["rope_scaling", "knows nothing of beta"],
+        ),
     ],
 )
 def test_impossible_models(changes, words):
@@ -68,6 +90,8 @@ def test_defaults_follow_from_the_heads():
         ({"min_p": -0.1}, "min_p"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"seed": "7"}, "seed"),
+        ({"seed": 2**64}, "seed"),
+        ({"seed": -(2**63) - 1}, "seed"),
         ({"do_sample": 1}, "do_sample"),
         ({"guess_ahead": -1}, "guess_ahead"),
         ({"guess_ahead": True}, "guess_ahead"),
@@ -113,3 +137,42 @@ def test_from_json(tmp_path):
     file.write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="not JSON"):
         ModelConfig.from_json(file)
+
+
+def test_the_same_model_is_the_same_config():
+    """A scaling of kind "default" is none; a config keeps no dict of its maker's."""
+    assert small_config(rope_scaling={"rope_type": "default"}) == small_config()
+    mine = {"rope_type": "linear", "factor": 2.0}
+    config = small_config(rope_scaling=mine)
+    mine["factor"] = -1.0
+    assert config.rope_scaling == {"rope_type": "linear", "factor": 2.0}
+    assert ModelConfig.from_dict(dataclasses.asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"[" * 100_000, "not JSON"),
+        (b"\xff\xfe\x00", "cannot be read as text"),
+        (b"[1]", "holds no JSON object"),
+        (b"", "not JSON"),
+        (b'{"vocab_size": 1e999}', "missing"),
+        (b'{"a": 1}', r"unknown fields \['a'\]"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ModelConfig, EngineConfig, GenerationConfig])
+def test_a_file_that_is_no_config(tmp_path, kind, content, complaint):
+    file = tmp_path / "config.json"
+    file.write_bytes(content)
+    if complaint == "missing" and kind is not ModelConfig:
+        complaint = "unknown fields"
+    with pytest.raises(ConfigError, match=complaint) as error:
+        kind.from_json(file)
+    assert str(file) in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("path", ["nowhere.json", ".", "", "a" * 300, "~nobody/x", 7])
+def test_there_is_no_such_config(path):
+    with pytest.raises(ConfigError, match=r"There is no file|is no path"):
+        ModelConfig.from_json(path)

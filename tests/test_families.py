@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from gguf import GGMLQuantizationType as Kind
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
@@ -102,7 +104,9 @@ def drawn_models(draw: st.DrawFn, *families: str) -> Drawn:
     return Drawn(family, config, draw(st.integers(0, 2**16)))
 
 
-def write_gguf(path: Path, drawn: Drawn, model: PreTrainedModel) -> None:
+def write_gguf(
+    path: Path, drawn: Drawn, model: PreTrainedModel, kind: Kind = Kind.F32
+) -> None:
     """Write a model of `transformers` as converters do: Llama's and Mistral's rows of q
     and k in adjacent order, written out by index; Llama 3's scaling as factors."""
     config, lowered = drawn.config, drawn.family.lower()
@@ -132,7 +136,10 @@ def write_gguf(path: Path, drawn: Drawn, model: PreTrainedModel) -> None:
             array = array[adjacent(config.num_heads, config.head_dim)]
         if name == "llama" and ".k_proj." in full:
             array = array[adjacent(config.num_kv_heads, config.head_dim)]
-        writer.add_tensor(gguf_name(full), np.ascontiguousarray(array))
+        array = np.ascontiguousarray(array)
+        stored = kind if array.ndim == 2 else Kind.F32
+        quantized = gguf.quants.quantize(array, stored)
+        writer.add_tensor(gguf_name(full), quantized, raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -244,6 +251,32 @@ def family_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_equals_transformers(family_folder, family):
+    folder = family_folder(family)
+    assert_close(logits_of(folder), transformers_logits(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Kind.F32, Kind.Q8_0], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kernels_read_each_family_from_its_file(tmp_path, family, kind):
+    """Rows of blocks are permuted as they are, together with biases and norms."""
+    bias, norm = family == "Qwen2", family == "Qwen3"
+    config = ModelConfig(40, 32, 64, 2, 4, 2, 16, qkv_bias=bias, qk_norm=norm)
+    drawn, path = Drawn(family, config, 0), tmp_path / "model.gguf"
+    write_gguf(path, drawn, drawn.build(), kind)
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of kinds that become float32
+        native, _ = load_pretrained(path, weights="file")
+    with torch.no_grad():
+        ours, theirs = native(ids), load_pretrained(path, CPU)[0](ids)
+    # int8 kernels round the inputs too
+    limit = 1e-5 if kind == Kind.F32 else 3e-2
+    assert (ours - theirs).abs().max() < limit * theirs.abs().max()
 
 
 def test_the_parts_of_each_family(family_folder):

@@ -165,3 +165,37 @@ def test_record_keeps_inputs_and_outputs():
     with pytest.raises(ValueError, match="no_such"), record(model, "no_such"):
         pass
     assert not model.norm._forward_hooks
+
+
+@torch.no_grad()
+def test_biases_and_norms_of_heads():
+    """Head by head: product, bias, norm over the head's channels, rotation."""
+    config = small_config(
+        qkv_bias=True, qk_norm=True, rms_norm_eps=0.1, rope_theta=50.0, num_layers=1
+    )
+    torch.manual_seed(0)
+    layer = SelfAttention(config)
+    for parameter in layer.parameters():
+        parameter.copy_(torch.randn_like(parameter))
+    x, D = torch.randn(5, 64), config.head_dim
+
+    def head(name: str, h: int, norm: torch.Tensor | None) -> torch.Tensor:
+        linear, rows = getattr(layer, f"{name}_proj"), slice(h * D, (h + 1) * D)
+        out = x @ linear.weight[rows].T + linear.bias[rows]  # [S, D]
+        if norm is None:
+            return out
+        out = out / (out.pow(2).mean(-1, keepdim=True) + 0.1).sqrt() * norm
+        return rotate_by_matrix(out, 50.0)
+
+    outs = []
+    for h in range(8):
+        q, k = head("q", h, layer.q_norm.weight), head("k", h // 4, layer.k_norm.weight)
+        scores = (q @ k.T / D**0.5).masked_fill(~torch.ones(5, 5).tril().bool(), -1e9)
+        outs.append(scores.softmax(-1) @ head("v", h // 4, None))
+    expected = layer.o_proj(torch.cat(outs, dim=-1))
+    torch.testing.assert_close(layer(x[None])[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_llama_has_no_more_parameters_than_before():
+    names = {name for name, _ in SelfAttention(small_config()).named_parameters()}
+    assert names == {f"{kind}_proj.weight" for kind in "qkvo"}

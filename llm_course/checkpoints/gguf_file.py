@@ -19,7 +19,7 @@ from torch import Tensor
 from llm_course.arguments import checked
 from llm_course.checkpoints.families import ARCHITECTURES
 from llm_course.checkpoints.gguf_config import ROPE_FREQS, config_from_metadata
-from llm_course.checkpoints.gguf_header import GgufTensor, read_header
+from llm_course.checkpoints.gguf_header import GgufTensor, UnknownKind, read_header
 from llm_course.checkpoints.gguf_kinds import dequantize, readable_kinds, unreadable
 from llm_course.checkpoints.layout import (
     EMBEDDING,
@@ -93,6 +93,8 @@ def open_gguf(path: str | Path) -> OpenGguf:
     path = file_at(path)
     try:
         metadata, tensors = read_header(path)
+    except UnknownKind as error:
+        raise CheckpointError(f"{path} holds {unreadable(str(error))}.") from error
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}): check the file and its rights."

@@ -33,6 +33,10 @@ _STRING, _ARRAY = 8, 9
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 
 
+class UnknownKind(ValueError):
+    """The number of a kind of tensors that the `gguf` package does not know."""
+
+
 class GgufTensor(NamedTuple):
     """A tensor in the file: `shape` outermost dimension first, `data` its stored bytes
     (read-only)."""
@@ -141,8 +145,12 @@ def _tensor_info(cursor: _Cursor) -> tuple[str, Kind, tuple[int, ...], int]:
     if count > _MAX_DIMENSIONS:
         raise ValueError(f"the tensor {name!r:.100} has {count} dimensions")
     dimensions = cursor.numbers(f"<{count}Q")
-    kind, offset = cursor.numbers("<IQ")
-    return name, Kind(kind), tuple(reversed(dimensions)), offset
+    number, offset = cursor.numbers("<IQ")
+    try:
+        kind = Kind(number)
+    except ValueError as error:
+        raise UnknownKind(number) from error
+    return name, kind, tuple(reversed(dimensions)), offset
 
 
 def _tensors(

@@ -40,7 +40,7 @@ from llm_course.checkpoints.layout import (
 from llm_course.checkpoints.rope_scaling import read_rope
 from llm_course.config import ModelConfig
 from llm_course.errors import CheckpointError
-from llm_course.files import read_json
+from llm_course.files import path_of, read_json
 from llm_course.text.tokenizer import Tokenizer
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
@@ -67,7 +67,9 @@ def read_folder(folder: str | Path) -> Checkpoint:
     window, kinds of RoPE, a missing RoPE θ, and tensors that are missing, unexpected,
     misshapen or not floating-point.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
+    if not os.path.isdir(folder):
+        raise CheckpointError(f"There is no such folder: {folder!s:.300}; check it.")
     values = read_json(folder / "config.json")
     stored = read_tensors(folder)
     config, problems = config_from_json(values, tied=LM_HEAD not in stored)

@@ -30,24 +30,37 @@ LAYOUT = mutants_of(
     ),
     (
         "k permuted by the number of query heads",
-        "return config.num_kv_heads",
-        "return config.num_heads",
+        '"k_proj": config.num_kv_heads',
+        '"k_proj": config.num_heads',
         "test_checkpoints.py::test_tensors_keep_their_names_and_only_q_and_k_are_permuted",
         "test_checkpoints.py::test_folder_gives_the_logits_of_transformers",
     ),
     (
         "v permuted",
-        'name.endswith(".k_proj.weight")',
-        'name.endswith((".k_proj.weight", ".v_proj.weight"))',
+        '"q_norm": 1,',
+        '"q_norm": 1, "v_proj": config.num_kv_heads,',
         "test_checkpoints.py::test_tensors_keep_their_names_and_only_q_and_k_are_permuted",
         "test_checkpoints.py::test_folder_gives_the_logits_of_transformers",
     ),
     (
         "o permuted",
-        'name.endswith(".q_proj.weight")',
-        'name.endswith((".q_proj.weight", ".o_proj.weight"))',
+        '"q_norm": 1,',
+        '"q_norm": 1, "o_proj": config.num_heads,',
         "test_checkpoints.py::test_tensors_keep_their_names_and_only_q_and_k_are_permuted",
         "test_checkpoints.py::test_folder_gives_the_logits_of_transformers",
+    ),
+    (
+        "biases stay half-split",
+        '.removesuffix(".bias")',
+        "",
+        "test_families.py::test_a_qwen_file_keeps_its_order_of_rows",
+        "test_families.py::test_each_family_equals_transformers",
+    ),
+    (
+        "the norms of q and k stay half-split",
+        '"q_norm": 1,',
+        "",
+        "test_families.py::test_each_family_equals_transformers",
     ),
     (
         "saved rows stay adjacent",
@@ -116,12 +129,12 @@ THETA = mutants_of(
     ),
 )
 
-GGUF = mutants_of(
-    "checkpoints.gguf_file",
+GGUF_CONFIG = mutants_of(
+    "checkpoints.gguf_config",
     (
         "θ is always 10000",
-        "            **values,\n",
-        "            **values | {'rope_theta': 10000.0},\n",
+        "        **values,\n",
+        "        **values | {'rope_theta': 10000.0},\n",
         "test_checkpoints_gguf.py::test_gguf_config_comes_from_the_metadata",
     ),
     (
@@ -131,11 +144,37 @@ GGUF = mutants_of(
         "test_checkpoints_gguf.py::test_gguf_with_its_own_head",
     ),
     (
+        "the factors of RoPE are ignored",
+        "return scaling_of_factors(factors, theta, context), []",
+        "return None, []",
+        "test_checkpoints_gguf.py::test_a_gguf_file_says_the_context_of_the_scaling",
+    ),
+    (
+        "unknown keys are ignored",
+        "if key not in _READ | _IGNORED and has_effect(key, value)",
+        "if False",
+        "test_checkpoints_gguf.py::test_gguf_keys_that_ask_for_more_are_refused_by_name",
+    ),
+)
+
+GGUF = mutants_of(
+    "checkpoints.gguf_file",
+    (
         "q and k swapped",
         '"attn_q": "self_attn.q_proj"',
         '"attn_q": "self_attn.k_proj"',
         "test_checkpoints_gguf.py::test_gguf_config_comes_from_the_metadata",
     ),
+    (
+        "a Qwen file's rows stay half-split",
+        "return None if self.adjacent else",
+        "return None if True else",
+        "test_families.py::test_a_qwen_file_keeps_its_order_of_rows",
+    ),
+)
+
+GGUF_KINDS = mutants_of(
+    "checkpoints.gguf_kinds",
     (
         "the halves of a byte swapped",
         "torch.cat([packed & 15, packed >> 4], dim=1)",
@@ -147,6 +186,38 @@ GGUF = mutants_of(
         ".to(torch.int8) - 8)",
         ".to(torch.int8) - 7)",
         "test_checkpoints_gguf.py::test_dequantization_is_bit_exact",
+    ),
+)
+
+FACTORS = mutants_of(
+    "checkpoints.rope_factors",
+    (
+        "the line starts at the last frequency that keeps its speed",
+        "points = [*ones[-1:], *inside, *zeros[:1]]",
+        "points = [*ones[-1:], *zeros[:1]]",
+        "test_checkpoints_gguf.py::test_factors_of_any_llama3_scaling_slow_alike",
+    ),
+    (
+        "factors that do not fit pass",
+        "if np.abs(_keep(inv_freq, scaling) - keep).max() < CLOSE:",
+        "if True:",
+        "test_checkpoints_gguf.py::test_other_factors_are_refused",
+    ),
+)
+
+FAMILIES = mutants_of(
+    "checkpoints.families",
+    (
+        "a window of one key less passes",
+        "window >= config.max_position_embeddings",
+        "window >= config.max_position_embeddings - 1",
+        "test_families.py::test_a_window_shorter_than_the_context_is_refused_by_name",
+    ),
+    (
+        "a Mistral model without the key has no window",
+        'adjacent=True, defaults={"sliding_window": 4096}',
+        "adjacent=True",
+        "test_families.py::test_a_window_shorter_than_the_context_is_refused_by_name",
     ),
 )
 
@@ -219,7 +290,11 @@ CHECKPOINTS = (
     *LAYOUT,
     *FOLDERS,
     *THETA,
+    *GGUF_CONFIG,
     *GGUF,
+    *GGUF_KINDS,
+    *FACTORS,
+    *FAMILIES,
     *LOADING,
     *TOKENIZER,
     *PLAIN_NAMES,

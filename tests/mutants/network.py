@@ -80,6 +80,39 @@ ATTENTION = mutants_of(
         ),
         "traps/test_attention_masks.py::test_cached_equals_uncached",
     ),
+    (
+        "queries are not normed",
+        "q = self.q_norm(self._split_heads(self.q_proj(hidden_states)))",
+        "q = self._split_heads(self.q_proj(hidden_states))",
+        "test_models.py::test_biases_and_norms_of_heads",
+    ),
+    (
+        "keys are not normed",
+        "k = self.k_norm(self._split_heads(self.k_proj(hidden_states)))",
+        "k = self._split_heads(self.k_proj(hidden_states))",
+        "test_models.py::test_biases_and_norms_of_heads",
+    ),
+    (
+        "queries are normed after RoPE",
+        "q, k = self.rotary(q, k, position_ids)",
+        (
+            "q, k = self.rotary(self._split_heads(self.q_proj(hidden_states)), k,"
+            " position_ids)\n        q = self.q_norm(q)"
+        ),
+        "test_models.py::test_biases_and_norms_of_heads",
+    ),
+    (
+        "the norms of heads have an eps of their own",
+        "self.q_norm = norm(config.head_dim, config.rms_norm_eps)",
+        "self.q_norm = norm(config.head_dim)",
+        "test_models.py::test_biases_and_norms_of_heads",
+    ),
+    (
+        "no biases",
+        "bias = config.qkv_bias",
+        "bias = False",
+        "test_models.py::test_biases_and_norms_of_heads",
+    ),
 )
 
 TRANSFORMER = mutants_of(
@@ -163,9 +196,15 @@ CONFIG = mutants_of(
     "config",
     (
         "an unknown kind of scaling passes",
-        "if kind not in ROPE_SCALING:",
-        "if kind not in (*ROPE_SCALING, kind):",
+        "if not isinstance(kind, str) or kind not in ROPE_SCALING:",
+        "if not isinstance(kind, str):",
         "traps/test_rope.py::test_an_unknown_kind_of_scaling_is_an_error",
+    ),
+    (
+        "a scaling of kind default is kept",
+        'own = None if kind == "default" else dict(given)',
+        "own = dict(given)",
+        "test_config.py::test_the_same_model_is_the_same_config",
     ),
 )
 
