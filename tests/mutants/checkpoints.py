@@ -147,7 +147,7 @@ GGUF_CONFIG = mutants_of(
         "the factors of RoPE are ignored",
         "return scaling_of_factors(factors, theta, context), []",
         "return None, []",
-        "test_checkpoints_gguf.py::test_a_gguf_file_says_the_context_of_the_scaling",
+        "test_rope_factors.py::test_a_gguf_file_says_the_context_of_the_scaling",
     ),
     (
         "unknown keys are ignored",
@@ -195,13 +195,13 @@ FACTORS = mutants_of(
         "the line starts at the last frequency that keeps its speed",
         "points = [*ones[-1:], *inside, *zeros[:1]]",
         "points = [*ones[-1:], *zeros[:1]]",
-        "test_checkpoints_gguf.py::test_factors_of_any_llama3_scaling_slow_alike",
+        "test_rope_factors.py::test_factors_of_any_llama3_scaling_slow_alike",
     ),
     (
         "factors that do not fit pass",
         "if np.abs(_keep(inv_freq, scaling) - keep).max() < CLOSE:",
         "if True:",
-        "test_checkpoints_gguf.py::test_other_factors_are_refused",
+        "test_rope_factors.py::test_other_factors_are_refused",
     ),
 )
 
