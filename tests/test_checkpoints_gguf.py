@@ -236,7 +236,7 @@ def test_gguf_keys_without_effect_have_none(tiny_gguf, key, value):
 
 @pytest.mark.parametrize(
     "kind",
-    [Kind.F64, Kind.I8, Kind.I32, Kind.Q8_K, 61],
+    [Kind.I8, Kind.I16, Kind.I32, 61],
     ids=lambda kind: str(int(kind)),
 )
 def test_kinds_that_cannot_be_read_say_which_can_and_what_to_do(tiny_gguf, kind):
@@ -267,7 +267,7 @@ def test_gguf_of_another_architecture_or_with_other_tensors(tiny_gguf):
         CheckpointError, match=r"'gemma3': supported are .* qwen2, qwen3"
     ):
         read_gguf(tiny_gguf(architecture="gemma3"))
-    with pytest.raises(CheckpointError, match=r"unexpected: blk\.0\.attn_q\.bias"):
+    with pytest.raises(CheckpointError, match=r"unexpected: layers\.0\.self_attn\.q_p"):
         read_gguf(tiny_gguf({"blk.0.attn_q.bias": np.zeros(32)}))
     with pytest.raises(CheckpointError, match=r"missing: norm\.weight"):
         read_gguf(tiny_gguf({"output_norm.weight": None}))
