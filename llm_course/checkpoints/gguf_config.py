@@ -189,7 +189,8 @@ def _scaling_by_factors(
         return None, [f"{ROPE_FREQS} is {list(shape)}, not {[half]}"]
     context = keys.get("rope.scaling.original_context_length", CONTEXT)
     if not isinstance(context, int) or not 0 < context < 2**40:
-        return None, [f"{keys.prefix}rope.scaling.original_context_length = {context}"]
+        name = f"{keys.prefix}rope.scaling.original_context_length"
+        return None, [f"{name} = {context!r:.100}: must be a number of tokens"]
     try:
         return scaling_of_factors(factors, theta, context), []
     except ValueError as error:

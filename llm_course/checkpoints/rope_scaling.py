@@ -36,7 +36,7 @@ def read_rope(
         if t
     ]
     if any(theta != thetas[0] for theta in thetas):
-        problems.append(f"two values of rope_theta, {thetas}: keep one")
+        problems.append(f"two values of rope_theta, {thetas!s:.100}: keep one")
     if not thetas:
         problems.append("lacks rope_theta (or rope_parameters.rope_theta)")
 
