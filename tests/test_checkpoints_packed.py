@@ -161,10 +161,7 @@ def test_a_scale_that_no_float16_holds_eight_times():
     ("options", "complaint"),
     [
         ({"weights": "int8"}, r"prepare_for_inference\(model, weights='int8'\)"),
-<<<<<<< HEAD
         ({"weights": None}, "weights = None is a NoneType; give a str"),
-=======
->>>>>>> 8f742fc (The warning of other kinds names the caller again)
         ({"threads": 2}, 'threads = 2: only with weights="file"'),
         ({"weights": "file", "threads": 0}, "threads = 0: must be at least 1"),
         ({"engine_config": EngineConfig("cuda"), "weights": "file"}, "run on the CPU"),

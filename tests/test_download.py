@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_course.checkpoints import cache, converted_folder, download, ensure_gguf
+from llm_course.checkpoints import cache, download, ensure_gguf
 from llm_course.checkpoints.download import PinnedModel
 from llm_course.errors import CheckpointError
 
@@ -256,67 +256,3 @@ def test_two_processes_at_once_both_get_the_whole_file(clean_environment, tmp_pa
     both = [subprocess.Popen([sys.executable, program]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     assert files_in(clean_environment) == ["fake.gguf"]
-
-
-@pytest.fixture
-def tiny_model(fake_model, monkeypatch, tiny_gguf, tmp_path) -> Path:
-    """Make "fake" a real tiny GGUF file, given by LLM_COURSE_WEIGHTS; returns the cache
-    folder."""
-    content = tiny_gguf().read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    model = PinnedModel("fake", "1.0", 1, "fake.gguf", len(content), digest)
-    monkeypatch.setitem(download.PINNED_MODELS, "fake", model)
-    stick = tmp_path / "stick"
-    stick.mkdir()
-    (stick / "fake.gguf").write_bytes(content)
-    monkeypatch.setenv("LLM_COURSE_WEIGHTS", str(stick))
-    return fake_model
-
-
-def test_conversion_happens_once(tiny_model, tmp_path, capfd):
-    folder = converted_folder("fake")
-    assert folder.parent == tiny_model
-    assert (folder / "model.safetensors").is_file()
-    assert "Converting" in capfd.readouterr().err
-    (tmp_path / "stick" / "fake.gguf").unlink()  # not needed any more
-    assert converted_folder("fake") == folder
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("damage", ["truncated", "missing", "no receipt"])
-def test_a_damaged_conversion_is_made_afresh(tiny_model, damage):
-    folder = converted_folder("fake")
-    weights = folder / "model.safetensors"
-    whole = weights.read_bytes()
-    if damage == "truncated":
-        weights.write_bytes(whole[:-100])
-    else:
-        (weights if damage == "missing" else folder / "conversion.json").unlink()
-    assert converted_folder("fake") == folder
-    assert weights.read_bytes() == whole
-    assert [path.name for path in tiny_model.iterdir()] == [folder.name]
-
-
-def test_another_source_or_format_is_never_mistaken_for_this_one(
-    tiny_model, monkeypatch
-):
-    from llm_course.checkpoints import convert
-
-    folder = converted_folder("fake")
-    monkeypatch.setattr(convert, "FORMAT", convert.FORMAT + 1)
-    assert converted_folder("fake") != folder
-    assert download.PINNED_MODELS["fake"].sha256[:12] in folder.name
-
-
-def test_an_interrupted_conversion_leaves_nothing(tiny_model, monkeypatch):
-    from llm_course.checkpoints import saving
-
-    def stopped(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(saving, "save_file", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            converted_folder("fake")
-    assert files_in(tiny_model) == []
-    assert converted_folder("fake").is_dir()

@@ -178,9 +178,7 @@ def test_a_cache_with_an_update_of_its_own_is_updated(prepare_modules):
 def test_a_cache_that_does_not_fit_one_row_is_refused(prepare):
     model, token = prepare(small_model()), random_ids(1, 1)
     wide = make_cache(model, batch_size=2)
-    with pytest.raises(
-        ValueError, match=r"this cache holds torch.float32 of shape \[2, 2, S, 8\]"
-    ):
+    with pytest.raises(ValueError, match="the cache has 2 rows, the text 1"):
         decode(model, token, wide)
     wide.layers = []
     with pytest.raises(ValueError, match="was freed"):

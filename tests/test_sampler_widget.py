@@ -23,6 +23,7 @@ class Letters:
     """A tokenizer of one character a token: enough for a widget, and instant."""
 
     eos_token_ids = (EOS,)
+    vocab_size = 96
 
     def encode(self, text: str) -> list[int]:
         if "☃" in text:

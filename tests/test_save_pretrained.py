@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from llm_course.checkpoints import load_pretrained, saving
+from llm_course.checkpoints import cache, load_pretrained, saving
 from llm_course.checkpoints.saving import save_pretrained
 from llm_course.config import EngineConfig, ModelConfig
 from llm_course.errors import CheckpointError
@@ -190,7 +190,7 @@ def test_a_save_that_fails_leaves_things_as_they_were(tmp_path, monkeypatch, the
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(saving, "write_json", fail)  # after the weights
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(CheckpointError, match="gone"):
         save_pretrained(tiny_model(1), None, tmp_path / "saved", overwrite=True)
     assert files_in(tmp_path) == (["saved"] if there else [])
     if there:
@@ -199,17 +199,37 @@ def test_a_save_that_fails_leaves_things_as_they_were(tmp_path, monkeypatch, the
 
 def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path, monkeypatch):
     save_pretrained(tiny_model(0), None, tmp_path / "saved")
-    first, rename = logits_of(tmp_path / "saved"), saving.os.rename
+    first, rename = logits_of(tmp_path / "saved"), cache.os.rename
 
     def refuse_the_new(source, target):
         if Path(source).name == "made":
             raise OSError("in use")
         rename(source, target)
 
-    monkeypatch.setattr(saving.os, "rename", refuse_the_new)
-    with pytest.raises(OSError, match="in use"):
+    monkeypatch.setattr(cache.os, "rename", refuse_the_new)
+    with pytest.raises(CheckpointError, match="in use"):
         save_pretrained(tiny_model(1), None, tmp_path / "saved", overwrite=True)
     assert logits_of(tmp_path / "saved").equal(first)
+
+
+def test_a_folder_whose_weights_are_in_use_is_named_with_the_way_out(
+    tmp_path, monkeypatch
+):
+    """Windows refuses to move a folder while a file inside is mapped."""
+    save_pretrained(tiny_model(0), None, tmp_path / "saved")
+    held = load_pretrained(tmp_path / "saved", EngineConfig("cpu"))
+    rename = cache.os.rename
+
+    def as_windows(source, target):
+        if Path(source).name == "saved":
+            raise PermissionError(13, "Access is denied")
+        rename(source, target)
+
+    monkeypatch.setattr(cache.os, "rename", as_windows)
+    with pytest.raises(CheckpointError, match=r"Access is denied.*del model.*restart"):
+        save_pretrained(tiny_model(1), None, tmp_path / "saved", overwrite=True)
+    assert files_in(tmp_path) == ["saved"]
+    assert load_pretrained(tmp_path / "saved")[0].norm.weight.equal(held[0].norm.weight)
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch):

@@ -158,9 +158,14 @@ class Chat:
             self.tokenizer.eos_token_ids,
         )
         settings = replace(self.settings, max_new_tokens=count)
-        for token in self.conversation.stream(
-            prompt, settings, eos, generator=self.generator
-        ):
+        tokens = self.conversation.stream(
+            prompt,
+            settings,
+            eos,
+            generator=self.generator,
+            vocab_size=self.tokenizer.vocab_size,  # an embedding may have more rows
+        )
+        for token in tokens:
             reply.times.append(self.clock() - reply.start)
             yield token
             if token in eos:

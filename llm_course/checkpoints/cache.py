@@ -1,4 +1,5 @@
-"""The cache folder: where it is, and how files get into it whole or not at all."""
+"""The cache folder: where it is, and how files get into it, or into any other folder,
+whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_dir
+from safetensors import SafetensorError
 
 from llm_course.errors import CheckpointError
 
@@ -47,7 +49,7 @@ def work_folder(needed_bytes: int) -> Iterator[Path]:
             " that is."
         ) from error
     try:
-        _remove_leftovers(cache)
+        remove_leftovers()
         free = shutil.disk_usage(folder).free
         if free < needed_bytes:
             raise CheckpointError(
@@ -60,11 +62,47 @@ def work_folder(needed_bytes: int) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_leftovers(cache: Path) -> None:
+def remove_leftovers() -> None:
     """Remove work folders of processes that were killed, once they are a day old."""
-    for folder in cache.glob(f"{_WORK_PREFIX}*"):
+    for folder in cache_dir().glob(f"{_WORK_PREFIX}*"):
         try:
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             continue  # its owner has just removed it
+
+
+@contextmanager
+def write_errors(folder: Path) -> Iterator[None]:
+    """Turn what the system and the safetensors library raise into a CheckpointError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder} cannot be written ({error}): make room on its disk, make it"
+            " writable, or choose another folder."
+        ) from error
+
+
+def put_in_place(made: Path, target: Path, aside: Path) -> None:
+    """Rename the folder `made` to `target`; what was there becomes `aside`.
+
+    If that fails, what was there is back. Raises CheckpointError where the system keeps
+    it in place: Windows does, while a file inside is open or mapped into memory.
+    """
+    try:
+        if target.exists():
+            os.rename(target, aside)
+    except OSError as error:
+        raise CheckpointError(
+            f"{target} cannot be replaced ({error.strerror}): a program has a file in"
+            " it open, such as a model that was loaded from there. Delete that model"
+            " and its tensors (`del model`), restart the kernel that holds them, or"
+            " choose another folder."
+        ) from error
+    try:
+        os.rename(made, target)
+    except OSError:
+        if aside.exists():
+            os.rename(aside, target)
+        raise

@@ -8,16 +8,25 @@ are float32, its q and k rows half-split, as that format wants them.
 from __future__ import annotations
 
 import json
-import os
+import zlib
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from llm_course.arguments import checked
-from llm_course.checkpoints.cache import cache_dir, work_folder
+from llm_course.checkpoints.cache import (
+    cache_dir,
+    put_in_place,
+    remove_leftovers,
+    work_folder,
+    write_errors,
+)
 from llm_course.checkpoints.download import ensure_gguf, pinned_model
 from llm_course.checkpoints.gguf_file import read_gguf
+from llm_course.checkpoints.huggingface import WEIGHTS
 from llm_course.checkpoints.saving import write_folder, write_json
+from llm_course.errors import CheckpointError
 
 # count up when the written files change: folders of an older format are then ignored
 FORMAT = 1
@@ -30,13 +39,15 @@ def converted_folder(name: str) -> Path:
     if needed.
 
     The folder's name holds the source's checksum and the format's number, and a receipt
-    written last lists the size of every file. A folder whose files do not match is made
-    afresh. Raises CheckpointError as `ensure_gguf` does, and for a disk that is too
-    full.
+    written last lists the size and the checksum of every file. All of them are read and
+    compared each time, which takes a tenth of a second or a few; a folder whose files
+    do not match is made afresh. Raises CheckpointError as `ensure_gguf` does, for a
+    disk that is too full, and where a damaged folder is in use.
     """
     model = pinned_model(name)
     folder = cache_dir() / f"{name}-{model.sha256[:12]}-v{FORMAT}"
     if _is_whole(folder):
+        remove_leftovers()
         return folder
     source = ensure_gguf(name)
     message = (
@@ -48,11 +59,11 @@ def converted_folder(name: str) -> Path:
     ):
         made = work / "converted"
         convert_gguf(source, made)
-        if folder.exists() and not _is_whole(folder):
-            os.rename(folder, work / "damaged")  # removed together with the work folder
         try:
-            os.rename(made, folder)
-        except OSError:
+            if not _is_whole(folder):
+                with write_errors(folder):
+                    put_in_place(made, folder, work / "damaged")
+        except CheckpointError:
             # otherwise another process was quicker: its copy is as good
             if not _is_whole(folder):
                 raise
@@ -67,18 +78,35 @@ def convert_gguf(path: str | Path, folder: str | Path) -> None:
     About 4 bytes a weight. Raises CheckpointError as `read_gguf` does.
     """
     folder = Path(folder)
-    write_folder(read_gguf(path), folder)
-    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-    write_json(
-        folder / _RECEIPT, {"format": FORMAT, "source": Path(path).name, "sizes": sizes}
-    )
+    checkpoint = read_gguf(path)
+    with write_errors(folder):
+        write_folder(checkpoint, folder)
+        receipt: dict[str, Any] = {"format": FORMAT, "source": Path(path).name}
+        files = sorted(folder.iterdir())
+        receipt["sizes"] = {file.name: file.stat().st_size for file in files}
+        receipt["crc32"] = {file.name: _crc32(file) for file in files}
+        write_json(folder / _RECEIPT, receipt)
 
 
 def _is_whole(folder: Path) -> bool:
+    """Whether all files are what the receipt says, to the last bit."""
     try:
-        sizes = json.loads((folder / _RECEIPT).read_text(encoding="utf-8"))["sizes"]
-        return all(
-            (folder / name).stat().st_size == size for name, size in sizes.items()
+        receipt = json.loads((folder / _RECEIPT).read_text(encoding="utf-8"))
+        sizes, sums = receipt["sizes"], receipt["crc32"]
+        return (
+            {WEIGHTS, "config.json"} <= sizes.keys() == sums.keys()
+            and all((folder / name).stat().st_size == sizes[name] for name in sizes)
+            and all(_crc32(folder / name) == sums[name] for name in sums)
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def _crc32(path: Path) -> int:
+    """A checksum that no damage of one place escapes; it reads a gigabyte a second or
+    more."""
+    value, buffer = 0, bytearray(1 << 20)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            value = zlib.crc32(memoryview(buffer)[:count], value)
+    return value

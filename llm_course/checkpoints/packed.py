@@ -77,11 +77,7 @@ def warn_of_others(path: str | Path, file: OpenGguf) -> None:
             f"{Path(path).name}: {len(others)} of {len(matrices)} matrices are of kind"
             f" {', '.join(sorted(set(others)))} and become float32, 4 bytes a weight;"
             f" {', '.join(kind.name for kind in PACKERS)} stay as they are.",
-<<<<<<< HEAD
             stacklevel=5,  # the caller of `load_pretrained`, which is wrapped
-=======
-            stacklevel=6,  # the caller of `load_pretrained`, past two `checked`
->>>>>>> 8f742fc (The warning of other kinds names the caller again)
         )
 
 

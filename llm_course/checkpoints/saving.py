@@ -4,7 +4,6 @@ format, loads."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from llm_course.arguments import checked
+from llm_course.checkpoints.cache import put_in_place, write_errors
 from llm_course.checkpoints.families import family_of
 from llm_course.checkpoints.huggingface import INDEX, WEIGHTS
 from llm_course.checkpoints.layout import (
@@ -57,8 +57,9 @@ def save_pretrained(
     `overwrite`, a model folder (config.json, no folders inside) is replaced as a whole,
     other files in it included.
 
-    Raises CheckpointError for such a folder, for a full disk, and for a model whose
-    parameters are not those of its config; OSError where the folder cannot be written.
+    Raises CheckpointError for such a folder, for a full disk, for a model whose
+    parameters are not those of its config, for a folder that cannot be written, and for
+    one that cannot be replaced because a program has a file in it open.
     """
     if not isinstance(getattr(model, "config", None), ModelConfig):
         raise TypeError(
@@ -87,8 +88,21 @@ def save_pretrained(
 
     target = Path(folder).expanduser().resolve()
     _check_target(target, overwrite)
+    with write_errors(target):
+        _write_beside(
+            Checkpoint(model.config, weights, tokenizer),
+            target,
+            overwrite,
+            max_shard_bytes,
+        )
+
+
+def _write_beside(
+    checkpoint: Checkpoint, target: Path, overwrite: bool, max_shard_bytes: int
+) -> None:
+    """Write a folder next to `target`, then put it in its place."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    needed = sum(tensor.nbytes for tensor in weights.values()) + 100_000_000
+    needed = sum(x.nbytes for x in checkpoint.tensors.values()) + 100_000_000
     if (free := shutil.disk_usage(target.parent).free) < needed:
         raise CheckpointError(
             f"{target} needs {needed / 1e6:,.0f} MB and its disk has {free / 1e6:,.0f}"
@@ -98,19 +112,10 @@ def save_pretrained(
         prefix=f".{target.name}-", dir=target.parent
     ) as work:
         made = Path(work) / "made"
-        write_folder(
-            Checkpoint(model.config, weights, tokenizer), made, max_shard_bytes
-        )
+        write_folder(checkpoint, made, max_shard_bytes)
         _check_target(target, overwrite)  # again: the writing took a while
-        replaced = Path(work) / "replaced"  # removed together with the work folder
-        if target.exists():
-            os.rename(target, replaced)
-        try:
-            os.rename(made, target)
-        except OSError:
-            if replaced.exists():
-                os.rename(replaced, target)
-            raise
+        # what was there is removed together with the work folder
+        put_in_place(made, target, Path(work) / "replaced")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

@@ -41,14 +41,18 @@ class Conversation:
         eos_token_id: int | Sequence[int] | None = None,
         *,
         generator: torch.Generator | None = None,
+        vocab_size: int | None = None,
     ) -> Iterator[int]:
-        """Yield the new ids of the one row `input_ids`. Leaving the loop early is
-        fine."""
-        ids = list(input_ids)
-        held = self._held[: self.cache.length]
+        """Yield the new ids of the one row `input_ids`. Leaving the loop early is fine.
+
+        Raises ValueError when another stream of this conversation has begun since, and
+        what `generate` raises, which says what `vocab_size` is.
+        """
+        ids, held = list(input_ids), self._held[: self.cache.length]
         # The last id is always fed: its logits choose the first new token.
-        self.reused = min(shared_prefix(held, ids), max(len(ids) - 1, 0))
-        self.cache.truncate(self.reused)
+        reused = min(shared_prefix(held, ids), max(len(ids) - 1, 0))
+        self.cache.truncate(reused)
+        self.reused, self._held = reused, ids
         steps = generate_stream(
             self.model,
             torch.tensor([ids], dtype=torch.long),
@@ -56,8 +60,13 @@ class Conversation:
             eos_token_id,
             generator=generator,
             kv_cache=self.cache,
+            vocab_size=vocab_size,
         )
-        self._held = ids
         for token in steps:
             ids.append(int(token.item()))
             yield ids[-1]
+            if self._held is not ids:
+                raise ValueError(
+                    "another stream of this conversation has begun: this one cannot go"
+                    " on; make a Conversation for each"
+                )

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from operator import index
 
 import torch
 from torch import Tensor
@@ -16,11 +19,14 @@ from llm_course.types import Cache, Logits, TokenIds
 
 __all__ = [
     "real_tokens",
-    "eos_tensor",
+    "token_ids",
     "seeded_generator",
+    "PIECE",
+    "guarded",
     "next_token_logits",
     "generate_stream",
     "generate",
+    "check_lengths",
     "check_engine",
 ]
 
@@ -30,11 +36,15 @@ def real_tokens(
 ) -> Tensor:
     """The mask [B, S] of a prompt, boolean, True = real token; None = all real.
 
-    Raises ValueError for padding at the end of a row. Everything else is checked by the
-    model.
+    Raises ValueError for a mask of another shape, and for padding at the end of a row.
     """
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
+    if attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask has shape {list(attention_mask.shape)}: must be"
+            f" {list(input_ids.shape)}, one entry for each token of the prompt"
+        )
     if not attention_mask[..., -1:].all():
         raise ValueError(
             "a row ends in padding: pad on the left, so that each prompt ends at"
@@ -43,27 +53,30 @@ def real_tokens(
     return attention_mask.to(device).bool()
 
 
-def eos_tensor(eos_token_id: int | Sequence[int] | None, vocab_size: int) -> Tensor:
-    """None, one id or several -> [E] int64. Raises ValueError for an id outside the
-    vocabulary."""
-    if eos_token_id is None:
-        eos_token_id = ()
-    eos = torch.tensor(
-        [eos_token_id] if isinstance(eos_token_id, int) else [*eos_token_id]
-    ).long()
-    if len(eos) and not 0 <= int(eos.min()) <= int(eos.max()) < vocab_size:
+def token_ids(name: str, given: int | Sequence[int] | None, vocab_size: int) -> Tensor:
+    """None, one id or several -> [E] int64. Raises ValueError, which names the
+    argument, for what is no id of the vocabulary."""
+    given = () if given is None else given
+    several = given if isinstance(given, Iterable) else [given]
+    try:
+        ids = [-1 if isinstance(i, bool) else index(i) for i in several]
+    except TypeError:  # 1.5, say
+        ids = [-1]
+    if not all(0 <= i < vocab_size for i in ids):
         raise ValueError(
-            f"eos_token_id = {eos_token_id}: ids go from 0 to {vocab_size - 1}"
+            f"{name} = {given!r}: ids are whole numbers from 0 to {vocab_size - 1}"
         )
-    return eos
+    return torch.tensor(ids, dtype=torch.long)
 
 
 def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
     """A random generator of our own, so that torch's global one is neither read nor
     moved.
 
-    None seeds it from the operating system's randomness.
+    None seeds it from the operating system's randomness. Raises ValueError for a seed
+    that a GenerationConfig refuses.
     """
+    GenerationConfig(seed=seed)
     generator = torch.Generator(device)
     if seed is None:
         generator.seed()
@@ -71,16 +84,48 @@ def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
     return generator.manual_seed(seed)
 
 
+PIECE = 512  # positions in a pass: its mask has PIECE rows, not one for each token
+
+
+def guarded(
+    kv_cache: Cache,
+    model: DecoderOnlyModel,
+    ids: TokenIds,
+    mask: Tensor | None,
+    start: int,
+) -> AbstractContextManager[None]:
+    """Around passes that put ids [B, n] into the slots from `start` on: a cache that
+    knows whose tokens it holds (notebook 06) refuses others. Other caches take all."""
+    guard = getattr(kv_cache, "guard", None)
+    return nullcontext() if guard is None else guard(model, ids, mask, start)
+
+
 @torch.inference_mode()
 def next_token_logits(
     model: DecoderOnlyModel, ids: TokenIds, mask: Tensor, kv_cache: Cache | None = None
 ) -> Logits:
     """Logits [B, V] after the last of ids [B, S]. A cache is fed only the ids it has
-    not seen."""
-    past = kv_cache.length if kv_cache is not None else 0
-    logits = model(
-        ids[..., past:], attention_mask=mask, kv_cache=kv_cache, last_only=True
-    )
+    not seen, in pieces, so that the memory grows with S and not with its square.
+
+    Raises ValueError for a cache that holds something else than the beginning of ids.
+    """
+    if kv_cache is None:
+        return model(ids, attention_mask=mask, last_only=True)[:, -1]
+    past, whole = kv_cache.length, ids.shape[-1]
+    if 0 < whole <= past:
+        raise ValueError(
+            f"the cache holds {past} tokens and the text has {whole}: one at least must"
+            " be new. Truncate the cache, or make another one"
+        )
+    with guarded(kv_cache, model, ids, mask, 0):
+        for start in range(past, max(whole, 1), PIECE):
+            end = min(start + PIECE, whole)
+            logits = model(
+                ids[..., start:end],
+                attention_mask=mask[..., :end],
+                kv_cache=kv_cache,
+                last_only=True,
+            )
     return logits[:, -1]
 
 
@@ -95,6 +140,7 @@ def generate_stream(
     generator: torch.Generator | None = None,
     kv_cache: Cache | None = None,
     logger: logging.Logger | None = None,
+    vocab_size: int | None = None,
 ) -> Iterator[TokenIds]:
     """Yield the new tokens of each row, one step at a time: [B, 1]. Arguments as in
     `generate`.
@@ -106,15 +152,18 @@ def generate_stream(
     device = model.embed_tokens.weight.device
     # [B, S]
     ids, mask = (input_ids.to(device), real_tokens(input_ids, attention_mask, device))
-    eos = eos_tensor(eos_token_id, model.config.vocab_size).to(device)  # [E]
-    if pad_token_id is None:
-        pad_token_id = int(eos[0]) if len(eos) else 0
+    size, length = model.config.vocab_size, ids.shape[-1]
+    eos = token_ids("eos_token_id", eos_token_id, size).to(device)  # [E]
+    pads = token_ids("pad_token_id", pad_token_id, size).tolist()
+    pad = [*pads, *eos.tolist(), 0][0]
+    check_lengths(model.config, length, config.max_new_tokens, vocab_size)
     if generator is None:
         generator = seeded_generator(config.seed, device)
     if kv_cache is None and config.use_cache:
         from llm_course.engine.inference import make_cache  # notebook 06
 
-        kv_cache = make_cache(model, len(ids), ids.shape[-1] + config.max_new_tokens)
+        room = min(config.max_new_tokens, model.config.max_position_embeddings)
+        kv_cache = make_cache(model, len(ids), length + room)
     next_logits: Callable[..., Logits] = next_token_logits
     if config.guess_ahead:
         from llm_course.engine.guessing import Guesser  # notebook 07
@@ -125,9 +174,9 @@ def generate_stream(
     for step in range(1, config.max_new_tokens + 1):
         logits = next_logits(model, ids, mask, kv_cache)  # [B, V]
         logits = apply_repetition_penalty(logits, ids, config.repetition_penalty, mask)
+        logits = logits[:, :vocab_size]  # rows of the embedding beyond are never drawn
         token = choose_token(logits, config, generator=generator)  # [B, 1]
-        # after its EOS a row holds only pads
-        token = token.masked_fill(finished, pad_token_id)
+        token = token.masked_fill(finished, pad)  # after its EOS only pads
         ids = torch.cat([ids, token], dim=-1)  # [B, S + step]
         mask = torch.cat([mask, ~finished], dim=-1)  # [B, S + step]
         finished = finished | torch.isin(token, eos)
@@ -154,6 +203,7 @@ def generate(
     pad_token_id: int | None = None,
     generator: torch.Generator | None = None,
     kv_cache: Cache | None = None,
+    vocab_size: int | None = None,
 ) -> TokenIds:
     """Continue each prompt: input_ids [B, S] -> [B, S + n], prompt included, n <=
     max_new_tokens.
@@ -164,11 +214,14 @@ def generate(
     [B, S], 1 = real token. Draws come from `generator`, else from a new one seeded with
     `gen_config.seed`; torch's global one is untouched. `logger` gets each step and the
     stop reason at DEBUG. A `kv_cache` is made if `gen_config.use_cache` asks for it and
-    none is given; without one each step recomputes the whole sequence.
+    none is given; without one each step recomputes the whole sequence. Ids from
+    `vocab_size` on are never chosen: give the tokenizer's size where the embedding has
+    more rows than the tokenizer has tokens.
 
     Raises ValueError for an empty prompt, ids outside the vocabulary, padding on the
-    right, an engine_config that names another device than the model's, or a
-    model_config not the model's.
+    right, an engine_config that names another device than the model's, a model_config
+    not the model's, a cache of another text or model, or logits that are not finite.
+    Warns of more tokens than the model was trained for.
     """
     check_engine(model, model_config, engine_config)
     steps = generate_stream(
@@ -181,9 +234,26 @@ def generate(
         generator=generator,
         kv_cache=kv_cache,
         logger=logger,
+        vocab_size=vocab_size,
     )
     # [B, S + n]
     return torch.cat([input_ids.to(model.embed_tokens.weight.device), *steps], dim=-1)
+
+
+def check_lengths(
+    config: ModelConfig, prompt: int, new_tokens: int, vocab_size: int | None
+) -> None:
+    """Warn of a text longer than what the model was trained for. Raises ValueError for
+    a vocab_size below 1."""
+    if vocab_size is not None and vocab_size < 1:
+        raise ValueError(f"vocab_size = {vocab_size}: must be None or at least 1")
+    if prompt + new_tokens > config.max_position_embeddings:
+        warnings.warn(
+            f"{prompt} tokens of the prompt and max_new_tokens = {new_tokens} are more"
+            f" than the {config.max_position_embeddings} positions of the model"
+            " (max_position_embeddings); text beyond them tends to fall apart",
+            stacklevel=3,
+        )
 
 
 def check_engine(

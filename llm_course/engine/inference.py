@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from llm_course.engine.generation import PIECE, guarded
 from llm_course.engine.kv_cache import KVCache
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Logits, TokenIds
@@ -46,21 +47,21 @@ def prefill(
     The logits are those after the last position; no others are computed. `mask` [B,
     past + S], 1 = real token, covers what the cache holds and the new ids; None = all
     real. With `chunk_size` the prompt goes through in pieces of so many tokens: the
-    same result, and scores of at most chunk_size x (past + S) at a time. Raises
-    ValueError for a chunk_size below 1.
+    same result, and scores of at most chunk_size x (past + S) at a time; None takes
+    pieces of PIECE tokens. Raises ValueError for a chunk_size below 1, an empty prompt,
+    and a cache of another model or shape.
 
     Source: Agrawal et al. 2023, "SARATHI", section 4.1 (chunked prefill).
     """
-    length = input_ids.shape[1]
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size = {chunk_size}: must be None or at least 1")
-    past = cache.length
-    step = chunk_size or max(length, 1)
-    for start in range(0, max(length, 1), step):
-        end = min(start + step, length)
-        seen = mask[:, : past + end] if mask is not None else None  # [B, past + end]
-        # [B, 1, V]
-        logits = model(input_ids[:, start:end], seen, kv_cache=cache, last_only=True)
+    past, length, step = cache.length, input_ids.shape[-1], chunk_size or PIECE
+    with guarded(cache, model, input_ids, mask, past):
+        for start in range(0, max(length, 1), step):
+            end = min(start + step, length)
+            seen = mask[:, : past + end] if mask is not None else None
+            piece = input_ids[:, start:end]
+            logits = model(piece, seen, kv_cache=cache, last_only=True)  # [B, 1, V]
     return logits[:, -1]
 
 
@@ -78,4 +79,5 @@ def decode(
             f"token has shape {list(token.shape)}: must be [B, 1]; several tokens are a"
             " prefill"
         )
-    return model(token, mask, kv_cache=cache, last_only=True)[:, -1]
+    with guarded(cache, model, token, mask, cache.length):
+        return model(token, mask, kv_cache=cache, last_only=True)[:, -1]

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import ReferenceType, ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llm_course.config import ModelConfig
+from llm_course.types import TokenIds
 
-__all__ = ["cache_bytes", "KVCache", "CacheStats", "KVCacheManager"]
+__all__ = ["cache_bytes", "Contents", "KVCache", "CacheStats", "KVCacheManager"]
 
 
 def cache_bytes(
@@ -43,6 +47,60 @@ def _reserve(
     # outside.
     with torch.inference_mode(False):
         return torch.empty(shape, device=device, dtype=dtype)
+
+
+class Contents:
+    """Whose tokens a cache holds: their ids, and the model that read them."""
+
+    def __init__(self, config: ModelConfig, batch_size: int) -> None:
+        self.config = config
+        # [B, n], -1 for padding, as far as they are known
+        self.ids: TokenIds = torch.empty(batch_size, 0, dtype=torch.long)
+        self._model: ReferenceType[nn.Module] | None = None
+        self._free = [True]  # a list: to pop from it is one step, for all threads
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Raises ValueError while another thread, or another loop, is inside."""
+        try:
+            self._free.pop()
+        except IndexError:
+            raise ValueError(
+                "this cache is in the middle of a pass in another thread: give each"
+                " thread a cache of its own"
+            ) from None
+        try:
+            yield
+        finally:
+            self._free.append(True)
+
+    def expect(self, model: nn.Module, ids: TokenIds, start: int, held: int) -> None:
+        """Note that `model` puts ids [B, n] into the slots from `start` on. Raises
+        ValueError when some of the `held` tokens are others, or another model's."""
+        if len(ids) != len(self.ids):
+            raise ValueError(f"the cache has {len(self.ids)} rows, the text {len(ids)}")
+        for name in ("num_layers", "num_kv_heads", "head_dim"):
+            own, other = (getattr(c, name) for c in (self.config, model.config))
+            if own != other:
+                raise ValueError(
+                    f"a cache for {name} = {own}, and a model with {other}:"
+                    " make_cache(model) makes one that fits"
+                )
+        owner = self._model() if self._model is not None and held else None
+        known = self.ids[:, start:]
+        if owner is not None and owner is not model and type(owner) is type(model):
+            # a prepared copy is of another class, and may go on where the model stopped
+            raise ValueError(
+                "the cache holds tokens that another model read: reset() it"
+            )
+        if not known.equal(ids[:, : known.shape[1]].cpu()):
+            raise ValueError(
+                "the cache holds the tokens of another text: reset() it, truncate() it"
+                " to what both have in common, or make another one"
+            )
+        if self.ids.shape[1] >= start:  # else those between are unknown, and stay so
+            self.ids = torch.cat([self.ids[:, :start], ids.cpu()], dim=1)
+        self._model = ref(model)
 
 
 class KVCache:
@@ -81,8 +139,8 @@ class KVCache:
             raise ValueError(
                 f"max_length = {max_length}: below the capacity of {capacity}"
             )
-        self.length = 0
-        self.max_length = max_length
+        self.length, self.max_length = 0, max_length
+        self.contents = Contents(config, batch_size)
         shape = (2, batch_size, config.num_kv_heads, capacity, config.head_dim)
         if buffers is None:
             self.layers = [
@@ -106,6 +164,38 @@ class KVCache:
         """Bytes reserved: `cache_bytes` of the capacity."""
         return sum(layer.nbytes for layer in self.layers)
 
+    @contextmanager
+    def guard(
+        self,
+        model: nn.Module,
+        ids: TokenIds,
+        mask: Tensor | None = None,
+        start: int = 0,
+    ) -> Iterator[None]:
+        """Around passes of `model` that leave ids [B, n] in the slots from `start` on.
+
+        mask [B, start + n], 1 = real token. Raises ValueError when the cache holds
+        something else there, and while another thread is in a pass.
+        """
+        if not self.layers:
+            raise ValueError("this cache was freed: allocate another one")
+        if ids.ndim != 2:
+            raise ValueError(f"the ids have shape {list(ids.shape)}: must be [B, S]")
+        if mask is not None:
+            wanted = [len(ids), start + ids.shape[1]]
+            if list(mask.shape) != wanted:
+                raise ValueError(
+                    f"the mask has shape {list(mask.shape)}: must be {wanted}, one"
+                    f" entry for each of {start} cached and {ids.shape[1]} new tokens"
+                )
+            ids = ids.masked_fill(~mask[:, start:].to(ids.device).bool(), -1)
+        with self.contents.claimed():
+            self.contents.expect(model, ids, start, self.length)
+            try:
+                yield
+            finally:  # a pass that broke off has left the length where it was
+                self.contents.ids = self.contents.ids[:, : self.length]
+
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k and v [B, Hkv, S, D] of one layer; return all of them [B, Hkv, length
         + S, D].
@@ -127,6 +217,11 @@ class KVCache:
         Both are views of one layer's storage, which grows if it must. Raises ValueError
         past `max_length`.
         """
+        if layer_idx >= len(self.layers):
+            raise ValueError(
+                f"a cache of {len(self.layers)} layers, and a model with more:"
+                " make_cache(model) makes one that fits"
+            )
         end = self.length + n
         storage = self.layers[layer_idx]  # [2, B, Hkv, capacity, D]
         if end > storage.shape[3]:
@@ -141,10 +236,12 @@ class KVCache:
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens. Raises ValueError when there are
-        not so many."""
+        not so many, and while another thread is in a pass."""
         if not 0 <= length <= self.length:
             raise ValueError(f"length = {length}: the cache holds {self.length} tokens")
-        self.length = length
+        with self.contents.claimed():
+            self.length = length
+            self.contents.ids = self.contents.ids[:, :length]
 
     def reset(self) -> None:
         """Forget every token; the memory stays."""
@@ -176,8 +273,13 @@ class KVCache:
             raise ValueError("this cache was freed: allocate another one")
         _, batch, heads, _, head_dim = self.layers[0].shape
         shape = (batch, heads, k.shape[2], head_dim)
-        dtype = self.layers[0].dtype
+        device, dtype = self.layers[0].device, self.layers[0].dtype
         for name, x in (("k", k), ("v", v)):
+            if x.device != device:
+                raise ValueError(
+                    f"{name} is on {x.device}, and this cache on {device}:"
+                    " make_cache(model) makes one that fits"
+                )
             if x.shape != shape or x.dtype != dtype:
                 raise ValueError(
                     f"{name} is {x.dtype} of shape {list(x.shape)}: this cache holds"

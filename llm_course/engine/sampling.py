@@ -12,10 +12,12 @@ from llm_course.types import Logits, TokenIds
 __all__ = [
     "NEVER",
     "top_k_filtering",
+    "in_float64",
     "top_p_filtering",
     "min_p_filtering",
     "apply_repetition_penalty",
     "filtered_logits",
+    "check_finite",
     "choose_token",
     "sample_next_token",
 ]
@@ -39,6 +41,12 @@ def top_k_filtering(logits: Logits, top_k: int | None) -> Logits:
     return logits.masked_fill(logits < smallest_kept, NEVER)
 
 
+def in_float64(logits: Logits) -> Tensor:
+    """The same numbers in float64; on the CPU where the device has none."""
+    has_none = logits.device.type == "mps"  # Apple's GPUs
+    return (logits.cpu() if has_none else logits).double()
+
+
 def top_p_filtering(logits: Logits, top_p: float) -> Logits:
     """Keep the fewest tokens of each row whose probabilities add up to at least
     `top_p`.
@@ -54,13 +62,15 @@ def top_p_filtering(logits: Logits, top_p: float) -> Logits:
         return logits
     # float64: thousands of small float32 probabilities do not add up to what they
     # should.
-    probs, order = torch.softmax(logits.double(), dim=-1).sort(dim=-1, descending=True)
+    probs = torch.softmax(in_float64(logits), dim=-1)
+    probs, order = probs.sort(dim=-1, descending=True)
     # [..., V]: what the more probable tokens hold
     mass_before = probs.cumsum(dim=-1) - probs
     # float32 logits cannot place a boundary more finely
     drop = mass_before >= top_p - 1e-7
     drop[..., 0] = False
-    return logits.masked_fill(drop.scatter(-1, order, drop), NEVER)
+    drop = drop.scatter(-1, order, drop).to(logits.device)
+    return logits.masked_fill(drop, NEVER)
 
 
 def min_p_filtering(logits: Logits, min_p: float) -> Logits:
@@ -122,11 +132,24 @@ def filtered_logits(
     # Shifting a row does not change its softmax. float64, so that a tiny temperature
     # does not round to 0 and give 0/0 at the maximum; what overflows becomes -inf,
     # which is right.
-    shifted = logits.double() - logits.amax(dim=-1, keepdim=True).double()
+    device, logits = logits.device, in_float64(logits)
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
     logits = (shifted / temperature).float()
     logits = top_k_filtering(logits, top_k)
     logits = top_p_filtering(logits, top_p)
-    return min_p_filtering(logits, min_p)
+    return min_p_filtering(logits, min_p).to(device)
+
+
+def check_finite(logits: Logits) -> None:
+    """Raise ValueError when a row of logits [B, V] has NaN or infinity at its top."""
+    best = logits.amax(dim=-1)  # [B]; NaN wherever the row holds one
+    if not best.isfinite().all():
+        row = int(best.isfinite().logical_not().nonzero()[0])
+        raise ValueError(
+            f"no token can be chosen in row {row}: its largest logit is"
+            f" {best[row].item()}. The weights are damaged, or too large for their"
+            " dtype (float16: use bfloat16 or float32)"
+        )
 
 
 def choose_token(
@@ -141,7 +164,9 @@ def choose_token(
     logits [B, V] -> ids [B, 1]. `do_sample` False or `temperature` 0 takes the most
     probable token. Rows draw independently, from `generator` (None: torch's global
     one). The repetition penalty needs the text so far: apply it to the logits before.
+    Raises ValueError for logits that are not finite.
     """
+    check_finite(logits)
     if not config.do_sample or config.temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)  # [B, 1]
     # [B, V]
@@ -164,7 +189,7 @@ def sample_next_token(
     """`choose_token` with the settings as arguments: logits [B, V] -> ids [B, 1].
 
     Raises ValueError for settings that a GenerationConfig refuses, such as a negative
-    temperature.
+    temperature, and for logits that are not finite.
     """
     config = GenerationConfig(
         temperature=temperature,

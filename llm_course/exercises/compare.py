@@ -104,7 +104,9 @@ def difference(
             return _arrays(expected, got, rtol, atol, name)
     elif isinstance(expected, Tensor):
         if isinstance(got, Tensor):
-            return _tensors(expected.detach(), got.detach(), rtol, atol, name)
+            # on the CPU, since not every device has float64
+            right, mine = expected.detach().cpu(), got.detach().cpu()
+            return _tensors(right, mine, rtol, atol, name)
     elif isinstance(expected, list | tuple):
         if isinstance(got, list | tuple):
             return _sequences(expected, got, rtol, atol, name)

@@ -103,7 +103,7 @@ def filter_bars(
 
 def _share_beside(probs: Tensor, drawn: list[int]) -> str:
     """What all tokens hold but those drawn, in percent."""
-    return f"{max(0.0, 1 - float(probs[drawn].double().sum())):.0%}"
+    return f"{max(0.0, 1 - numpy(probs[drawn]).sum(dtype=np.float64)):.0%}"
 
 
 def temperature_curves(
@@ -149,7 +149,7 @@ def cumulative_mass(prompts: Mapping[str, Tensor], top_p: float, top_k: int) -> 
     """
     fig, ax = subplots(width=8.0, height=3.6)
     for (title, probs), color in zip(prompts.items(), (ORANGE, BLUE), strict=False):
-        mass = np.cumsum(np.sort(numpy(probs.double()))[::-1], dtype=np.float64)
+        mass = np.cumsum(np.sort(numpy(probs))[::-1], dtype=np.float64)
         ranks = np.arange(1, len(mass) + 1)
         ax.plot(ranks, mass, color=color, label=plain(title))
         kept = int((mass < top_p).sum()) + 1

@@ -143,7 +143,9 @@ class Sampler(widgets.VBox):
 
     def _new_ids(self, ids: list[int], config: GenerationConfig) -> Iterator[int]:
         eos = self.tokenizer.eos_token_ids
-        for count, token in enumerate(self.conversation.stream(ids, config, eos), 1):
+        size = self.tokenizer.vocab_size  # an embedding may be padded beyond it
+        tokens = self.conversation.stream(ids, config, eos, vocab_size=size)
+        for count, token in enumerate(tokens, 1):
             self._ending = f"{count} token{'s' * (count > 1)}"
             if token in eos:
                 self._ending += ", the last one ends the text"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import mutants_of
 
 TRAPS = "traps/test_cache.py::"
+KNOWN = "test_cache_contents.py::"
 SPLITS = f"{TRAPS}test_every_split_gives_the_uncached_logits"
 
 STORAGE = mutants_of(
@@ -99,6 +100,62 @@ STORAGE = mutants_of(
         "if kept is not buffers",
         "if True",
         "test_kv_cache.py::test_the_budget_holds_whatever_is_asked_for",
+    ),
+)
+
+CONTENTS = mutants_of(
+    "engine.kv_cache",
+    (
+        "ids of a pass that broke off count as held",
+        (
+            "finally:  # a pass that broke off has left the length where it was\n"
+            "                self.contents.ids = self.contents.ids[:, : self.length]"
+        ),
+        "finally:\n                pass",
+        f"{KNOWN}test_a_pass_that_breaks_off_frees_the_cache",
+    ),
+    (
+        "another text goes unnoticed",
+        "if not known.equal(ids[:, : known.shape[1]].cpu()):",
+        "if False:",
+        f"{KNOWN}test_a_cache_of_another_text_is_refused",
+        f"{KNOWN}test_two_loops_over_one_cache_do_not_mix",
+    ),
+    (
+        "padding is taken for text",
+        "ids = ids.masked_fill(~mask[:, start:].to(ids.device).bool(), -1)",
+        "pass",
+        f"{KNOWN}test_a_cache_of_another_text_is_refused",
+    ),
+    (
+        "another model goes unnoticed",
+        "if owner is not None and owner is not model and type(owner) is type(model):",
+        "if False:",
+        f"{KNOWN}test_a_cache_of_another_model_of_the_same_shape_is_refused",
+    ),
+    (
+        "a prepared copy is another model",
+        "owner is not model and type(owner) is type(model):",
+        "owner is not model:",
+        f"{KNOWN}test_a_prepared_copy_may_go_on_where_the_model_stopped",
+    ),
+    (
+        "another batch goes unnoticed",
+        "if len(ids) != len(self.ids):",
+        "if False:",
+        f"{KNOWN}test_another_batch_is_refused",
+    ),
+    (
+        "two threads in one cache",
+        "self._free.pop()",
+        "pass",
+        f"{KNOWN}test_a_second_thread_in_the_middle_of_a_pass_is_refused",
+    ),
+    (
+        "a cache that is never free again",
+        "self._free.append(True)",
+        "pass",
+        f"{KNOWN}test_a_pass_that_breaks_off_frees_the_cache",
     ),
 )
 
@@ -197,6 +254,12 @@ TURNS = mutants_of(
         "self._held",
         "test_inference.py::test_the_next_turn_feeds_only_what_is_new",
     ),
+    (
+        "an older stream goes on",
+        "if self._held is not ids:",
+        "if False:",
+        f"{KNOWN}test_two_streams_of_one_conversation_do_not_mix",
+    ),
 )
 
 LOOP = mutants_of(
@@ -216,4 +279,4 @@ LOOP = mutants_of(
     ),
 )
 
-CACHE = (*STORAGE, *PHASES, *FUSED, *POSITIONS, *TURNS, *LOOP)
+CACHE = (*STORAGE, *CONTENTS, *PHASES, *FUSED, *POSITIONS, *TURNS, *LOOP)

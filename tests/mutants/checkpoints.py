@@ -286,6 +286,46 @@ TOKENIZER_FILES = mutants_of(
     ),
 )
 
+COPY = mutants_of(
+    "checkpoints.convert",
+    (
+        "the copy is compared by its sizes alone",
+        "all(_crc32(folder / name) == sums[name] for name in sums)",
+        "True",
+        "test_conversion.py::test_a_changed_bit_in_the_copy_is_noticed",
+    ),
+    (
+        "a receipt of nothing vouches for all",
+        '{WEIGHTS, "config.json"} <= sizes.keys() == sums.keys()',
+        "sizes.keys() == sums.keys()",
+        "test_conversion.py::test_a_receipt_that_vouches_for_nothing_is_not_believed",
+    ),
+    (
+        "leftovers stay once the copy is whole",
+        "        remove_leftovers()\n        return folder",
+        "        return folder",
+        "test_conversion.py::test_leftovers_go_away_also_when_nothing_is_left_to_do",
+    ),
+)
+
+FILES = mutants_of(
+    "checkpoints.cache",
+    (
+        "a folder in use is the system's own error",
+        "    except OSError as error:\n        raise CheckpointError(\n"
+        '            f"{target} cannot be replaced',
+        "    except ZeroDivisionError as error:\n        raise CheckpointError(\n"
+        '            f"{target} cannot be replaced',
+        "test_save_pretrained.py::test_a_folder_whose_weights_are_in_use_is_named_with_the_way_out",
+    ),
+    (
+        "a full disk is the library's own error",
+        "except (OSError, SafetensorError) as error:",
+        "except ZeroDivisionError as error:",
+        "test_conversion.py::test_a_disk_that_fills_up_during_conversion_is_one_error",
+    ),
+)
+
 CHECKPOINTS = (
     *LAYOUT,
     *FOLDERS,
@@ -300,4 +340,6 @@ CHECKPOINTS = (
     *PLAIN_NAMES,
     *STREAMING,
     *TOKENIZER_FILES,
+    *COPY,
+    *FILES,
 )

@@ -42,7 +42,7 @@ FILTERS = mutants_of(
     ),
     (
         "top-p summed in the logits' own dtype",
-        "torch.softmax(logits.double(), dim=-1)",
+        "torch.softmax(in_float64(logits), dim=-1)",
         "torch.softmax(logits, dim=-1)",
         "traps/test_sampling.py::test_top_p_counts_a_long_tail_exactly",
     ),
@@ -112,7 +112,7 @@ FILTERS = mutants_of(
     ),
     (
         "min-p before top-p",
-        f"{TOP_P}    return min_p_filtering(logits, min_p)",
+        f"{TOP_P}    return min_p_filtering(logits, min_p).to(device)",
         f"    logits = min_p_filtering(logits, min_p)\n{TOP_P}    return logits",
         "traps/test_sampling.py::test_the_filters_apply_in_the_documented_order",
     ),
@@ -120,7 +120,7 @@ FILTERS = mutants_of(
         "temperature after the filters",
         (
             f"(shifted / temperature).float()\n{TOP_K}{TOP_P}"
-            "    return min_p_filtering(logits, min_p)"
+            "    return min_p_filtering(logits, min_p).to(device)"
         ),
         (
             f"shifted.float()\n{TOP_K}{TOP_P}"
@@ -131,7 +131,7 @@ FILTERS = mutants_of(
     ),
     (
         "a tiny temperature overflows",
-        "shifted = logits.double() - logits.amax(dim=-1, keepdim=True).double()",
+        "shifted = logits - logits.amax(dim=-1, keepdim=True)",
         "shifted = logits.float()",
         "traps/test_sampling.py::test_temperature_zero_and_tiny",
     ),
@@ -156,6 +156,25 @@ FILTERS = mutants_of(
         "torch.multinomial(torch.softmax(kept, dim=-1), 1)",
         "traps/test_sampling.py::test_rows_draw_independently_and_the_global_seed_is_untouched",
     ),
+    (
+        "float64 on a device that has none",
+        "(logits.cpu() if has_none else logits).double()",
+        "logits.double()",
+        "test_apple.py::test_tokens_are_those_of_the_cpu",
+        "test_apple.py::test_filters_and_draws_keep_the_device",
+    ),
+    (
+        "the draw stays on the CPU",
+        "min_p_filtering(logits, min_p).to(device)",
+        "min_p_filtering(logits, min_p)",
+        "test_apple.py::test_tokens_are_those_of_the_cpu",
+    ),
+    (
+        "logits that are not finite are drawn from",
+        "    check_finite(logits)\n",
+        "",
+        "test_engine_limits.py::test_logits_that_are_not_finite_are_one_clear_error",
+    ),
 )
 
 LOOP = mutants_of(
@@ -168,7 +187,7 @@ LOOP = mutants_of(
     ),
     (
         "a finished row goes on",
-        "token.masked_fill(finished, pad_token_id)",
+        "token.masked_fill(finished, pad)",
         "token",
         "traps/test_generation_tokenizers.py::test_several_eos_and_pads_after_each_row_ends",
     ),
@@ -198,15 +217,45 @@ LOOP = mutants_of(
     ),
     (
         "padding forgotten in the loop",
-        "ids[..., past:], attention_mask=mask, kv_cache",
-        "ids[..., past:], kv_cache",
+        "                attention_mask=mask[..., :end],\n",
+        "",
         "test_generation.py::test_left_padded_batch_equals_one_by_one",
     ),
     (
         "a cache is fed everything again",
-        "ids[..., past:], attention_mask",
-        "ids, attention_mask",
+        "range(past, max(whole, 1), PIECE)",
+        "range(0, max(whole, 1), PIECE)",
         "test_generation.py::test_a_cache_is_fed_only_what_it_has_not_seen",
+    ),
+    (
+        "a long prompt in one piece",
+        "range(past, max(whole, 1), PIECE)",
+        "range(past, max(whole, 1), max(whole, 1))",
+        "test_engine_limits.py::test_memory_of_a_padded_prefill_grows_with_the_prompt",
+    ),
+    (
+        "ids beyond the tokenizer are drawn",
+        "logits[:, :vocab_size]",
+        "logits",
+        "test_engine_limits.py::test_ids_beyond_the_tokenizer_are_never_chosen",
+    ),
+    (
+        "True is an id",
+        "-1 if isinstance(i, bool) else index(i)",
+        "index(i)",
+        "test_engine_limits.py::test_what_is_no_id_is_refused_by_name",
+    ),
+    (
+        "no warning of too many tokens",
+        "if prompt + new_tokens > config.max_position_embeddings:",
+        "if False:",
+        "test_engine_limits.py::test_more_tokens_than_the_model_was_trained_for_are_a_warning",
+    ),
+    (
+        "memory for all new tokens at once",
+        "min(config.max_new_tokens, model.config.max_position_embeddings)",
+        "config.max_new_tokens",
+        "test_engine_limits.py::test_a_limit_without_bounds_reserves_no_memory_for_it",
     ),
 )
 
