@@ -14,6 +14,7 @@ from llm_course.engine import (
     apply_repetition_penalty,
     generate,
     generate_stream,
+    generation,
     min_p_filtering,
     sample_next_token,
 )
@@ -154,3 +155,22 @@ def test_bad_requests_are_named(changes, words):
     with pytest.raises(ValueError) as error:  # noqa: PT011 (the words are checked below)
         generate(small_model(), **(request | changes))
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_a_choice_wakes_no_other_threads(monkeypatch):
+    """PyTorch's threads, once awake, take time from the next pass."""
+    model, before, seen = small_model(), torch.get_num_threads(), []
+    choose = generation.choose_token
+
+    def spy(*args, **options):
+        seen.append(torch.get_num_threads())
+        return choose(*args, **options)
+
+    monkeypatch.setattr(generation, "choose_token", spy)
+    torch.set_num_threads(3)
+    try:
+        for _ in generate_stream(model, random_ids(1, 4), GenerationConfig(2)):
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1]

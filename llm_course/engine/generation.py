@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from operator import index
 
 import torch
@@ -24,6 +24,8 @@ __all__ = [
     "PIECE",
     "guarded",
     "next_token_logits",
+    "one_thread",
+    "choose",
     "generate_stream",
     "generate",
     "check_lengths",
@@ -129,6 +131,34 @@ def next_token_logits(
     return logits[:, -1]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes on the calling thread alone: to wake others for a few rows of
+    logits costs more than it saves, and they stay awake beside the next pass."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def choose(
+    logits: Logits,
+    ids: TokenIds,
+    mask: Tensor,
+    config: GenerationConfig,
+    generator: torch.Generator,
+    vocab_size: int | None,
+) -> TokenIds:
+    """The repetition penalty for ids [B, S], and a choice: logits [B, V] -> [B, 1]. Ids
+    from `vocab_size` on are never drawn."""
+    with one_thread():
+        penalty = config.repetition_penalty
+        logits = apply_repetition_penalty(logits, ids, penalty, mask)
+        return choose_token(logits[:, :vocab_size], config, generator=generator)
+
+
 def generate_stream(
     model: DecoderOnlyModel,
     input_ids: TokenIds,
@@ -173,9 +203,7 @@ def generate_stream(
     reason = "max_new_tokens"
     for step in range(1, config.max_new_tokens + 1):
         logits = next_logits(model, ids, mask, kv_cache)  # [B, V]
-        logits = apply_repetition_penalty(logits, ids, config.repetition_penalty, mask)
-        logits = logits[:, :vocab_size]  # rows of the embedding beyond are never drawn
-        token = choose_token(logits, config, generator=generator)  # [B, 1]
+        token = choose(logits, ids, mask, config, generator, vocab_size)  # [B, 1]
         token = token.masked_fill(finished, pad)  # after its EOS only pads
         ids = torch.cat([ids, token], dim=-1)  # [B, S + step]
         mask = torch.cat([mask, ~finished], dim=-1)  # [B, S + step]
