@@ -161,6 +161,7 @@ BAD: dict[str, dict[str, tuple[Any, ...]]] = {
         "pad_token_id": PAD,
         "generator": GENERATOR,
         "kv_cache": CACHE,
+        "vocab_size": OPTIONAL_SIZE,
     },
     "generate_stream": {
         "model": MODEL,
@@ -172,6 +173,7 @@ BAD: dict[str, dict[str, tuple[Any, ...]]] = {
         "generator": GENERATOR,
         "kv_cache": CACHE,
         "logger": ("x", 3),
+        "vocab_size": OPTIONAL_SIZE,
     },
     "Guesser": {"config": A_CONFIG},
     "choose_token": {"logits": FLOATS, "config": A_CONFIG, "generator": GENERATOR},
@@ -265,6 +267,7 @@ BAD: dict[str, dict[str, tuple[Any, ...]]] = {
         "gen_config": SETTINGS,
         "eos_token_id": STOP,
         "generator": GENERATOR,
+        "vocab_size": OPTIONAL_SIZE,
     },
     "load_pretrained": {
         "name_or_path": NO_FILE,

@@ -22,12 +22,11 @@ NOT_YET = {
     ),
     "build_decoder_only_model": "model_config engine_config",
     "generate": (
-        "model input_ids engine_config gen_config eos_token_id logger "
-        "attention_mask pad_token_id generator kv_cache"
+        "model input_ids engine_config gen_config logger attention_mask "
+        "generator kv_cache"
     ),
     "generate_stream": (
-        "model input_ids gen_config eos_token_id attention_mask pad_token_id "
-        "generator kv_cache logger"
+        "model input_ids gen_config attention_mask generator kv_cache logger"
     ),
     "Guesser": "config",
     "choose_token": "logits config generator",
@@ -52,7 +51,7 @@ NOT_YET = {
     "FusedModel": "model",
     "pack": "weight",
     "Conversation": "model",
-    "Conversation.stream": "input_ids gen_config eos_token_id generator",
+    "Conversation.stream": "input_ids gen_config generator",
     "save_pretrained": "folder",
     "convert_gguf": "folder",
     "Tokenizer.from_folder": "folder",

@@ -273,8 +273,8 @@ def check_lengths(
 ) -> None:
     """Warn of a text longer than what the model was trained for. Raises ValueError for
     a vocab_size below 1."""
-    if vocab_size is not None and vocab_size < 1:
-        raise ValueError(f"vocab_size = {vocab_size}: must be None or at least 1")
+    if vocab_size is not None and not (isinstance(vocab_size, int) and vocab_size > 0):
+        raise ValueError(f"vocab_size = {vocab_size!r}: must be None or at least 1")
     if prompt + new_tokens > config.max_position_embeddings:
         warnings.warn(
             f"{prompt} tokens of the prompt and max_new_tokens = {new_tokens} are more"

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-sys.path.append(sys.argv[1])  # where jinja2 lies; -I and -S leave it out
+sys.path.extend(sys.argv[1:2])  # where jinja2 lies; -I and -S leave it out
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
