@@ -154,7 +154,9 @@ def test_a_damaged_copy_that_is_in_use_is_named_with_the_way_out(
         patch.setattr(cache.os, "rename", as_windows)
         with pytest.raises(CheckpointError, match=r"denied.*del model.*restart"):
             converted_folder("fake")
-    assert '"hidden_size"' in (converted_folder("fake") / "config.json").read_text()
+    assert '"hidden_size"' in (converted_folder("fake") / "config.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_leftovers_go_away_also_when_nothing_is_left_to_do(tiny_model):

@@ -34,7 +34,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         env=clean_env(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false"),
         capture_output=True,
         encoding="utf-8",
-        timeout=900,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(Path(report).read_text("utf-8"))

@@ -60,6 +60,8 @@ def test_shards_with_names_that_no_file_has(tiny_folder, name):
     folder = tiny_folder()
     (folder / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": name}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps(index), encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="does not hold"):
         load_pretrained(folder, CPU)
