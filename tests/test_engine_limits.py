@@ -19,7 +19,7 @@ from llm_course.engine import (
     prefill,
     sample_next_token,
 )
-from llm_course.engine.generation import PIECE, seeded_generator, token_ids
+from llm_course.engine.generation import seeded_generator, token_ids
 from tests.helpers import CPU, random_ids, small_model
 
 GREEDY = GenerationConfig(max_new_tokens=4, do_sample=False)
@@ -158,7 +158,7 @@ def test_memory_of_a_padded_prefill_grows_with_the_prompt(prepare, through):
                 prefill(model, ids, make_cache(model, 2), mask)
         return seen.bytes
 
-    assert largest(8 * PIECE) <= 2.2 * largest(4 * PIECE)
+    assert largest(4096) <= 2.2 * largest(2048)
 
 
 def test_pieces_give_the_tokens_of_the_whole(prepare, monkeypatch):
