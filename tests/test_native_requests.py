@@ -28,6 +28,13 @@ def test_bytes_read_for_a_token():
     assert own.read_a_token == tied.read_a_token  # of the embedding only a row is read
 
 
+def test_the_embedding_and_the_head_keep_8_bits_where_layers_have_4():
+    fast = prepare_for_inference(small_model(tie_word_embeddings=False), "q4_1")
+    kinds = {name: matrix.kind for name, matrix in fast.matrices.items()}
+    assert kinds.pop("embed_tokens") == kinds.pop("lm_head") == "q8_0"
+    assert set(kinds.values()) == {"q4_1"}
+
+
 def test_caches_that_the_kernels_cannot_read_are_refused():
     fast, token = prepare_for_inference(small_model()), random_ids(1, 1)
     with pytest.raises(ValueError, match=r"a ListCache: .* make_cache\(model\)"):

@@ -248,7 +248,8 @@ MODEL = mutants_of(
         "a head in 4 bits",
         'kind = layer_kind if name.startswith("layers.") else head_kind',
         "kind = layer_kind",
-        LOGITS,
+        "test_native_requests.py::"
+        "test_the_embedding_and_the_head_keep_8_bits_where_layers_have_4",
     ),
     (
         "a copy has the addresses of its original",
