@@ -73,6 +73,15 @@ def test_a_stored_picture_stays_while_its_pixels_do() -> None:
     assert other.outputs[0].data["image/png"] == png(9, grey=101)
 
 
+def test_numbers_of_one_run_do_not_stand_beside_those_of_another() -> None:
+    """Asked for new measurements, a cell takes all of them."""
+    before = notebook(stream("2 threads read 45.6 GB/s\n"), tags=("timing",))
+    new = notebook(stream("2 threads read 74.1 GB/s\n"), tags=("timing",))
+    assert "74.1" in cell_after(new, before, timing=True).outputs[0].text
+    new = notebook(stream("2 threads read 74.1 GB/s\n"), tags=("timing",))
+    assert "45.6" in cell_after(new, before).outputs[0].text
+
+
 def test_a_timing_cell_keeps_its_outputs_unless_asked() -> None:
     before = notebook(stream("old\n"), display(image__png=png(1)), tags=("timing",))
     new = notebook(stream("new\n"), tags=("timing",))

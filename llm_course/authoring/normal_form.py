@@ -69,8 +69,8 @@ def normal_form(nb: Any, stem: str, before: Any = None, timing: bool = False) ->
 
     `before` is the notebook as it was stored. An output of `before` stays when the new
     one differs from it only in measurements or in the bytes, not the pixels, of a
-    picture. Cells tagged `timing` keep their stored outputs altogether, unless `timing`
-    is set.
+    picture. Cells tagged `timing` keep their stored outputs altogether, or with
+    `timing` none of them.
     """
     nb.metadata = nbformat.from_dict(
         {"kernelspec": KERNEL, "language_info": {"name": "python"}}
@@ -95,12 +95,14 @@ def normal_form(nb: Any, stem: str, before: Any = None, timing: bool = False) ->
             cell.execution_count = count
             if shows_widget(cell.outputs):
                 tags.add("widget")
+            measured = timing and "timing" in tags
             if old and "timing" in tags and not timing:
                 cell.outputs = old
             cell.outputs = [out for out in map(normal_output, cell.outputs) if out]
-            keep_old_outputs(
-                cell.outputs, [out for out in map(normal_output, old) if out]
-            )
+            if not measured:  # or one run's numbers would stand beside another's
+                keep_old_outputs(
+                    cell.outputs, [out for out in map(normal_output, old) if out]
+                )
             alt = alt_text(cell.source)
             for out in cell.outputs:
                 if out.output_type == "execute_result":
