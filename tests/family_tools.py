@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from llm_course.config import ModelConfig
-from tests.parity.configs import model_configs
+from tests.parity.configs import model_configs, their_config
 
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 GGUF_NAMES = {
@@ -46,7 +46,7 @@ class Drawn:
 
     def build(self) -> PreTrainedModel:
         """The model by `transformers`, with weights so large that all of them count."""
-        config = their_config(self.family, self.config)
+        config = their_config(self.config, self.family)
         torch.manual_seed(self.seed)
         model = getattr(transformers, f"{self.family}ForCausalLM")(config).eval()
         for name, parameter in model.named_parameters():
@@ -57,27 +57,6 @@ class Drawn:
                 drawn = drawn / parameter.shape[1] ** 0.5
             parameter.data.copy_(drawn)
         return model
-
-
-def their_config(family: str, config: ModelConfig) -> transformers.PreTrainedConfig:
-    kind = {"rope_type": "default"} | (config.rope_scaling or {})
-    window = {"sliding_window": None} if family == "Mistral" else {}
-    return getattr(transformers, f"{family}Config")(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_dim,
-        intermediate_size=config.intermediate_dim,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        num_key_value_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        max_position_embeddings=config.max_position_embeddings,
-        rope_parameters=kind | {"rope_theta": config.rope_theta},
-        rms_norm_eps=config.rms_norm_eps,
-        tie_word_embeddings=config.tie_word_embeddings,
-        bos_token_id=None,
-        eos_token_id=None,
-        **window,
-    )
 
 
 @st.composite

@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import transformers
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedConfig
 
 from llm_course.config import EngineConfig, ModelConfig
 from llm_course.models import DecoderOnlyModel, build_decoder_only_model
@@ -125,11 +126,12 @@ def cases(draw: st.DrawFn, max_length: int = 12) -> Case:
     return Case(config, padding, length, draw(st.integers(0, 2**32 - 1)))
 
 
-def their_config(config: ModelConfig) -> LlamaConfig:
+def their_config(config: ModelConfig, family: str = "Llama") -> PreTrainedConfig:
     """The same shape as `transformers` writes it. No special tokens: a test that wants
     them says so."""
     kind = {"rope_type": "default"} | (config.rope_scaling or {})
-    return LlamaConfig(
+    window = {"sliding_window": None} if family == "Mistral" else {}
+    return getattr(transformers, f"{family}Config")(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_dim,
         intermediate_size=config.intermediate_dim,
@@ -145,6 +147,7 @@ def their_config(config: ModelConfig) -> LlamaConfig:
         eos_token_id=None,
         # plain products and a softmax: the least code in common
         attn_implementation="eager",
+        **window,
     )
 
 
