@@ -23,6 +23,7 @@ __all__ = [
     "seeded_generator",
     "PIECE",
     "guarded",
+    "in_pieces",
     "next_token_logits",
     "one_thread",
     "choose",
@@ -102,12 +103,31 @@ def guarded(
     return nullcontext() if guard is None else guard(model, ids, mask, start)
 
 
+def in_pieces(
+    model: DecoderOnlyModel,
+    ids: TokenIds,
+    mask: Tensor | None,
+    kv_cache: Cache,
+    size: int | None = None,
+) -> Logits:
+    """Feed a cache the ids [B, n] that come next, `size` (None: PIECE) positions at a
+    time, so that the memory grows with n and not with its square -> logits [B, V] after
+    the last. mask [B, past + n]; None = all real."""
+    past, n, size = kv_cache.length, ids.shape[-1], size or PIECE
+    for start in range(0, max(n, 1), size):
+        end = min(start + size, n)
+        seen = mask[..., : past + end] if mask is not None else None
+        piece = ids[..., start:end]
+        logits = model(piece, seen, kv_cache=kv_cache, last_only=True)  # [B, 1, V]
+    return logits[:, -1]
+
+
 @torch.inference_mode()
 def next_token_logits(
     model: DecoderOnlyModel, ids: TokenIds, mask: Tensor, kv_cache: Cache | None = None
 ) -> Logits:
     """Logits [B, V] after the last of ids [B, S]. A cache is fed only the ids it has
-    not seen, in pieces, so that the memory grows with S and not with its square.
+    not seen.
 
     Raises ValueError for a cache that holds something else than the beginning of ids.
     """
@@ -120,15 +140,7 @@ def next_token_logits(
             " be new. Truncate the cache, or make another one"
         )
     with guarded(kv_cache, model, ids, mask, 0):
-        for start in range(past, max(whole, 1), PIECE):
-            end = min(start + PIECE, whole)
-            logits = model(
-                ids[..., start:end],
-                attention_mask=mask[..., :end],
-                kv_cache=kv_cache,
-                last_only=True,
-            )
-    return logits[:, -1]
+        return in_pieces(model, ids[..., past:], mask, kv_cache)
 
 
 @contextmanager

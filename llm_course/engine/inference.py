@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llm_course.engine.generation import PIECE, guarded
+from llm_course.engine.generation import guarded, in_pieces
 from llm_course.engine.kv_cache import KVCache
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Logits, TokenIds
@@ -48,21 +48,15 @@ def prefill(
     past + S], 1 = real token, covers what the cache holds and the new ids; None = all
     real. With `chunk_size` the prompt goes through in pieces of so many tokens: the
     same result, and scores of at most chunk_size x (past + S) at a time; None takes
-    pieces of PIECE tokens. Raises ValueError for a chunk_size below 1, an empty prompt,
+    pieces of 512 tokens. Raises ValueError for a chunk_size below 1, an empty prompt,
     and a cache of another model or shape.
 
     Source: Agrawal et al. 2023, "SARATHI", section 4.1 (chunked prefill).
     """
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size = {chunk_size}: must be None or at least 1")
-    past, length, step = cache.length, input_ids.shape[-1], chunk_size or PIECE
-    with guarded(cache, model, input_ids, mask, past):
-        for start in range(0, max(length, 1), step):
-            end = min(start + step, length)
-            seen = mask[:, : past + end] if mask is not None else None
-            piece = input_ids[:, start:end]
-            logits = model(piece, seen, kv_cache=cache, last_only=True)  # [B, 1, V]
-    return logits[:, -1]
+    with guarded(cache, model, input_ids, mask, cache.length):
+        return in_pieces(model, input_ids, mask, cache, chunk_size)
 
 
 @torch.inference_mode()

@@ -159,22 +159,6 @@ CONTENTS = mutants_of(
     ),
 )
 
-PHASES = mutants_of(
-    "engine.inference",
-    (
-        "a chunk's mask without the cached tokens",
-        "seen = mask[:, : past + end]",
-        "seen = mask[:, :end]",
-        SPLITS,
-    ),
-    (
-        "logits of every position in prefill",
-        "seen, kv_cache=cache, last_only=True",
-        "seen, kv_cache=cache",
-        "test_inference.py::test_only_the_last_position_passes_through_the_head",
-    ),
-)
-
 FUSED = mutants_of(
     "engine.fused",
     (
@@ -265,6 +249,18 @@ TURNS = mutants_of(
 LOOP = mutants_of(
     "engine.generation",
     (
+        "a chunk's mask without the cached tokens",
+        "seen = mask[..., : past + end]",
+        "seen = mask[..., :end]",
+        SPLITS,
+    ),
+    (
+        "logits of every position in prefill",
+        "seen, kv_cache=kv_cache, last_only=True",
+        "seen, kv_cache=kv_cache",
+        "test_inference.py::test_only_the_last_position_passes_through_the_head",
+    ),
+    (
         "one forward too many",
         "        yield token\n",
         "        yield token\n        next_token_logits(model, ids, mask, kv_cache)\n",
@@ -279,4 +275,4 @@ LOOP = mutants_of(
     ),
 )
 
-CACHE = (*STORAGE, *CONTENTS, *PHASES, *FUSED, *POSITIONS, *TURNS, *LOOP)
+CACHE = (*STORAGE, *CONTENTS, *FUSED, *POSITIONS, *TURNS, *LOOP)

@@ -217,14 +217,14 @@ LOOP = mutants_of(
     ),
     (
         "padding forgotten in the loop",
-        "                attention_mask=mask[..., :end],\n",
-        "",
+        "logits = model(piece, seen,",
+        "logits = model(piece, None,",
         "test_generation.py::test_left_padded_batch_equals_one_by_one",
     ),
     (
         "a cache is fed everything again",
-        "range(past, max(whole, 1), PIECE)",
-        "range(0, max(whole, 1), PIECE)",
+        "in_pieces(model, ids[..., past:], mask, kv_cache)",
+        "in_pieces(model, ids, mask, kv_cache)",
         "test_generation.py::test_a_cache_is_fed_only_what_it_has_not_seen",
     ),
     (
