@@ -61,7 +61,7 @@ UNCOMPARED: set[tuple[str, str]] = {
     ),
     (
         "07_speed",
-        "square, grid = np.ones((192, 32), np.float32), np.ones(32 * 96, np.float32)",
+        "square, grid = np.ones((BLOCK, 8), np.float32), np.ones(8 * LANES, np.float32)",
     ),
     ("06_kv_cache", "def best(run, repeats: int = 3) -> float:"),
     ("06_kv_cache", "fig = viz.roofline("),

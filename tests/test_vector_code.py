@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from llm_course.engine import kernels, native_attention, rows, step
+from llm_course.engine import kernels, native_attention, quantize, rows, step
 from llm_course.engine.quantize import pack
 
 PATTERNS = {  # a multiplication of several float32 at once
@@ -54,7 +54,7 @@ def compiled() -> None:
         (1, 1, 2, 96), (96, 192), zeros(0), zeros(2, 0), np.float32(1e-5), zeros(4),
         (p.pages, 1, 1, 2),
     )  # fmt: skip
-    lanes = native_attention.room_of_lanes(2, kernels.WIDE)
+    lanes = native_attention.room_of_lanes(2, quantize.LANES)
     scores = zeros(native_attention.CHUNK)
     step.attend_phase(p, layer, p.blocks, p.singles, False, 0, 0, scores, lanes)
 
@@ -67,6 +67,7 @@ def compiled() -> None:
         kernels.row_bfloat16,
         kernels.row_q8_0,
         kernels.row_q4_1,
+        rows.eight_inputs,
         rows.add_products,
         native_attention.scores_of,
         native_attention.add_values,

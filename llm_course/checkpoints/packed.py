@@ -92,8 +92,8 @@ def pack_tensor(tensor: GgufTensor, order: NDArray | None = None) -> PackedMatri
     CheckpointError as `pack_q4_0_rows` does."""
     outputs, inputs = tensor.shape
     stored, to_tiles = tensor.data.reshape(outputs, -1), PACKERS.get(tensor.kind)
-    pair = 2 * LANES  # rows that fill whole tiles, wherever a piece is cut
-    step = max(PIECE // inputs // pair, 1) * pair
+    # whole tiles, wherever a piece is cut
+    step = max(PIECE // inputs // LANES, 1) * LANES
     data, scales = np.empty(0), []
     for i in range(0, outputs, step):
         rows = stored[i : i + step] if order is None else stored[order[i : i + step]]
@@ -103,7 +103,7 @@ def pack_tensor(tensor: GgufTensor, order: NDArray | None = None) -> PackedMatri
             floats = dequantize(rows, tensor.kind).numpy()
             piece = pack(floats.reshape(-1, inputs), "float32")
         if i == 0:
-            tiles = -(-outputs // pair) * 2
+            tiles = -(-outputs // LANES)
             data = np.empty((tiles, *piece.data.shape[1:]), piece.data.dtype)
         data[i // LANES :][: len(piece.data)] = piece.data
         scales.append(piece.scales)

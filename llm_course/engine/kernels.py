@@ -19,8 +19,6 @@ from llm_course.engine.quantize import GROUP, KINDS, LANES
 
 __all__ = [
     "OPTIONS",
-    "WIDE",
-    "BLOCK",
     "row_float32",
     "row_bfloat16",
     "half",
@@ -37,8 +35,6 @@ __all__ = [
 
 OPTIONS: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 FLOAT32, BFLOAT16, Q8_0, Q4_1 = range(len(KINDS))
-WIDE = 2 * LANES  # output rows at once when there are several input rows
-BLOCK = 192  # input rows that share a group of unpacked weights
 f32, i32 = np.float32, np.int32
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import queue
 import sys
@@ -25,10 +26,9 @@ from torch import Tensor, nn
 
 from llm_course.config import ModelConfig
 from llm_course.engine import step
-from llm_course.engine.kernels import WIDE
 from llm_course.engine.kv_cache import KVCache
 from llm_course.engine.native_attention import CHUNK
-from llm_course.engine.quantize import LANES, WEIGHTS, PackedMatrix, pack
+from llm_course.engine.quantize import GROUP, LANES, WEIGHTS, PackedMatrix, pack
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Cache, Logits, TokenIds
@@ -283,10 +283,10 @@ class NativeModel(DecoderOnlyModel):
         x[:n, : c.hidden_dim] = self.table.rows(ids)
         columns = int(self.weights.matrices[0, :3, 3].sum()) * LANES
         blocks = [
-            (token + i, min(WIDE, count - i), first)
+            (token + i, min(LANES, count - i), first)
             for token, count, first in spans
             if count >= FEW
-            for i in range(0, count, WIDE)
+            for i in range(0, count, LANES)
         ]
         singles = [
             (token + i, first)
@@ -352,8 +352,9 @@ def vectors_of_heads(
 
 
 def room_for(n: int) -> int:
-    """A width that holds whole pairs of tiles, and so whole groups of inputs."""
-    return -(-n // WIDE) * WIDE
+    """A width that holds whole tiles and whole groups of inputs."""
+    both = math.lcm(LANES, GROUP)
+    return -(-n // both) * both
 
 
 def first_slots(attention_mask: Tensor | None, batch: int) -> NDArray:

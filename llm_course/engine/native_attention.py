@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from llm_course.engine.kernels import OPTIONS, WIDE, exp, f32
+from llm_course.engine.kernels import OPTIONS, exp, f32
+from llm_course.engine.quantize import LANES
 from llm_course.engine.rows import add_products
 
 __all__ = [
@@ -156,18 +157,18 @@ def combine(parts, D, out):
 class Lanes(NamedTuple):
     """What one thread needs for a block of queries; D is padded to fours."""
 
-    q: NDArray  # [D * 96]: the queries, one a lane
-    keys: NDArray  # [96, D]: keys, then values, copied from the cache
-    scores: NDArray  # [96 keys * 96]
-    acc: NDArray  # [D * 96]: values times weights so far
-    best: NDArray  # [96]: the largest score so far
-    total: NDArray  # [96]: the sum of the weights so far
-    fade: NDArray  # [96]: what an older best makes of older sums
+    q: NDArray  # [D * 48]: the queries, one a lane
+    keys: NDArray  # [48, D]: keys, then values, copied from the cache
+    scores: NDArray  # [48 keys * 48]
+    acc: NDArray  # [D * 48]: values times weights so far
+    best: NDArray  # [48]: the largest score so far
+    total: NDArray  # [48]: the sum of the weights so far
+    fade: NDArray  # [48]: what an older best makes of older sums
 
 
 @njit(**OPTIONS)
 def room_of_lanes(D, lanes):
-    """Room for blocks of 96 lanes, or for none."""
+    """Room for blocks of 48 lanes, or for none."""
     D = (D + 3) // 4 * 4
     return Lanes(
         np.zeros(D * lanes, f32),
@@ -182,7 +183,7 @@ def room_of_lanes(D, lanes):
 
 @njit(**OPTIONS)
 def attend_block(count, storage, cache, row, head, first, last, lanes):
-    """Up to 96 queries of one head, lanes.q: a query is a lane.
+    """Up to 48 queries of one head, lanes.q: a query is a lane.
 
     The first sees slots first to last, each following one a slot more. Leaves in
     lanes.acc the weighted values, and in lanes.total the sums of the weights.
@@ -190,11 +191,11 @@ def attend_block(count, storage, cache, row, head, first, last, lanes):
     """
     q, keys, scores, acc, best, total, fade = lanes
     best[:], total[:], acc[:] = NOTHING, 0, 0
-    for start in range(first, last + count, WIDE):
-        n = min(WIDE, last + count - start)
+    for start in range(first, last + count, LANES):
+        n = min(LANES, last + count - start)
         padded = (n + 3) // 4 * 4
         copy_slots(storage, 0, cache, row, head, start, n, keys)
-        scores[: padded * WIDE] = 0
+        scores[: padded * LANES] = 0
         add_products(q, keys, 0, keys.shape[1], padded, scores)
         weigh(scores, n, start - last, cache[3], best, total, fade, acc)
         copy_slots(storage, len(storage) // 2, cache, row, head, start, n, keys)
@@ -215,28 +216,27 @@ def copy_slots(storage, offset, cache, row, head, start, n, out):
 
 @njit(**OPTIONS)
 def weigh(scores, n, ahead, D, best, total, fade, acc):
-    """Turn scores [n, 96] into weights exp(score - best), with the causal mask, and
+    """Turn scores [n, 48] into weights exp(score - best), with the causal mask, and
     rescale what was summed under an older best. Key j is hidden from lanes below
     j + ahead."""
     scale = f32(1) / np.sqrt(f32(D))
-    for m in range(WIDE):
-        fade[m] = best[m]
+    fade[:] = best
     for j in range(n):
-        line, unseen = scores[j * WIDE : (j + 1) * WIDE], j + ahead
-        for m in range(WIDE):
+        line, unseen = scores[j * LANES : (j + 1) * LANES], j + ahead
+        for m in range(len(line)):
             line[m] = line[m] * scale if m >= unseen else NOTHING
-        for m in range(WIDE):
+        for m in range(len(line)):
             best[m] = max(best[m], line[m])
-    for m in range(WIDE):
+    for m in range(len(fade)):
         fade[m] = exp(fade[m] - best[m])
         total[m] *= fade[m]
     for j in range(n):
-        line, unseen = scores[j * WIDE : (j + 1) * WIDE], j + ahead
-        for m in range(WIDE):
+        line, unseen = scores[j * LANES : (j + 1) * LANES], j + ahead
+        for m in range(len(line)):
             line[m] = exp(line[m] - best[m]) if m >= unseen else f32(0)
-        for m in range(WIDE):
+        for m in range(len(line)):
             total[m] += line[m]
-    for d in range(len(acc) // WIDE):
-        line = acc[d * WIDE : (d + 1) * WIDE]
-        for m in range(WIDE):
+    for d in range(len(acc) // LANES):
+        line = acc[d * LANES : (d + 1) * LANES]
+        for m in range(len(line)):
             line[m] *= fade[m]

@@ -115,9 +115,8 @@ class PackedMatrix:
 
 
 def in_tiles(rows: NDArray) -> NDArray:
-    """[out, words] -> [tiles, words, 48], with rows of zeros up to an even number of
-    tiles."""
-    tiles = -(-len(rows) // (2 * LANES)) * 2
+    """[out, words] -> [tiles, words, 48], with rows of zeros that fill the last."""
+    tiles = -(-len(rows) // LANES)
     full = np.zeros((tiles * LANES, rows.shape[1]), rows.dtype)
     full[: len(rows)] = rows
     tiled = full.reshape(tiles, LANES, -1).transpose(0, 2, 1)

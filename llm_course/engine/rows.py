@@ -1,23 +1,24 @@
 # Exported from notebooks/07_speed.ipynb; edit there, then run its last cell.
-"""The same products for several rows at once: weights are unpacked once for up to 192
-rows."""
+"""The same products for several rows at once: weights that have been read and unpacked
+serve up to 96 rows."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray, njit
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from llm_course.engine.kernels import (
     BFLOAT16,
-    BLOCK,
     FLOAT32,
     OPTIONS,
     Q4_1,
     Q8_0,
-    WIDE,
     f32,
     half,
     i32,
@@ -29,7 +30,12 @@ from llm_course.engine.kernels import (
 from llm_course.engine.quantize import GROUP, LANES
 
 __all__ = [
-    "unpack_group",
+    "BLOCK",
+    "LINE",
+    "AHEAD",
+    "prefetch",
+    "look_ahead",
+    "eight_inputs",
     "add_products",
     "Room",
     "room_of",
@@ -39,59 +45,94 @@ __all__ = [
 ]
 
 
+BLOCK = 96  # rows that share weights: their sums fit into the first-level cache
+LINE = 64  # bytes that come from the memory together
+AHEAD = 4096  # bytes between what is read and what is asked for
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the line at an address; a hint, which may be followed or not."""
+
+    def codegen(context, builder, signature, args):
+        where = builder.inttoptr(args[0], cgutils.voidptr_t)
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [where.type, i32, i32, i32])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # to read (0), into every level of the cache (3), data (1)
+        builder.call(hint, [where, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
 @njit(**OPTIONS)
-def unpack_group(matrix, tile, g, lane, out):
-    """Group g of a tile as float32 -> out [32, 96], from column `lane` on."""
+def look_ahead(address, count):
+    """Ask for `count` bytes that lie AHEAD bytes further on."""
+    for line in range(address + AHEAD, address + AHEAD + count, LINE):
+        prefetch(line)
+
+
+@njit(**OPTIONS)
+def eight_inputs(matrix, tile, i, scratch):
+    """Inputs i to i + 7 of a tile as float32 [8, 48]: unpacked into `scratch`, or where
+    they lie."""
     kind, n = matrix[0], matrix[4]
-    first, group = (tile * n + g * GROUP) * LANES, tile * (n // GROUP) + g
+    first, group = (tile * n + i) * LANES, tile * (n // GROUP) + i // GROUP
     if kind == FLOAT32:
-        w = carray(pointer(matrix[1] + 4 * first), LANES * GROUP, np.float32)
-        for i in range(GROUP):
-            for j in range(LANES):
-                out[i * WIDE + lane + j] = w[i * LANES + j]
-    elif kind == BFLOAT16:
-        b = carray(pointer(matrix[1] + 2 * first), LANES * GROUP, np.uint16)
-        for i in range(GROUP):
-            for j in range(LANES):
-                out[i * WIDE + lane + j] = upper_half(b[i * LANES + j])
+        address = matrix[1] + 4 * first
+        look_ahead(address, 4 * 8 * LANES)
+        return carray(pointer(address), 8 * LANES, np.float32)
+    if kind == BFLOAT16:
+        address = matrix[1] + 2 * first
+        look_ahead(address, 2 * 8 * LANES)
+        b = carray(pointer(address), 8 * LANES, np.uint16)
+        for k in range(8 * LANES):
+            scratch[k] = upper_half(b[k])
     elif kind == Q8_0:
-        q = carray(pointer(matrix[1] + first), LANES * GROUP, np.int8)
+        address = matrix[1] + first
+        look_ahead(address, 8 * LANES)
+        q = carray(pointer(address), 8 * LANES, np.int8)
         d = carray(pointer(matrix[2] + 2 * LANES * group), LANES, np.uint16)
-        for i in range(GROUP):
-            for j in range(LANES):
-                out[i * WIDE + lane + j] = f32(q[i * LANES + j]) * half(d[j])
+        for j in range(LANES):
+            scale = half(d[j])
+            for u in range(8):
+                scratch[u * LANES + j] = f32(q[u * LANES + j]) * scale
     else:
-        words = carray(pointer(matrix[1] + first // 2), LANES * GROUP // 8, np.int32)
+        address = matrix[1] + first // 2
+        look_ahead(address, 4 * LANES)
+        words = carray(pointer(address), LANES, np.int32)
         dm = carray(pointer(matrix[2] + 4 * LANES * group), 2 * LANES, np.uint16)
-        for i in range(GROUP):
-            shift, word = i32(4 * (i % 8)), words[i // 8 * LANES : (i // 8 + 1) * LANES]
-            for j in range(LANES):
-                number = f32(i32(i32(word[j] >> shift) & i32(15)))
-                out[i * WIDE + lane + j] = number * half(dm[j]) + half(dm[LANES + j])
+        for j in range(LANES):
+            word, d4, m4 = words[j], half(dm[j]), half(dm[LANES + j])
+            for u in range(8):
+                number = f32(i32(i32(word >> i32(4 * u)) & i32(15)))
+                scratch[u * LANES + j] = number * d4 + m4
+    return scratch
 
 
 @njit(**OPTIONS)
 def add_products(w, x, first, n, rows, acc):
-    """acc [rows, 96] += x[:rows, first : first + n] @ w [n, 96]; rows and n in fours.
+    """acc [rows, 48] += x[:rows, first : first + n] @ w [n, 48]; rows and n in fours.
 
     Four rows times four inputs at once: each weight that is loaded serves four rows,
     and each sum is loaded once for four inputs.
     """
-    for k in range(0, rows, 4):
-        p = acc[k * WIDE : (k + 4) * WIDE]
-        for i in range(0, n, 4):
-            t, c = w[i * WIDE : (i + 4) * WIDE], first + i
+    for i in range(0, n, 4):
+        t, c = w[i * LANES : (i + 4) * LANES], first + i
+        for k in range(0, rows, 4):
+            p = acc[k * LANES : (k + 4) * LANES]
             a0, a1, a2, a3 = x[k, c], x[k, c + 1], x[k, c + 2], x[k, c + 3]
             k1, k2, k3 = k + 1, k + 2, k + 3
             b0, b1, b2, b3 = x[k1, c], x[k1, c + 1], x[k1, c + 2], x[k1, c + 3]
             c0, c1, c2, c3 = x[k2, c], x[k2, c + 1], x[k2, c + 2], x[k2, c + 3]
             d0, d1, d2, d3 = x[k3, c], x[k3, c + 1], x[k3, c + 2], x[k3, c + 3]
-            for j in range(WIDE):
-                w0, w1, w2, w3 = t[j], t[WIDE + j], t[2 * WIDE + j], t[3 * WIDE + j]
+            for j in range(LANES):
+                w0, w1, w2, w3 = t[j], t[LANES + j], t[2 * LANES + j], t[3 * LANES + j]
                 p[j] += w0 * a0 + w1 * a1 + w2 * a2 + w3 * a3
-                p[WIDE + j] += w0 * b0 + w1 * b1 + w2 * b2 + w3 * b3
-                p[2 * WIDE + j] += w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
-                p[3 * WIDE + j] += w0 * d0 + w1 * d1 + w2 * d2 + w3 * d3
+                p[LANES + j] += w0 * b0 + w1 * b1 + w2 * b2 + w3 * b3
+                p[2 * LANES + j] += w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
+                p[3 * LANES + j] += w0 * d0 + w1 * d1 + w2 * d2 + w3 * d3
 
 
 class Room(NamedTuple):
@@ -99,9 +140,9 @@ class Room(NamedTuple):
 
     shifted: NDArray  # [in]: an input as q4_1 wants it, and
     sums: NDArray  # [in / 32]: its groups' sums; see `split_inputs`
-    acc: NDArray  # [rows * 96], or [48] of one row: what `product` leaves
+    acc: NDArray  # [rows * 48]: what `product` leaves
     part: NDArray  # [48]: the sums of a group
-    weights: NDArray  # [32 * 96]: a group, unpacked
+    weights: NDArray  # [8 * 48]: eight inputs of a tile, unpacked
 
 
 @njit(**OPTIONS)
@@ -110,41 +151,36 @@ def room_of(inputs, rows):
     return Room(
         np.empty(inputs, f32),
         np.empty(inputs // GROUP, f32),
-        np.empty((1 if rows == 1 else BLOCK) * WIDE, f32),
+        np.empty((1 if rows == 1 else BLOCK) * LANES, f32),
         np.empty(LANES, f32),
-        np.empty(GROUP * WIDE, f32),
+        np.empty(8 * LANES, f32),
     )
 
 
 @njit(**OPTIONS)
 def tickets(matrix, rows):
-    """Into how many pieces a product is cut: tiles for one row, else pairs of tiles
-    times blocks of rows."""
-    if rows == 1:
-        return matrix[3]
-    return matrix[3] // 2 * ((rows + BLOCK - 1) // BLOCK)
+    """Into how many pieces a product is cut: tiles times blocks of rows."""
+    return matrix[3] * ((rows + BLOCK - 1) // BLOCK)
 
 
 @njit(**OPTIONS)
 def product(matrix, ticket, x, rows, room):
-    """One piece of x [rows, in] times the matrix, left in room.acc.
+    """One piece of x [rows, in] times the matrix, left in room.acc [rows, 48].
 
-    Returns (first row, rows, first output, outputs): where it belongs. x has rows in
-    fours, unless it has one.
+    Returns (first row, rows, first output): where it belongs. x has rows in fours,
+    unless it has one.
     """
-    acc = room.acc
-    if rows == 1:
-        one_row(matrix, ticket, x[0], room.shifted, room.sums, acc, room.part)
-        return 0, 1, ticket * LANES, LANES
-    pair, row = ticket % (matrix[3] // 2), ticket // (matrix[3] // 2) * BLOCK
+    acc, tile, row = room.acc, ticket % matrix[3], ticket // matrix[3] * BLOCK
     count = min(BLOCK, rows - row)
-    padded = (count + 3) // 4 * 4
-    acc[: padded * WIDE] = 0
-    for g in range(matrix[4] // GROUP):
-        unpack_group(matrix, 2 * pair, g, 0, room.weights)
-        unpack_group(matrix, 2 * pair + 1, g, LANES, room.weights)
-        add_products(room.weights, x[row:], g * GROUP, GROUP, padded, acc)
-    return row, count, pair * WIDE, WIDE
+    if rows == 1:
+        one_row(matrix, tile, x[0], room.shifted, room.sums, acc, room.part)
+    else:
+        padded = (count + 3) // 4 * 4
+        acc[: padded * LANES] = 0
+        for i in range(0, matrix[4], 8):
+            w = eight_inputs(matrix, tile, i, room.weights)
+            add_products(w, x[row:], i, 8, padded, acc)
+    return row, count, tile * LANES
 
 
 @njit(**OPTIONS)
@@ -156,7 +192,7 @@ def multiply(packed, x, out):
     if rows == 1 and packed[0] == Q4_1:
         split_inputs(x[0], packed[4], room.shifted, room.sums)
     for ticket in range(tickets(packed, rows)):
-        row, count, column, width = product(packed, ticket, x, rows, room)
+        row, count, column = product(packed, ticket, x, rows, room)
         for m in range(count):
-            for j in range(width):
-                out[row + m, column + j] = room.acc[m * width + j]
+            for j in range(LANES):
+                out[row + m, column + j] = room.acc[m * LANES + j]

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from llm_course.engine.kernels import (
     OPTIONS,
     Q4_1,
-    WIDE,
     exp,
     f32,
     pointer,
@@ -191,15 +190,15 @@ def products_phase(matrices, x, rows, out, add, counters, phase, me, room):
             left -= tickets(matrices[k], rows)
             offset += matrices[k, 3] * LANES
             k += 1
-        row, n, column, width = product(matrices[k], left, x, rows, room)
+        row, n, column = product(matrices[k], left, x, rows, room)
         for m in range(n):
-            y = out[row + m, offset + column : offset + column + width]
-            sums = room.acc[m * width : (m + 1) * width]
+            y = out[row + m, offset + column : offset + column + LANES]
+            sums = room.acc[m * LANES : (m + 1) * LANES]
             if add:
-                for j in range(width):
+                for j in range(len(sums)):
                     y[j] += sums[j]
             else:
-                for j in range(width):
+                for j in range(len(sums)):
                     y[j] = sums[j]
         finish(counters, phase, me)
         ticket = take(counters, phase, me, count)
@@ -215,13 +214,13 @@ def gated_phase(matrices, x, rows, out, counters, phase, me, room, up_sums):
     if ticket >= 0 and rows == 1 and np.any(matrices[:, 0] == Q4_1):
         split_inputs(x[0], matrices[0, 4], room.shifted, room.sums)
     while ticket >= 0:
-        row, n, column, width = product(matrices[0], ticket, x, rows, room)
+        row, n, column = product(matrices[0], ticket, x, rows, room)
         product(matrices[1], ticket, x, rows, second)
         for m in range(n):
-            y = out[row + m, column : column + width]
-            gate = room.acc[m * width : (m + 1) * width]
-            up = up_sums[m * width : (m + 1) * width]
-            for j in range(width):
+            y = out[row + m, column : column + LANES]
+            gate = room.acc[m * LANES : (m + 1) * LANES]
+            up = up_sums[m * LANES : (m + 1) * LANES]
+            for j in range(len(gate)):
                 y[j] = gate[j] / (f32(1) + exp(-gate[j])) * up[j]
         finish(counters, phase, me)
         ticket = take(counters, phase, me, count)
@@ -301,13 +300,13 @@ def attend_phase(p, layer, blocks, singles, fused, phase, me, scores, lanes):
             head, (token, n, first) = ticket % H, blocks[ticket // H]
             for m in range(n):
                 for d in range(D):
-                    lanes.q[d * WIDE + m] = p.heads[token + m, head * D + d]
+                    lanes.q[d * LANES + m] = p.heads[token + m, head * D + d]
             row, last, _ = p.tokens[token]
             attend_block(n, storage, cache, row, head // group, first, last, lanes)
             for m in range(n):
                 total = max(lanes.total[m], f32(1e-30))  # padding sees nothing
                 for d in range(D):
-                    p.mixed[token + m, head * D + d] = lanes.acc[d * WIDE + m] / total
+                    p.mixed[token + m, head * D + d] = lanes.acc[d * LANES + m] / total
         else:
             left = ticket - of_blocks
             one, g, chunk = left // (Hkv * chunks), left // chunks % Hkv, left % chunks
@@ -362,7 +361,7 @@ def work(weights, p, me):
     wide = max(p.x.shape[1], p.inner.shape[1], p.mixed.shape[1])
     room = room_of(wide, rows)
     up_sums = np.empty(len(room.acc), f32)
-    lanes = room_of_lanes(D, WIDE if len(p.blocks) > 0 else 0)
+    lanes = room_of_lanes(D, LANES if len(p.blocks) > 0 else 0)
     scores = np.empty(H // Hkv * CHUNK, f32)
     h = np.zeros(p.x.shape, f32)
     k_column = matrices[0, 0, 3] * LANES

@@ -51,10 +51,10 @@ PACKING = mutants_of(
         f"{QUANTIZE}test_what_fills_up_a_tile_is_zero",
     ),
     (
-        "tiles without a partner",
-        "tiles = -(-len(rows) // (2 * LANES)) * 2",
+        "a tile too many",
         "tiles = -(-len(rows) // LANES)",
-        f"{QUANTIZE}test_what_fills_up_a_tile_is_zero",
+        "tiles = len(rows) // LANES + 1",
+        f"{QUANTIZE}test_bits_of_a_weight",
     ),
     (
         "bfloat16 cut off",
@@ -126,22 +126,22 @@ ONE_ROW = mutants_of(
 SEVERAL_ROWS = mutants_of(
     "engine.rows",
     (
-        "the second tile of a pair is the first",
-        "2 * pair + 1, g, LANES",
-        "2 * pair, g, LANES",
+        "every tile is the first",
+        "first, group = (tile * n + i) * LANES",
+        "first, group = i * LANES",
         WHOLE,
         EACH,
     ),
     (
         "the scales of a tile's first group",
-        "tile * (n // GROUP) + g\n",
+        "tile * (n // GROUP) + i // GROUP\n",
         "tile * (n // GROUP)\n",
         PRODUCTS,
     ),
     (
         "every block of rows is the first",
-        "add_products(room.weights, x[row:],",
-        "add_products(room.weights, x,",
+        "add_products(w, x[row:],",
+        "add_products(w, x,",
         WHOLE,
     ),
 )
