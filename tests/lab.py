@@ -44,6 +44,7 @@ ALL_RAN = """() => {
     const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
     return prompts.length > 0 && prompts.every(p => /\\[\\d+\\]/.test(p.textContent));
 }"""
+HERE = ("http://127.0.0.1:", "ws://127.0.0.1:")  # where a page may ask
 MINUTE = 60_000  # Playwright counts milliseconds
 
 
@@ -142,29 +143,36 @@ def wait_until(
 
 
 @contextmanager
-def browser_page() -> Iterator[Any]:
-    """A page of a headless browser. `page.troubles` lists failed requests and console
-    errors."""
+def browser() -> Iterator[Any]:
+    """A headless browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1200, "height": 1600})
-        page.set_default_timeout(MINUTE)
-        page.troubles = []
-        page.on(
-            "requestfailed",
-            lambda request: page.troubles.append(f"failed: {request.url}"),
-        )
-        page.on("pageerror", lambda error: page.troubles.append(f"error: {error}"))
-        page.on(
-            "console",
-            lambda line: (
-                line.type == "error" and page.troubles.append(f"console: {line.text}")
-            ),
-        )
-        yield page
-        browser.close()
+        opened = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def page_of(browser: Any, width: int = 1200, height: int = 900) -> Iterator[Any]:
+    """A fresh page of a browser. `page.troubles` lists failed requests, requests to
+    other machines, and errors of the page or in its console."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(MINUTE)
+    page.troubles = []
+    note = page.troubles.append
+
+    def local(url: str) -> bool:
+        return url.startswith((*HERE, "blob:", "data:", "about:"))
+
+    page.on("request", lambda r: local(r.url) or note(f"off this machine: {r.url}"))
+    page.on("requestfailed", lambda r: note(f"failed: {r.url}"))
+    page.on("pageerror", lambda error: note(f"error: {error}"))
+    page.on(
+        "console", lambda line: line.type == "error" and note(f"console: {line.text}")
+    )
+    yield page
+    page.close()
 
 
 def open_notebook(page: Any, lab: Lab, name: str) -> None:

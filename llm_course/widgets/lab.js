@@ -1,0 +1,195 @@
+// What all widgets of the lab share on the page: elements, controls, talk with Python.
+// The files of a widget are joined after this one into a single ES module.
+const BUSY = 60, SILENT = 3000, TYPING = 400; // milliseconds
+const GONE = "The kernel was restarted or has ended: run this cell again.";
+const MUTE = "No answer from the kernel. If it is running another cell, this waits for" +
+  " it; if it was restarted, run this cell again.";
+
+/** A new element at the end of `parent`, with attributes and perhaps a text. */
+function make(parent, tag, attributes = {}, text = "") {
+  const made = parent.appendChild(document.createElement(tag));
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null) made.setAttribute(name, value);
+  }
+  if (text) made.textContent = text;
+  return made;
+}
+
+/** Arrow keys, Home and End move among a group's items, which share one tab stop. */
+function roving(group, selector, signal) {
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  group.addEventListener("keydown", (event) => {
+    const items = [...group.querySelectorAll(selector)];
+    const at = items.indexOf(document.activeElement), last = items.length - 1;
+    const to = { Home: 0, End: last }[event.key] ?? at + steps[event.key];
+    if (at < 0 || Number.isNaN(to)) return;
+    items[at].tabIndex = -1;
+    const next = items[Math.min(last, Math.max(0, to))];
+    next.tabIndex = 0;
+    next.focus();
+    event.preventDefault();
+  }, { signal });
+}
+
+class Lab {
+  constructor({ model, el, signal }) {
+    Object.assign(this, { model, signal, controls: {}, serial: 0, moving: 0 });
+    this.page = Math.random().toString(36).slice(2); // tells two tabs apart
+    this.root = make(el, "section", { class: "lab", "aria-label": model.get("name") });
+    make(this.root, "div", { class: "lab-busy", "aria-hidden": "true" });
+    this.note = make(this.root, "div", { class: "lab-note", role: "alert" });
+    this.fields = make(this.root, "fieldset", { class: "lab-fields" });
+    this.place = () => ({}); // what goes with a move beside the settings
+    this.on(this.root, "keydown", (event) => {
+      // JupyterLab would move to another cell; what has a modifier is for it
+      const forLab = event.ctrlKey || event.metaKey || (event.shiftKey && event.key === "Enter");
+      if (!forLab) event.stopPropagation();
+    });
+    model.on("change:answered", () => this.heard());
+    model.on("change:error change:running", () => this.mark());
+    this.watchKernel(el);
+    this.mark();
+  }
+
+  on(target, type, handler) {
+    target.addEventListener(type, handler, { signal: this.signal });
+  }
+
+  /** Call now, and whenever one of these traits changes. */
+  watch(names, call) {
+    for (const name of names.split(" ")) this.model.on(`change:${name}`, call);
+    call();
+  }
+
+  settings() {
+    return Object.fromEntries(Object.entries(this.controls).map(([n, c]) => [n, c.read()]));
+  }
+
+  /** Let the controls show these settings, without a message. */
+  write(settings) {
+    for (const [name, value] of Object.entries(settings)) this.controls[name]?.write(value);
+  }
+
+  send(action, more = {}) {
+    const message = { action, more, page: this.page, serial: ++this.serial };
+    this.model.send({ ...message, settings: this.settings() });
+    clearTimeout(this.silence);
+    clearTimeout(this.wait);
+    this.wait = setTimeout(() => this.mark(), BUSY);
+    this.silence = setTimeout(() => { this.mute = true; this.mark(); }, SILENT);
+  }
+
+  /** A control moved. One message is on its way at a time, and the latest follows. */
+  moved() {
+    if (this.moving) { this.again = true; return; }
+    this.moving = this.serial + 1;
+    this.send("show", this.place());
+  }
+
+  heard() {
+    const { page, serial } = this.model.get("answered");
+    if (page !== this.page) { this.write(this.model.get("settings")); return; }
+    this.done = serial;
+    clearTimeout(this.silence);
+    this.mute = false;
+    if (this.moving && serial >= this.moving) {
+      this.moving = 0;
+      if (this.again) { this.again = false; this.moved(); }
+    }
+    this.mark();
+  }
+
+  /** Say what goes on: busy, an error, a kernel that is gone or does not answer. */
+  mark() {
+    const waiting = this.serial !== (this.done ?? 0);
+    const busy = !this.gone && (waiting || this.model.get("running"));
+    this.root.setAttribute("aria-busy", String(busy));
+    const text = this.gone ? GONE : waiting && this.mute ? MUTE : this.model.get("error");
+    this.note.textContent = text ?? "";
+    this.fields.disabled = Boolean(this.gone);
+  }
+
+  /** JupyterLab gives a class to the views of a kernel that was restarted. */
+  watchKernel(el) {
+    const look = () => {
+      this.gone = el.closest(".jupyter-widgets-disconnected") !== null;
+      this.mark();
+    };
+    const observer = new MutationObserver(look), options = { attributeFilter: ["class"] };
+    for (let node = el, n = 0; node && n < 3; node = node.parentElement, n++) {
+      observer.observe(node, options);
+    }
+    this.signal.addEventListener("abort", () => observer.disconnect());
+  }
+
+  /** Register a control: `input` is read and written as text unless told otherwise. */
+  control(name, input, { read, write, typed = false }) {
+    this.controls[name] = { read, write, input };
+    let later;
+    this.on(input, "input", () => {
+      clearTimeout(later);
+      if (typed) later = setTimeout(() => this.moved(), TYPING);
+      else this.moved();
+    });
+    write(this.model.get("settings")[name]);
+    return input;
+  }
+
+  /** A slider with its value beside it, as `show` writes it. */
+  slider(parent, name, text, { show = String, ...range }) {
+    const row = make(parent, "label", { class: "lab-row" });
+    make(row, "span", {}, text);
+    const input = make(row, "input", { type: "range", name, ...range });
+    const value = make(row, "output");
+    const shown = () => {
+      value.textContent = show(Number(input.value));
+      input.setAttribute("aria-valuetext", value.textContent);
+    };
+    this.on(input, "input", shown);
+    return this.control(name, input, {
+      read: () => Number(input.value),
+      write: (v) => { input.value = v; shown(); },
+    });
+  }
+
+  /** A choice from a few: `options` are [value, text] pairs. */
+  choice(parent, name, text, options) {
+    const row = make(parent, "label", { class: "lab-row" });
+    make(row, "span", {}, text);
+    const input = make(row, "select", { name });
+    for (const [value, words] of options) make(input, "option", { value }, words);
+    return this.control(name, input, {
+      read: () => input.value,
+      write: (v) => { input.value = v; },
+    });
+  }
+
+  check(parent, name, text) {
+    const row = make(parent, "label", { class: "lab-check" });
+    const input = make(row, "input", { type: "checkbox", name });
+    make(row, "span", {}, text);
+    return this.control(name, input, {
+      read: () => input.checked,
+      write: (v) => { input.checked = v; },
+    });
+  }
+
+  /** A text box; a message goes out when the typing pauses. */
+  text(parent, name, text, rows = 2) {
+    const row = make(parent, "label", { class: "lab-text" });
+    make(row, "span", {}, text);
+    const input = make(row, "textarea", { name, rows, spellcheck: "false" });
+    return this.control(name, input, {
+      read: () => input.value,
+      write: (v) => { input.value = v; },
+      typed: true,
+    });
+  }
+
+  button(parent, text, action, more = () => ({})) {
+    const made = make(parent, "button", { type: "button", class: "lab-button" }, text);
+    this.on(made, "click", () => this.send(action, more()));
+    return made;
+  }
+}

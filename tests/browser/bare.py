@@ -1,0 +1,70 @@
+"""A widget in a bare page: its own module and style, and a stub of the model that
+Jupyter would give it. Python's side is the real one."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+from llm_course.widgets.base import LabWidget
+
+HIDDEN = ("_esm", "_css", "layout", "tooltip", "tabbable")
+# `window.model` is as anywidget hands it to `render`; `sent` waits for Python.
+MOUNT = """async ({ source, style, state }) => {
+  const heard = {};
+  window.model = {
+    sent: [],
+    get: (name) => state[name],
+    send(content) { this.sent.push(content); },
+    on: (names, call) => names.split(" ").forEach((n) => (heard[n] ??= []).push(call)),
+    change(name, value) {
+      state[name] = value;
+      heard[`change:${name}`]?.forEach((call) => call());
+    },
+  };
+  const sheet = document.createElement("style");
+  sheet.textContent = style;
+  document.head.append(sheet);
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const { default: widget } = await import(url);
+  window.view = new AbortController();
+  const el = document.body.appendChild(document.createElement("div"));
+  await widget.render({ model: window.model, el, signal: window.view.signal });
+}"""
+
+
+class Bare:
+    """`widget` in `page`. Nothing passes between them but by `pump`."""
+
+    def __init__(self, page: Any, widget: LabWidget) -> None:
+        self.page, self.widget = page, widget
+        self._changes: queue.Queue[tuple[str, Any]] = queue.Queue()
+        state = {k: v for k, v in widget.get_state().items() if k not in HIDDEN}
+        self._names = [name for name in state if not name.startswith("_")]
+        widget.observe(self._note, names=self._names)
+        page.goto("about:blank")
+        parts = {"source": widget._esm, "style": widget._css, "state": state}
+        page.evaluate(MOUNT, parts)
+
+    def _note(self, change: Any) -> None:
+        self._changes.put((change.name, change.new))
+
+    def sent(self) -> list[dict[str, Any]]:
+        """What the page has sent since the last call; Python does not get it."""
+        return self.page.evaluate("model.sent.splice(0)")
+
+    def tell(self) -> None:
+        """Give the page what changed on Python's side."""
+        while not self._changes.empty():
+            self.page.evaluate("c => model.change(...c)", self._changes.get())
+
+    def pump(self) -> list[dict[str, Any]]:
+        """Let Python answer all messages, and the page hear it; the messages."""
+        done = []
+        while contents := self.sent():
+            for content in contents:
+                self.widget._on_message(self.widget, content, [])
+            done += contents
+            self.tell()
+        self.tell()
+        return done
