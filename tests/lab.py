@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -202,9 +203,10 @@ def run_all_and_save(page: Any, lab: Lab, name: str) -> nbformat.NotebookNode:
 
 
 def menu(page: Any, title: str, item: str) -> None:
-    """Choose an item of the menu bar."""
+    """Choose an item of the menu bar; after some names stands a shortcut."""
     page.get_by_role("menuitem", name=title, exact=True).click()
-    page.get_by_role("menuitem", name=item, exact=True).click()
+    name = re.compile(rf"^{re.escape(item)}(\W|$)")
+    page.get_by_role("menuitem", name=name).first.click()
 
 
 def grows(page: Any, selector: str, times: int) -> None:

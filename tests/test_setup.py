@@ -162,6 +162,7 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
         "[-m llm_course.authoring.export --check]",
         "[-m llm_course.classroom.progress notebooks/01_rmsnorm.ipynb]",
         "[-m pytest -q -p no:cacheprovider --nbval notebooks/01_rmsnorm.ipynb]",
+        "[-m pytest -q -m browser tests/browser]",
         "[-m pytest --nbval here]",
     ]
     (tmp_path / "README.md").write_text(

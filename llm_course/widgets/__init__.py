@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "attention": ("AttentionExplorer",),
         "cache_memory": ("CacheMemory",),
-        "sampler": ("Sampler",),
+        "playground": ("Playground",),
     },
 )

@@ -64,10 +64,6 @@ class LabWidget(anywidget.AnyWidget):
         """The widget as a still picture, for who has no kernel."""
         raise NotImplementedError
 
-    def do_show(self, settings: dict[str, Any], **more: Any) -> None:
-        """Compute what the page shows for these settings."""
-        raise NotImplementedError
-
     def do_stop(self, _settings: dict[str, Any]) -> None:
         """End this widget's run after its present step."""
         if self._run is not None:

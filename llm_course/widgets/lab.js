@@ -24,7 +24,7 @@ function roving(group, selector, signal) {
     const at = items.indexOf(document.activeElement), last = items.length - 1;
     const to = { Home: 0, End: last }[event.key] ?? at + steps[event.key];
     if (at < 0 || Number.isNaN(to)) return;
-    items[at].tabIndex = -1;
+    for (const item of items) item.tabIndex = -1;
     const next = items[Math.min(last, Math.max(0, to))];
     next.tabIndex = 0;
     next.focus();
@@ -90,7 +90,7 @@ class Lab {
   heard() {
     const { page, serial } = this.model.get("answered");
     if (page !== this.page) { this.write(this.model.get("settings")); return; }
-    this.done = serial;
+    this.done = Math.max(serial, this.done ?? 0); // Stop overtakes
     clearTimeout(this.silence);
     this.mute = false;
     if (this.moving && serial >= this.moving) {

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import nbformat
 import pytest
 
 from tests import lab as jupyter
@@ -46,34 +47,117 @@ def test_the_first_notebook_runs_in_jupyterlab(lab: jupyter.Lab, page: Any) -> N
     assert page.locator(".jp-OutputArea-output img").count() > 0
 
 
-def test_sliders_move_the_figure_and_text_streams(lab: jupyter.Lab, page: Any) -> None:
+CELL = """from llm_course.checkpoints import load_pretrained
+from llm_course.widgets import Playground
+
+Playground(*load_pretrained("smollm2-135m-instruct"))"""
+LENGTH = "200"  # about ten seconds of text
+
+
+class View:
+    """The playground of an open notebook, as a reader sees it."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.root = page.get_by_role("region", name="Sampling playground")
+        self.root.wait_for()
+
+    def slider(self, name: str) -> Any:
+        return self.root.get_by_role("slider", name=name)
+
+    def click(self, name: str) -> None:
+        self.root.get_by_role("button", name=name, exact=True).click()
+
+    def count(self) -> int:
+        return self.root.locator(".pg-token").count()
+
+    def note(self) -> str:
+        return self.root.locator(".pg-note").first.inner_text()
+
+    def busy(self) -> bool:
+        return self.root.get_attribute("aria-busy") == "true"
+
+    def start(self) -> None:
+        """Generate a long text, and wait for its first tokens."""
+        self.slider("length").fill(LENGTH)
+        self.click("Generate")
+        jupyter.wait_until(lambda: self.busy() and self.count() > 3, "nothing streamed")
+
+    def ended(self, words: str) -> None:
+        """Wait for the end of a run; it ended early, for these reasons."""
+        jupyter.wait_until(lambda: not self.busy(), "the run did not end")
+        assert words in self.note()
+        count = self.count()
+        self.page.wait_for_timeout(1500)
+        assert self.count() == count < int(LENGTH)
+
+
+def test_notebook_05_plays(lab: jupyter.Lab, page: Any) -> None:
     name = "05_generate.ipynb"
-    if "sampler" not in (lab.folder / name).read_text(encoding="utf-8"):
-        pytest.skip(jupyter.required("notebook 05 has no sampler yet"))
     jupyter.open_notebook(page, lab, name)
     assert_all_ran(jupyter.run_all_and_save(page, lab, name))
-    move_the_slider(page)
-    stream_and_stop(page)
+    view = View(page)
+    view.root.scroll_into_view_if_needed()
+    assert view.root.bounding_box()["height"] < 700  # one screen of 900
+    cell = page.locator(".jp-CodeCell", has=view.root)
+    assert not cell.locator(".jp-RenderedImage img").is_visible()
+    numbers = view.root.locator(".pg-number").first
+    before = numbers.inner_text()
+    view.slider("temperature").press("ArrowRight")
+    jupyter.wait_until(lambda: numbers.inner_text() != before, "no answer to a move")
+    view.start()
+    view.click("Stop")
+    view.ended("stopped")
 
 
-def move_the_slider(page: Any) -> None:
-    """One step of the temperature draws another distribution."""
-    figure = page.locator("img.sampler-figure")
-    before = figure.get_attribute("src")
-    page.locator(".sampler-temperature .noUi-handle").focus()
-    page.keyboard.press("ArrowRight")
-    jupyter.wait_until(
-        lambda: figure.get_attribute("src") != before, "the figure stayed as it was"
-    )
-    assert figure.evaluate("image => image.naturalWidth") > 100
+@pytest.fixture
+def played(lab: jupyter.Lab, page: Any) -> View:
+    """A notebook of one cell, which shows the playground."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    notebook.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3 (ipykernel)",
+    }
+    nbformat.write(notebook, lab.folder / "one.ipynb")
+    jupyter.open_notebook(page, lab, "one.ipynb")
+    jupyter.run_all_and_save(page, lab, "one.ipynb")
+    return View(page)
 
 
-def stream_and_stop(page: Any) -> None:
-    """The button starts a text that grows; the other button ends it."""
-    page.locator(".sampler-generate").click()
-    jupyter.grows(page, ".sampler-output", times=3)
-    page.locator(".sampler-stop").click()
-    page.wait_for_timeout(3000)  # one step may still be under way
-    stopped = page.locator(".sampler-output").inner_text()
-    page.wait_for_timeout(3000)
-    assert page.locator(".sampler-output").inner_text() == stopped
+@pytest.mark.browser
+def test_a_run_ends_by_interrupt_rerun_and_restart(played: View) -> None:
+    page = played.page
+    played.start()
+    jupyter.menu(page, "Kernel", "Interrupt Kernel")
+    played.ended("stopped")
+    played.start()
+    jupyter.menu(page, "Run", "Run All Cells")  # the cell again: a fresh widget
+    jupyter.wait_until(lambda: played.count() == 0, "the old widget stayed")
+    assert not played.busy()
+    page.wait_for_timeout(1500)
+    assert played.count() == 0
+    played.start()  # a new one is free to start
+    jupyter.menu(page, "Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    played.root.get_by_text("run this cell again").wait_for()
+    assert played.root.get_by_role("button", name="Generate").is_disabled()
+    assert not played.busy()
+
+
+@pytest.mark.browser
+def test_a_text_is_there_after_a_reload(played: View, lab: jupyter.Lab) -> None:
+    page = played.page
+    prompt = played.root.get_by_role("textbox", name="prompt")
+    prompt.press_sequentially(" bad")  # in JupyterLab b and a make cells, dd deletes
+    assert page.locator(".jp-CodeCell").count() == 1
+    assert prompt.input_value().endswith(" bad")
+    played.slider("temperature").fill("0.35")
+    played.slider("length").fill("5")
+    played.click("Generate")
+    jupyter.wait_until(lambda: played.count() == 5, "no text")
+    page.goto(lab.url("lab/tree/one.ipynb"))
+    again = View(page)
+    jupyter.wait_until(lambda: again.count() == 5, "the text is gone")
+    assert again.slider("temperature").input_value() == "0.35"
+    again.click("One token")
+    jupyter.wait_until(lambda: again.count() == 6, "no token more")
