@@ -110,17 +110,16 @@ class Lab {
     this.fields.disabled = Boolean(this.gone);
   }
 
-  /** JupyterLab gives a class to the views of a kernel that was restarted. */
+  /** Notice that the kernel is gone: by its status, where the page can see it. */
   watchKernel(el) {
-    const look = () => {
-      this.gone = el.closest(".jupyter-widgets-disconnected") !== null;
-      this.mark();
-    };
-    const observer = new MutationObserver(look), options = { attributeFilter: ["class"] };
-    for (let node = el, n = 0; node && n < 3; node = node.parentElement, n++) {
-      observer.observe(node, options);
-    }
-    this.signal.addEventListener("abort", () => observer.disconnect());
+    const lost = () => { this.gone = true; this.mark(); };
+    const ends = ["restarting", "autorestarting", "terminating", "dead"];
+    const changed = (_kernel, status) => ends.includes(status) && lost();
+    const kernel = this.model.widget_manager?.kernel; // JupyterLab's
+    kernel?.statusChanged?.connect(changed);
+    this.signal.addEventListener("abort", () => kernel?.statusChanged?.disconnect(changed));
+    this.model.on("comm:close", lost);
+    if (el.closest(".jupyter-widgets-disconnected")) lost();
   }
 
   /** Register a control: `input` is read and written as text unless told otherwise. */

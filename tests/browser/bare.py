@@ -17,9 +17,14 @@ MOUNT = """async ({ source, style, state }) => {
     get: (name) => state[name],
     send(content) { this.sent.push(content); },
     on: (names, call) => names.split(" ").forEach((n) => (heard[n] ??= []).push(call)),
+    widget_manager: { kernel: { statusChanged: {
+      connect(call) { window.kernelIs = (status) => call(null, status); },
+      disconnect() { window.kernelIs = null; },
+    } } },
+    fire: (event) => heard[event]?.forEach((call) => call()),
     change(name, value) {
       state[name] = value;
-      heard[`change:${name}`]?.forEach((call) => call());
+      this.fire(`change:${name}`);
     },
   };
   const sheet = document.createElement("style");

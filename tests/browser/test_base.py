@@ -138,11 +138,14 @@ def test_a_kernel_that_does_not_answer_is_named(bare: Bare) -> None:
     assert alert.inner_text() == ""
 
 
-def test_controls_without_a_kernel_look_so(bare: Bare) -> None:
-    bare.page.evaluate(
-        "document.querySelector('.lab').parentElement"
-        ".classList.add('jupyter-widgets-disconnected')"
-    )
+RESTART, CLOSE = "kernelIs('restarting')", "model.fire('comm:close')"
+
+
+@pytest.mark.parametrize("sign", [RESTART, CLOSE])
+def test_controls_without_a_kernel_look_so(bare: Bare, sign: str) -> None:
+    bare.page.evaluate("kernelIs('busy')")
+    assert bare.page.get_by_role("button", name="Add").is_enabled()
+    bare.page.evaluate(sign)
     alert = bare.page.get_by_role("alert").filter(has_text="run this cell again")
     alert.wait_for()
     assert bare.page.get_by_role("button", name="Add").is_disabled()
