@@ -26,10 +26,10 @@ from llm_course.models import build_decoder_only_model
 from llm_course.models.attention import capture_attention
 from llm_course.viz import sampling
 from llm_course.viz.probe import record
-from llm_course.widgets import AttentionExplorer, Sampler
+from llm_course.widgets import AttentionExplorer, Playground
 from tests.apple import OnApple, apple
 from tests.helpers import random_ids, small_config, small_model
-from tests.test_sampler_widget import Letters
+from tests.test_playground import Letters, say, write
 
 SETTINGS = {
     "defaults": {},
@@ -123,10 +123,13 @@ class Words(Letters):
 
 
 class AtOnce(threading.Thread):
-    """A thread that does its work before `start` returns."""
+    """A thread that does its work before `start` returns: the stand-in is in one."""
 
     def start(self) -> None:
         self.run()
+
+    def join(self, timeout: float | None = None) -> None:
+        """It has ended."""
 
 
 def test_the_chat_answers(gpu):
@@ -139,17 +142,16 @@ def test_the_chat_answers(gpu):
     assert chat.handle("Hi")
 
 
-def test_the_sampler_draws_its_picture_and_writes(gpu, monkeypatch):
-    monkeypatch.setattr("llm_course.widgets.sampler.threading.Thread", AtOnce)
-    sampler = Sampler(on_gpu(), Words(), prompt="hello")
-    sampler.max_tokens.value = 4
-    for name, value in {"temperature": 0.0, "top_p": 0.5, "min_p": 0.1}.items():
-        before = sampler.picture.value
-        getattr(sampler, name).value = value
-        assert sampler.message.value == ""
-        assert sampler.picture.value != before
-    sampler.generate()
-    assert sampler.message.value == "<i>4 tokens</i>"
+def test_the_playground_draws_its_chart_and_writes(gpu, monkeypatch):
+    monkeypatch.setattr("llm_course.widgets.runs.threading.Thread", AtOnce)
+    playground = Playground(on_gpu(), Words(), prompt="hello")
+    for name, value in {"top_p": 0.5, "min_p": 0.9, "temperature": 0.0}.items():
+        before = playground.chart
+        say(playground, "show", **{name: value})
+        assert playground.error == ""
+        assert playground.chart != before
+    ids = write(playground, max_new_tokens=4)
+    assert (playground.error, len(ids)) == ("", 4)
 
 
 def test_the_attention_explorer_draws_its_map(gpu):

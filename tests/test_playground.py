@@ -44,7 +44,7 @@ class Letters:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return ["$<" if i % 2 else f"t{i}" for i in ids]
 
-    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+    def decode_stream(self, ids: Iterable[int], **_: bool) -> Iterator[str]:
         for i in ids:
             yield f"<{i}>"
 

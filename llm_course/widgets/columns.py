@@ -71,7 +71,9 @@ def write(
     fresh: list[Tensor] = []
     model, size = conversation.model, tokenizer.vocab_size  # an embedding may be longer
     hook = model.register_forward_hook(
-        lambda _model, _inputs, out: fresh.append(out[0, -1, :size].float().clone())
+        lambda _model, _inputs, out: fresh.append(
+            out[0, -1, :size].float().cpu().clone()
+        )
     )
     if column.generator is None:
         device = model.embed_tokens.weight.device

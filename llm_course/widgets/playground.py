@@ -189,5 +189,5 @@ class Playground(LabWidget):
     def _prompt_logits(self, ids: tuple[int, ...]) -> Tensor:
         """Logits [V] after a prompt, of the tokens that the tokenizer knows."""
         batch = torch.tensor([ids])  # [1, S]
-        logits = next_token_logits(self.model, batch, torch.ones_like(batch))[0]
+        logits = next_token_logits(self.model, batch, torch.ones_like(batch))[0].cpu()
         return logits[: self.tokenizer.vocab_size]
