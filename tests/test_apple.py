@@ -156,9 +156,10 @@ def test_the_playground_draws_its_chart_and_writes(gpu, monkeypatch):
 
 def test_the_attention_explorer_draws_its_map(gpu):
     explorer = AttentionExplorer(on_gpu(), Words(), "hello")
-    explorer.head.value = 3
-    assert explorer.message.value == ""
-    assert explorer.image.value
+    say(explorer, "show", head=3, out=[[0, 1]])
+    assert explorer.error == ""
+    assert explorer.chart["head"] == [0, 3]
+    assert explorer.figure()
 
 
 def test_figures_take_numbers_from_the_device(gpu):

@@ -1,11 +1,7 @@
-"""The arrays behind the figures of chapter 03, and what the attention explorer does
-when it is moved."""
+"""The arrays behind the figures of chapter 03."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -14,7 +10,6 @@ from llm_course.config import ModelConfig
 from llm_course.models import DecoderOnlyModel
 from llm_course.models.attention import SelfAttention, capture_attention, causal_mask
 from llm_course.viz import attention as viz
-from llm_course.widgets.attention import MAX_TOKENS, AttentionExplorer
 
 TOKENS = ["The", " cat", "\n", " "]
 
@@ -160,66 +155,6 @@ def model() -> DecoderOnlyModel:
     torch.manual_seed(0)
     config = ModelConfig(50, 32, 48, num_layers=3, num_heads=4, num_kv_heads=2)
     return DecoderOnlyModel(config).eval()
-
-
-@pytest.fixture
-def explorer(model: DecoderOnlyModel) -> AttentionExplorer:
-    tokenizer = SimpleNamespace(
-        encode=lambda text: [len(word) for word in text.split()],
-        tokens=lambda ids: [f"word{i}" for i in ids],
-    )
-    return AttentionExplorer(model, tokenizer, "a cat sat down", 1, 3)
-
-
-def test_the_explorer_shows_the_map_of_its_sliders(
-    explorer: AttentionExplorer,
-    model: DecoderOnlyModel,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    ids = torch.tensor([[1, 3, 3, 4]])
-    with torch.inference_mode(), capture_attention(model) as maps:
-        model(ids)
-    ax = explorer.figure().axes[0]
-    np.testing.assert_allclose(np.nan_to_num(drawn(ax)), maps[1][0, 3], rtol=1e-5)
-    assert ax.get_title(loc="left") == "layer 1, query head 3 (K/V head 1)"
-    before = bytes(explorer.image.value)
-    assert before.startswith(b"\x89PNG")
-    explorer.layer.value = 2
-    explorer.head.value = 0
-    shown = np.nan_to_num(drawn(explorer.figure().axes[0]))
-    np.testing.assert_allclose(shown, maps[2][0, 0], rtol=1e-5)
-    assert bytes(explorer.image.value) != before
-    assert not any(
-        "attend" in vars(m) for m in model.modules() if isinstance(m, SelfAttention)
-    )
-    assert capsys.readouterr() == ("", "")  # nothing leaks into the cell
-
-
-def test_the_explorer_leaves_no_figure_open(explorer: AttentionExplorer) -> None:
-    opened = plt.get_fignums()
-    explorer.layer.value = 0
-    explorer.sentence.value = "another one"
-    assert plt.get_fignums() == opened
-
-
-def test_the_explorer_takes_another_sentence_and_refuses_what_it_cannot_draw(
-    explorer: AttentionExplorer,
-) -> None:
-    explorer.sentence.value = "the dog"
-    assert drawn(explorer.figure().axes[0]).shape == (2, 2)
-    shown = explorer.image.value
-    for sentence in ("", "word " * (MAX_TOKENS + 1)):
-        explorer.sentence.value = sentence
-        assert f"takes 1 to {MAX_TOKENS}" in explorer.message.value
-        assert explorer.image.value == shown  # the last good picture stays
-    explorer.sentence.value = "a dog"
-    assert explorer.message.value == ""
-
-
-def test_the_controls_wait_for_the_hand_to_stop(explorer: AttentionExplorer) -> None:
-    controls = (explorer.sentence, explorer.layer, explorer.head)
-    assert [c.continuous_update for c in controls] == [False, False, False]
-    assert (explorer.layer.max, explorer.head.max) == (2, 3)
 
 
 def test_capturing_a_subclass_keeps_its_own_attend(model: DecoderOnlyModel) -> None:

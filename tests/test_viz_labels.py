@@ -14,7 +14,8 @@ from llm_course.models import DecoderOnlyModel
 from llm_course.viz import attention, cache, decoder, layers, rope_scores, sampling
 from llm_course.viz.labels import MISSING, _drawable, fonts, plain, token_names
 from llm_course.viz.style import lines
-from llm_course.widgets.attention import AttentionExplorer
+from llm_course.widgets import AttentionExplorer
+from llm_course.widgets.figures import png
 
 TEXT = r"$$ 5$ \$x^$ %d {} \frac"
 TOKENS = [TEXT, "$", "🌍", "<0x20><0xE6>", "<0x97>", "<0xA5>"]
@@ -133,23 +134,10 @@ def test_a_mark_stands_for_what_no_font_has():
     assert fonts()[0] == "DejaVu Sans"
 
 
-def test_the_explorer_shows_a_price_and_names_an_error(smollm2):
+def test_the_explorer_s_picture_shows_a_price(smollm2):
     torch.manual_seed(0)
-    config = ModelConfig(49152, 8, 16, 2, 2)
-    model = DecoderOnlyModel(config).eval()
-    explorer = AttentionExplorer(model, smollm2[1], "It costs $$ 5$ or 日本")
-    first = explorer.image.value
-    explorer.sentence.value = r"$\frac$"
-    assert explorer.image.value != first
-    assert explorer.message.value == ""
-
-
-def test_the_explorer_s_messages_are_no_html(smollm2, monkeypatch):
-    def refused(_sentence: str) -> None:
-        raise ValueError("<i>")
-
-    model = DecoderOnlyModel(ModelConfig(49152, 8, 16, 1, 2)).eval()
-    explorer = AttentionExplorer(model, smollm2[1], "Hi")
-    monkeypatch.setattr(explorer, "_maps_of", refused)
-    explorer._update()
-    assert explorer.message.value == "<b>&lt;i&gt;</b>"
+    model = DecoderOnlyModel(ModelConfig(49152, 8, 16, 2, 2)).eval()
+    for sentence in ("It costs $$ 5$ or 日本", r"$\frac$"):
+        explorer = AttentionExplorer(model, smollm2[1], sentence)
+        assert explorer.error == ""
+        assert png(explorer.figure())

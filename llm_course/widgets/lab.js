@@ -16,9 +16,10 @@ function make(parent, tag, attributes = {}, text = "") {
   return made;
 }
 
-/** Arrow keys, Home and End move among a group's items, which share one tab stop. */
-function roving(group, selector, signal) {
-  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+/** Arrow keys, Home and End move among a group's items, which share one tab stop; of a
+ *  grid, `across` stand in a row. */
+function roving(group, selector, signal, across = 1) {
+  const steps = { ArrowRight: 1, ArrowDown: across, ArrowLeft: -1, ArrowUp: -across };
   group.addEventListener("keydown", (event) => {
     const items = [...group.querySelectorAll(selector)];
     const at = items.indexOf(document.activeElement), last = items.length - 1;

@@ -3,6 +3,7 @@ Jupyter would give it. Python's side is the real one."""
 
 from __future__ import annotations
 
+import base64
 import queue
 from typing import Any
 
@@ -12,6 +13,9 @@ HIDDEN = ("_esm", "_css", "layout", "tooltip", "tabbable")
 # `window.model` is as anywidget hands it to `render`; `sent` waits for Python.
 MOUNT = """async ({ source, style, state }) => {
   const heard = {};
+  const read = (value) => value?.base64 === undefined ? value // Jupyter gives bytes so:
+    : new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
+  for (const name of Object.keys(state)) state[name] = read(state[name]);
   window.model = {
     sent: [],
     get: (name) => state[name],
@@ -23,7 +27,7 @@ MOUNT = """async ({ source, style, state }) => {
     } } },
     fire: (event) => heard[event]?.forEach((call) => call()),
     change(name, value) {
-      state[name] = value;
+      state[name] = read(value);
       this.fire(`change:${name}`);
     },
   };
@@ -38,13 +42,20 @@ MOUNT = """async ({ source, style, state }) => {
 }"""
 
 
+def _sent(value: Any) -> Any:
+    """A trait on its way to the page, which reads bytes from letters."""
+    if not isinstance(value, bytes | memoryview):
+        return value
+    return {"base64": base64.b64encode(value).decode()}
+
+
 class Bare:
     """`widget` in `page`. Nothing passes between them but by `pump`."""
 
     def __init__(self, page: Any, widget: LabWidget) -> None:
         self.page, self.widget = page, widget
         self._changes: queue.Queue[tuple[str, Any]] = queue.Queue()
-        state = {k: v for k, v in widget.get_state().items() if k not in HIDDEN}
+        state = {k: _sent(v) for k, v in widget.get_state().items() if k not in HIDDEN}
         self._names = [name for name in state if not name.startswith("_")]
         widget.observe(self._note, names=self._names)
         page.goto("about:blank")
@@ -52,7 +63,7 @@ class Bare:
         page.evaluate(MOUNT, parts)
 
     def _note(self, change: Any) -> None:
-        self._changes.put((change.name, change.new))
+        self._changes.put((change.name, _sent(change.new)))
 
     def sent(self) -> list[dict[str, Any]]:
         """What the page has sent since the last call; Python does not get it."""
