@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "attention": ("AttentionExplorer",),
         "cache_memory": ("CacheMemory",),
         "playground": ("Playground",),
+        "rope": ("RopeLab",),
     },
 )

@@ -1,0 +1,127 @@
+"""The RoPE lab's page: every control, and the numbers on it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from llm_course.widgets import RopeLab
+from tests.browser.bare import Bare
+from tests.helpers import small_model
+from tests.test_playground import Letters
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def bare(page: Any) -> Bare:
+    widget = RopeLab(small_model(), Letters(), "hello", layer=1, head=3)
+    return Bare(page, widget)
+
+
+SLIDERS = {
+    "base θ": ("theta", 4.1),
+    "context": ("context", 7),
+    "position of q": ("position", 101),
+    "offset": ("offset", 4),
+    "pair drawn": ("pair", 1),
+}
+
+
+@pytest.mark.parametrize("label", SLIDERS)
+def test_every_slider_moves_by_key(bare: Bare, label: str) -> None:
+    name, value = SLIDERS[label]
+    bare.page.get_by_role("slider", name=label).press("ArrowRight")
+    bare.pump()
+    assert bare.widget.settings[name] == value
+
+
+def test_bars_and_count_follow_the_base(bare: Bare) -> None:
+    def bars() -> list[float]:
+        svg = bare.page.get_by_role("img", name="positions per turn")
+        return svg.locator("rect").evaluate_all(
+            "all => all.map(r => Number(r.getAttribute('height')))"
+        )
+
+    bare.page.get_by_role("combobox", name="head_dim").select_option("64")
+    for theta in ("3", "6"):
+        bare.page.get_by_role("slider", name="base θ").fill(theta)
+        bare.pump()
+        turns = bare.widget.chart["turns"]
+        assert bars() == pytest.approx([96 * math.log10(n) / 7 for n in turns], 1e-3)
+        slow = sum(bare.widget.chart["never"])
+        assert bare.page.get_by_text(f"{slow} of 32 pairs never complete").is_visible()
+        assert bare.page.locator("rect.rp-slow").count() == slow
+
+
+def test_clocks_point_where_the_pairs_do(bare: Bare) -> None:
+    bare.page.get_by_role("slider", name="position of q").fill("50")
+    bare.pump()
+    hands = bare.page.locator(".rp-hand").evaluate_all(
+        "all => all.map(h => ['x1', 'y1', 'x2', 'y2'].map(n => +h.getAttribute(n)))"
+    )
+    for (x1, y1, x2, y2), (_, angle, _) in zip(
+        hands, bare.widget.chart["dials"], strict=True
+    ):
+        assert (x2 - x1) / 22 == pytest.approx(math.cos(angle), abs=1e-6)
+        assert (y1 - y2) / 22 == pytest.approx(math.sin(angle), abs=1e-6)
+
+
+def test_the_score_is_told_and_stays_while_both_move(bare: Bare) -> None:
+    bare.page.get_by_role("slider", name="context").fill("13")
+    slider, told = bare.page.get_by_role("slider", name="position of q"), []
+    for position in ("10", "2000"):
+        slider.fill(position)
+        bare.pump()
+        told.append(bare.page.get_by_text("q·k =").inner_text())
+    assert told[1] == (
+        f"q at 2,000, k at 1,997: q·k = {bare.widget.chart['score']:.3f} (all pairs)"
+    )
+    assert told[0].split("=")[1] == told[1].split("=")[1]
+    bare.page.get_by_role("checkbox", name="angles in bfloat16").check()
+    bare.pump()
+    rough = bare.page.get_by_text("q·k =").inner_text()
+    assert rough.split("=")[1] != told[1].split("=")[1]
+
+
+def test_the_pairing_changes_the_map_and_the_next_token(bare: Bare) -> None:
+    pairs = bare.page.get_by_role("combobox", name="pairs")
+    seen = {}
+    for name in ("adjacent", "half-split", "wrong"):
+        pairs.select_option(name)
+        bare.pump()
+        squares = bare.page.get_by_role("img", name="attention map").locator(
+            "rect.rp-fast"
+        )
+        seen[name] = squares.evaluate_all(
+            "all => all.map(r => Number(r.getAttribute('fill-opacity')))"
+        )
+        weights = bare.widget.sentence["weights"]
+        lower = [w for q, row in enumerate(weights) for w in row[: q + 1]]
+        assert seen[name] == pytest.approx(lower)
+        items = bare.page.get_by_role("list", name="next tokens").get_by_role(
+            "listitem"
+        )
+        assert items.all_inner_texts() == [
+            f"“{token}” {100 * p:.1f} %" for token, p in bare.widget.sentence["words"]
+        ]
+    assert seen["half-split"] == pytest.approx(seen["adjacent"], abs=1e-4)
+    assert seen["wrong"] != pytest.approx(seen["adjacent"], abs=1e-2)
+
+
+def test_scaling_slows_the_pairs(bare: Bare) -> None:
+    before = bare.widget.chart["turns"]
+    bare.page.get_by_role("combobox", name="scaling").select_option("linear")
+    bare.pump()
+    assert bare.widget.chart["turns"] == pytest.approx([4 * n for n in before])
+
+
+@pytest.mark.parametrize("width", [600, 830, 1080])
+def test_the_lab_fits_one_screen(bare: Bare, width: int) -> None:
+    bare.page.set_viewport_size({"width": width, "height": 900})
+    over = bare.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    assert not over
+    if width > 800:
+        assert bare.page.locator(".lab").bounding_box()["height"] < 680
