@@ -69,12 +69,14 @@ def test_the_place_of_a_mutant_is_there_once(mutant: Mutant) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.mutants
 def test_without_a_mutant_the_tests_pass(outcomes: dict[str, dict[str, Any]]) -> None:
     found = outcomes[BASELINE]
     assert found["code"] == 0, found["output"]
 
 
 @pytest.mark.slow
+@pytest.mark.mutants
 @by_name
 def test_a_mutant_is_killed(
     outcomes: dict[str, dict[str, Any]], mutant: Mutant
