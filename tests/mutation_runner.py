@@ -24,6 +24,7 @@ from types import CodeType
 from typing import Any
 
 from tests.mutants import Mutant
+from tests.mutants.batching import BATCHING
 from tests.mutants.cache import CACHE
 from tests.mutants.checkpoints import CHECKPOINTS
 from tests.mutants.engine import ENGINE
@@ -33,7 +34,11 @@ from tests.mutants.network import NETWORK
 from tests.mutants.parts import PARTS
 
 ROOT = Path(__file__).parents[1]
+<<<<<<< HEAD
 MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *NATIVE, *GUESSING, *CHECKPOINTS)
+=======
+MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *NATIVE, *BATCHING, *CHECKPOINTS)
+>>>>>>> eeb6703 (Pages, scheduler and an engine for many requests)
 BASELINE = "baseline"
 COMPILED = [
     f"engine.{name}" for name in ("kernels", "rows", "native_attention", "step")

@@ -18,6 +18,8 @@ MAX_EXPORT_LINES = 60
 LONG_EXPORTS = (
     "#| export engine.step",
     "#| export engine.native",
+    "#| export engine.paged_cache",
+    "#| export engine.batch",
     "#| export engine.kv_cache",
     "#| export models.rope",
     "#| export models.attention",

@@ -26,5 +26,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "quantize": ("PackedMatrix", "pack"),
         "conversation": ("Conversation",),
         "guessing": ("Guesser",),
+        "paged_cache": ("PagedCache", "PagePool", "PageTable", "OutOfPages"),
+        "scheduler": ("Scheduler", "Row"),
+        "request": ("Request", "Handle", "Choice", "Delta", "Usage", "TokenLogprob"),
+        "batch": ("Engine",),
     },
 )

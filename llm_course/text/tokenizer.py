@@ -35,7 +35,13 @@ from llm_course.text.plain_names import (
     replace_names,
     show_hidden,
 )
-from llm_course.text.streaming import stream_bytes, stream_windows
+from llm_course.text.streaming import (
+    ByteDecoder,
+    Shown,
+    TextDecoder,
+    WindowDecoder,
+    pieces_of,
+)
 from llm_course.text.tokenizer_files import from_folder, from_gguf_metadata
 
 _BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token that spells a single byte
@@ -177,19 +183,24 @@ class Tokenizer:
         A token may end in the middle of a character: its text is held back until the
         character is whole, or the ids end.
         """
+        return pieces_of(ids, self.text_decoder(skip_special_tokens))
+
+    def text_decoder(self, skip_special_tokens: bool = False) -> TextDecoder:
+        """Return what `decode_stream` uses: it is given the ids one by one, when the
+        caller has them."""
         skipped = self._special if skip_special_tokens else {}
-        shown = (
-            i
-            for i in map(_checked, ids)
-            if (name := self.name_of(i)) and name not in skipped
-        )
+
+        def shows(token_id: int) -> bool:
+            name = self.name_of(_checked(token_id))
+            return bool(name) and name not in skipped
+
         if self._decodes_bytes:
-            return stream_bytes(shown, self._bytes_of)
-        return stream_windows(
-            shown,
+            return Shown(ByteDecoder(self._bytes_of), shows)
+        decoder = WindowDecoder(
             partial(self._decoded, skip_special_tokens=False),
             lambda i: _BYTE.fullmatch(self.name_of(i)) is not None,
         )
+        return Shown(decoder, shows)
 
     @checked
     def tokens(self, ids: Iterable[int]) -> list[str]:

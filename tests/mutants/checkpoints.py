@@ -262,8 +262,8 @@ STREAMING = mutants_of(
     "text.streaming",
     (
         "half a character is shown",
-        "decoder.decode(bytes_of(i))",
-        "decoder.decode(bytes_of(i), True)",
+        "decode(self._bytes_of(token_id))",
+        "decode(self._bytes_of(token_id), True)",
         "test_tokenizer.py::test_streaming_never_shows_half_a_character",
         "test_tokenizer.py::test_streamed_text_equals_the_whole",
         "test_tokenizer.py::test_streaming_any_ids_equals_the_whole",
