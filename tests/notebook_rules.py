@@ -19,6 +19,7 @@ LONG_EXPORTS = (
     "#| export engine.step",
     "#| export engine.native",
     "#| export engine.paged_cache",
+    "#| export engine.scheduler",
     "#| export engine.batch",
     "#| export engine.kv_cache",
     "#| export models.rope",

@@ -59,6 +59,7 @@ EQUIPPED = [
     "05_generate",
     "06_kv_cache",
     "07_speed",
+    "08_batching",
 ]
 
 

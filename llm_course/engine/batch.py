@@ -33,7 +33,7 @@ from llm_course.engine.scheduler import Row, Scheduler
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Logits
 
-__all__ = ["Branch", "Plan", "logits_by_table", "logits_of_pass", "Engine"]
+__all__ = ["Branch", "Plan", "logits_by_table", "logits_of_pass", "Desk", "Engine"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -108,7 +108,113 @@ def logits_of_pass(model: Any, cache: PagedCache, plan: Plan) -> Logits:
     return torch.from_numpy(logits[: len(keep)])
 
 
-class Engine:
+class Desk:
+    """Where requests come and go: the half of an engine that computes nothing."""
+
+    def __init__(
+        self,
+        cache: PagedCache,
+        scheduler: Scheduler,
+        vocab_size: int,
+        tokenizer: TextTokenizer | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.cache, self.scheduler, self.vocab_size = cache, scheduler, vocab_size
+        self.tokenizer, self.clock, self.device = tokenizer, clock, torch.device("cpu")
+        self.live: dict[int, Handle] = {}
+        self.handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
+        self.counts: Counter[str] = Counter()  # tokens, as `metrics` names them
+        self.ended: Counter[str] = Counter()  # requests, by finish_reason
+        self._next_id = 0
+
+    @property
+    def idle(self) -> bool:
+        """No request is left to work on."""
+        return not self.live
+
+    def add(self, request: Request) -> Handle:
+        """Let a request wait for its turn. Raises ValueError for one that cannot be
+        answered, whatever else runs."""
+        self._check(request)
+        choices = [Choice(i) for i in range(request.n)]
+        handle = Handle(self._next_id, request, choices, self.clock())
+        self._next_id += 1
+        self.live[handle.id] = self.handles[handle.id] = handle
+        row = self._branch(handle, 0, [*request.prompt], PageTable(self.cache))
+        row.width = request.n
+        self.scheduler.add(row)
+        return handle
+
+    def abort(self, request_id: int) -> None:
+        """End a request at once and free its pages; nothing happens if it has ended."""
+        if (handle := self.live.get(request_id)) is None:
+            return
+        for row in [*self.scheduler.running, *self.scheduler.waiting]:
+            if row.order[0] == request_id:
+                self.scheduler.remove(row)
+        for choice in handle.choices:
+            choice.finish_reason = choice.finish_reason or "abort"
+        self._end(handle, "abort")
+
+    def metrics(self) -> dict[str, float]:
+        """Gauges and counters of this moment, by the names that vLLM gives them."""
+        running = {row.order[0] for row in self.scheduler.running}
+        counted = (
+            "prefix_cache_queries", "prefix_cache_hits", "prompt_tokens",
+            "generation_tokens",
+        )  # fmt: skip
+        return {
+            "num_requests_running": len(running),
+            "num_requests_waiting": len(self.live.keys() - running),
+            "kv_cache_usage_perc": self.cache.used / self.cache.num_pages,
+            "num_preemptions_total": self.scheduler.preemptions,
+            "request_success_total": self.ended.total(),
+            **{f"{name}_total": self.counts[name] for name in counted},
+        }
+
+    def _check(self, request: Request) -> None:
+        eos_tensor([*request.eos_ids], self.vocab_size)
+        problem, last = None, self.vocab_size - 1
+        tokens = len(request.prompt) + request.config.max_new_tokens - 1
+        room = self.cache.num_pages * self.cache.page_size
+        if not request.prompt:
+            problem = "an empty prompt: start from the BOS token"
+        elif not 0 <= min(request.prompt) <= max(request.prompt) <= last:
+            problem = f"a prompt with ids outside the vocabulary, 0 to {last}"
+        elif not 1 <= request.n <= self.scheduler.max_rows:
+            problem = f"n = {request.n}: must be from 1 to {self.scheduler.max_rows}"
+        elif request.logprobs is not None and not 0 <= request.logprobs <= last + 1:
+            problem = f"logprobs = {request.logprobs}: must be None, or from 0 to"
+            problem += f" {last + 1}"
+        elif request.stop and (self.tokenizer is None or "" in request.stop):
+            problem = "stop strings need a tokenizer, and at least one character each"
+        elif tokens > room:
+            problem = f"{tokens} tokens to keep, and pages for {room}: ask for fewer"
+        if problem:
+            raise ValueError(problem)
+
+    def _branch(
+        self, handle: Handle, i: int, ids: list[int], table: PageTable
+    ) -> Branch:
+        text, seed = self.tokenizer, handle.request.config.seed
+        if seed is not None and i > 0:
+            seed = (seed + i) % 2**64
+        return Branch(
+            (handle.id, i), ids, table,
+            handle=handle,
+            choice=handle.choices[i],
+            generator=seeded_generator(seed, self.device),
+            decoder=text.text_decoder(skip_special_tokens=True) if text else None,
+            stops=StopStrings(handle.request.stop),
+        )  # fmt: skip
+
+    def _end(self, handle: Handle, reason: str) -> None:
+        handle.ended = self.clock()
+        self.ended[reason] += 1
+        del self.live[handle.id]
+
+
+class Engine(Desk):
     """Requests come and go between two steps; a step computes some tokens of each.
 
     Nothing runs by itself: whoever holds the engine calls `step`, from one thread. For
@@ -138,37 +244,15 @@ class Engine:
                 f"budget = {budget:,}: a page of {page_size} tokens has {a_page:,}"
                 " bytes"
             )
-        self.model, self.tokenizer, self.clock = model, tokenizer, clock
-        self.cache = PagedCache(
+        cache = PagedCache(
             model.config, budget // a_page, page_size,
             device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
-        self.scheduler = Scheduler(self.cache, max_rows, max_step_tokens)
+        scheduler = Scheduler(cache, max_rows, max_step_tokens)
+        super().__init__(cache, scheduler, model.config.vocab_size, tokenizer, clock)
+        self.model, self.device = model, weight.device
         compiled = native is not None and isinstance(model, native.NativeModel)
         self.logits = logits_of_pass if compiled else logits_by_table
-        self.live: dict[int, Handle] = {}
-        self.handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
-        self.counts: Counter[str] = Counter()  # tokens, as `metrics` names them
-        self.ended: Counter[str] = Counter()  # requests, by finish_reason
-        self._next_id = 0
-
-    @property
-    def idle(self) -> bool:
-        """No request is left to work on."""
-        return not self.live
-
-    def add(self, request: Request) -> Handle:
-        """Let a request wait for its turn. Raises ValueError for one that cannot be
-        answered, whatever else runs."""
-        self._check(request)
-        choices = [Choice(i) for i in range(request.n)]
-        handle = Handle(self._next_id, request, choices, self.clock())
-        self._next_id += 1
-        self.live[handle.id] = self.handles[handle.id] = handle
-        row = self._branch(handle, 0, [*request.prompt], PageTable(self.cache))
-        row.width = request.n
-        self.scheduler.add(row)
-        return handle
 
     def step(self) -> list[Delta]:
         """Compute the next tokens -> what was added to which choice; empty when there
@@ -209,70 +293,6 @@ class Engine:
                 self.step()
         finally:
             self.abort(request_id)
-
-    def abort(self, request_id: int) -> None:
-        """End a request at once and free its pages; nothing happens if it has ended."""
-        if (handle := self.live.get(request_id)) is None:
-            return
-        for row in [*self.scheduler.running, *self.scheduler.waiting]:
-            if row.order[0] == request_id:
-                self.scheduler.remove(row)
-        for choice in handle.choices:
-            choice.finish_reason = choice.finish_reason or "abort"
-        self._end(handle, "abort")
-
-    def metrics(self) -> dict[str, float]:
-        """Gauges and counters of this moment, by the names that vLLM gives them."""
-        running = {row.order[0] for row in self.scheduler.running}
-        counted = (
-            "prefix_cache_queries", "prefix_cache_hits", "prompt_tokens",
-            "generation_tokens",
-        )  # fmt: skip
-        return {
-            "num_requests_running": len(running),
-            "num_requests_waiting": len(self.live.keys() - running),
-            "kv_cache_usage_perc": self.cache.used / self.cache.num_pages,
-            "num_preemptions_total": self.scheduler.preemptions,
-            "request_success_total": self.ended.total(),
-            **{f"{name}_total": self.counts[name] for name in counted},
-        }
-
-    def _check(self, request: Request) -> None:
-        eos_tensor([*request.eos_ids], self.model.config.vocab_size)
-        problem = None
-        last = self.model.config.vocab_size - 1
-        tokens = len(request.prompt) + request.config.max_new_tokens - 1
-        room = self.cache.num_pages * self.cache.page_size
-        if not request.prompt:
-            problem = "an empty prompt: start from the BOS token"
-        elif not 0 <= min(request.prompt) <= max(request.prompt) <= last:
-            problem = f"a prompt with ids outside the vocabulary, 0 to {last}"
-        elif not 1 <= request.n <= self.scheduler.max_rows:
-            problem = f"n = {request.n}: must be from 1 to {self.scheduler.max_rows}"
-        elif request.logprobs is not None and not 0 <= request.logprobs <= last + 1:
-            problem = f"logprobs = {request.logprobs}: must be None, or from 0 to"
-            problem += f" {last + 1}"
-        elif request.stop and (self.tokenizer is None or "" in request.stop):
-            problem = "stop strings need a tokenizer, and at least one character each"
-        elif tokens > room:
-            problem = f"{tokens} tokens to keep, and pages for {room}: ask for fewer"
-        if problem:
-            raise ValueError(problem)
-
-    def _branch(
-        self, handle: Handle, i: int, ids: list[int], table: PageTable
-    ) -> Branch:
-        text, seed = self.tokenizer, handle.request.config.seed
-        if seed is not None and i > 0:
-            seed = (seed + i) % 2**64
-        return Branch(
-            (handle.id, i), ids, table,
-            handle=handle,
-            choice=handle.choices[i],
-            generator=seeded_generator(seed, self.model.embed_tokens.weight.device),
-            decoder=text.text_decoder(skip_special_tokens=True) if text else None,
-            stops=StopStrings(handle.request.stop),
-        )  # fmt: skip
 
     def _note_start(self, plan: Plan) -> None:
         now = self.clock()
@@ -318,8 +338,3 @@ class Engine:
             if handle.finished:
                 self._end(handle, choice.finish_reason)
         return added(choice, len(choice.token_ids) - 1, before, handle.id)
-
-    def _end(self, handle: Handle, reason: str) -> None:
-        handle.ended = self.clock()
-        self.ended[reason] += 1
-        del self.live[handle.id]

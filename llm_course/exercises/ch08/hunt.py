@@ -1,0 +1,74 @@
+"""The bug hunt of chapter 08: names of pages that say nothing of what stands before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llm_course.exercises.edits import edited, wrong_versions
+from llm_course.exercises.hunts import BugHunt
+
+Names = Callable[[list[int], int], list[int]]
+
+
+def right(ids: list[int], size: int) -> list[int]:
+    names, name = [], 0
+    for start in range(0, len(ids) - size + 1, size):
+        name = hash((name, *ids[start : start + size]))
+        names.append(name)
+    return names
+
+
+PLANTED = "hash((name, *ids -> hash((start, *ids"
+OTHERS = {
+    "the name is made of the page's own tokens alone": "hash((name, *ids -> hash((*ids",
+    "of what stands before, only the page before counts": (
+        "hash((name, *ids[start : start + size])) -> "
+        "hash((start, *ids[max(start - size, 0) : start + size]))"
+    ),
+    "of what stands before, only the first page counts": (
+        "hash((name, *ids[start : start + size])) -> "
+        "hash((start, *ids[:size], *ids[start : start + size]))"
+    ),
+    "the order of the tokens in a page does not count": (
+        "*ids[start : start + size] -> *sorted(ids[start : start + size])"
+    ),
+    "only the last token of a page counts": (
+        "*ids[start : start + size] -> ids[start + size - 1]"
+    ),
+    "only the first token of a page counts": (
+        "*ids[start : start + size] -> ids[start]"
+    ),
+    "a page that is not full has a name": (
+        "range(0, len(ids) - size + 1, size) -> range(0, len(ids), size)"
+    ),
+    "the last page has none, although it is full": (
+        "range(0, len(ids) - size + 1, size) -> range(0, len(ids) - size, size)"
+    ),
+    "a name tells what comes behind the page": (
+        "hash((name, *ids[start : start + size])) -> hash((start, *ids))"
+    ),
+}
+
+
+def of_known_value(implementation: Names) -> None:
+    """Asks for the names that one implementation gives."""
+    assert implementation([1, 2], 2) == [hash((1, 2))]
+
+
+def equal_texts(implementation: Names) -> None:
+    """Looks at texts that are equal, and never at two that differ."""
+    assert implementation([1, 2, 3, 4], 2) == implementation([1, 2, 3, 4], 2)
+    assert len(implementation([1, 2, 3, 4, 5], 2)) == 2
+
+
+HUNT = BugHunt(
+    "08.hunt",
+    right=right,
+    planted=edited(right, PLANTED),
+    kind="two pages behind different texts get one name",
+    others=wrong_versions(right, OTHERS),
+    wrong={
+        "Your test accepts the planted bug": equal_texts,
+        "Your test rejects the right implementation": of_known_value,
+    },
+)

@@ -1,0 +1,92 @@
+"""The check of 08.lru: what a cache of few pages still knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.records import Case, Exercise, case
+
+
+def pages_found(requests: list[list[str]], capacity: int) -> int:
+    held: dict[str, None] = {}  # the least recently used name first
+    found = 0
+    for names in requests:
+        known = 0
+        while known < len(names) and names[known] in held:
+            known += 1
+        found += known
+        for name in reversed(names):
+            held.pop(name, None)
+            held[name] = None
+        while len(held) > capacity:
+            del held[next(iter(held))]
+    return found
+
+
+KNOWN = "while known < len(names) and names[known] in held:\n            known += 1"
+WRONG = {
+    "that counts known pages behind an unknown one: a page is found only with all"
+    " before it": f"{KNOWN} -> known = sum(name in held for name in names)",
+    "that gives up what was stored first, even if it was used since": (
+        "held.pop(name, None)\n            held[name] = None -> held.setdefault(name)"
+    ),
+    "that gives up the beginning of a request before its end": (
+        "reversed(names) -> names"
+    ),
+    "that gives up the page that was used last": (
+        "next(iter(held)) -> next(reversed(held))"
+    ),
+    "that forgets everything when there are too many": (
+        "while len(held) > capacity:\n            del held[next(iter(held))] -> "
+        "if len(held) > capacity:\n            held.clear()"
+    ),
+    "that gives up one page at most after a request": (
+        "while len(held) > capacity -> if len(held) > capacity"
+    ),
+    "that keeps a page more than there is room for": (
+        "len(held) > capacity -> len(held) > capacity + 1"
+    ),
+    "that keeps a page less than there is room for": (
+        "len(held) > capacity -> len(held) >= capacity"
+    ),
+    "that never gives up a page": "while len(held) > capacity -> while False",
+    "that counts requests that find something, not pages": (
+        "found += known -> found += known > 0"
+    ),
+    "that counts the pages that are computed": (
+        "found += known -> found += len(names) - known"
+    ),
+    "in which only pages that were computed count as used": (
+        "reversed(names) -> reversed(names[known:])"
+    ),
+}
+
+
+def trace(seed: int, conversations: int, turns: int) -> list[list[str]]:
+    """Turns of some conversations in random order, each a page or two longer than the
+    one before, all behind one system prompt."""
+    rng = np.random.default_rng(seed)
+    length, requests = [1] * conversations, []
+    for _ in range(turns):
+        one = int(rng.integers(conversations))
+        length[one] += int(rng.integers(1, 3))
+        requests.append(["system", *(f"{one}.{i}" for i in range(length[one] - 1))])
+    return requests
+
+
+def cases() -> Iterator[Case]:
+    yield case([["a", "b"], ["a", "b"]], 2, name="the same request twice")
+    yield case([["a", "b"], ["a", "c"], ["a", "b"]], 3, name="room for all")
+    yield case([["a", "b", "c"], ["d"], ["a", "b", "c"]], 3, name="the end goes first")
+    yield case(
+        [["a"], ["b"], ["a"], ["c"], ["a"], ["b"]], 2, name="one is used all the time"
+    )
+    yield case([["a", "b"], ["c", "d"], ["a", "b"]], 2, name="no room for both")
+    for seed, capacity in enumerate((6, 9, 12, 14)):
+        yield case(trace(seed, 3, 9), capacity)
+
+
+LRU = Exercise("08.lru", pages_found, cases, wrong_versions(pages_found, WRONG))
