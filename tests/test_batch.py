@@ -47,6 +47,8 @@ def prompt(length: int, seed: int = 1) -> list[int]:
 class Letters:
     """A tokenizer of one letter an id; an id that is a multiple of 3 has two."""
 
+    vocab_size = 96
+
     def text_decoder(self, skip_special_tokens: bool = False) -> Letters:
         return self
 
@@ -362,7 +364,7 @@ def test_the_gauges_of_a_moment():
         ({"n": 0}, "n = 0: must be from 1 to 16"),
         ({"n": 17}, "n = 17"),
         ({"stop": ["x"]}, "stop strings need a tokenizer"),
-        ({"eos_ids": [96]}, "eos_token_id = .*96"),
+        ({"eos_ids": [96]}, "eos_ids = .*96"),
         ({"logprobs": -1}, "logprobs = -1: must be None, or from 0 to 96"),
         ({"logprobs": 97}, "logprobs = 97"),
         ({"config": GenerationConfig(max_new_tokens=157)}, "161 tokens .* for 160"),
