@@ -34,11 +34,16 @@ from tests.mutants.network import NETWORK
 from tests.mutants.parts import PARTS
 
 ROOT = Path(__file__).parents[1]
-<<<<<<< HEAD
-MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *NATIVE, *GUESSING, *CHECKPOINTS)
-=======
-MUTANTS = (*PARTS, *NETWORK, *ENGINE, *CACHE, *NATIVE, *BATCHING, *CHECKPOINTS)
->>>>>>> eeb6703 (Pages, scheduler and an engine for many requests)
+MUTANTS = (
+    *PARTS,
+    *NETWORK,
+    *ENGINE,
+    *CACHE,
+    *NATIVE,
+    *GUESSING,
+    *BATCHING,
+    *CHECKPOINTS,
+)
 BASELINE = "baseline"
 COMPILED = [
     f"engine.{name}" for name in ("kernels", "rows", "native_attention", "step")

@@ -21,7 +21,7 @@ def test_a_schedule_has_a_bar_for_each_request_on_the_steps_it_takes() -> None:
 
 
 def test_a_map_of_memory_has_a_colour_for_each_kind_of_slot() -> None:
-    fig = viz.memory_maps({"a": [[0, -1], [7, -2]]}, page_size=1)
+    fig = viz.memory_maps({"a": [[0, -1], [7, -2]]}, [1])
     colors = [to_hex(p.get_facecolor()) for p in fig.axes[0].patches]
     expected = [CYCLE[0], GREY, CYCLE[1], "#ffffff"]
     assert colors == [color.lower() for color in expected]

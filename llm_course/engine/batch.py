@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import torch
 
-from llm_course.engine.generation import eos_tensor, seeded_generator
+from llm_course.engine.generation import one_thread, seeded_generator, token_ids
 from llm_course.engine.kv_cache import cache_bytes
 from llm_course.engine.paged_cache import PagedCache, PageTable
 from llm_course.engine.prepare import compiled_engine
@@ -173,7 +173,7 @@ class Desk:
         }
 
     def _check(self, request: Request) -> None:
-        eos_tensor([*request.eos_ids], self.vocab_size)
+        token_ids("eos_ids", [*request.eos_ids], self.vocab_size)
         problem, last = None, self.vocab_size - 1
         tokens = len(request.prompt) + request.config.max_new_tokens - 1
         room = self.cache.num_pages * self.cache.page_size
@@ -266,11 +266,12 @@ class Engine(Desk):
         for row, _ in plan:
             row.table.remember(row.ids)
         complete = [row for row, _ in plan if row.missing == 0]
-        return [
-            self._choose(branch, logits[i : i + 1])
-            for i, row in enumerate(complete)
-            for branch in self._branches(row)
-        ]
+        with one_thread():
+            return [
+                self._choose(branch, logits[i : i + 1])
+                for i, row in enumerate(complete)
+                for branch in self._branches(row)
+            ]
 
     def run(self) -> None:
         """Step until nothing is left to do."""
@@ -326,7 +327,8 @@ class Engine(Desk):
         if config.repetition_penalty != 1:
             ids = torch.tensor([row.ids], device=logits.device)
             logits = apply_repetition_penalty(logits, ids, config.repetition_penalty)
-        token = int(choose_token(logits, config, generator=row.generator))
+        shown = self.tokenizer.vocab_size if self.tokenizer else None
+        token = int(choose_token(logits[:, :shown], config, generator=row.generator))
         if logprobs is not None:
             choice.logprobs.append(logprob_of(raw, token, logprobs))
         row.add(token)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ class OutOfPages(MemoryError):
 def block_hash(parent: bytes, ids: Sequence[int]) -> bytes:
     """A name for a block of tokens behind everything before it, whose name is
     `parent` (b"": nothing). Equal names mean equal keys and values."""
-    return sha256(parent + torch.tensor(ids).numpy().tobytes()).digest()
+    return sha256(parent + np.array(ids, np.int64).tobytes()).digest()
 
 
 class PagePool:

@@ -34,7 +34,9 @@ class TextDecoder(Protocol):
 
 
 class TextTokenizer(Protocol):
-    """What an engine needs of a tokenizer."""
+    """What an engine needs of a tokenizer; ids from `vocab_size` on are never drawn."""
+
+    vocab_size: int
 
     def text_decoder(self, skip_special_tokens: bool = False) -> TextDecoder: ...
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from llm_course.viz.style import CYCLE, GREY, ORANGE, subplots
+from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, subplots
 
 __all__ = ["Bar", "schedules", "memory_maps", "tokens_a_step", "load_and_latency"]
 
@@ -40,7 +40,10 @@ def schedules(plans: Mapping[str, Sequence[Bar]], rows: int) -> Figure:
                 row, n, left=first, color=color_of(request), height=0.8,
                 edgecolor="white", lw=1.5,
             )  # fmt: skip
-            ax.text(first + n / 2, row, str(request), ha="center", va="center", size=9)
+            ax.text(
+                first + n / 2, row, str(request), ha="center", va="center", size=9,
+                color="white" if color_of(request) == BLUE else "black",
+            )  # fmt: skip
         ax.set_title(title)
         ax.set(yticks=range(rows), ylabel="row", xlim=(0, end))
         ax.invert_yaxis()
@@ -48,14 +51,15 @@ def schedules(plans: Mapping[str, Sequence[Bar]], rows: int) -> Figure:
     return fig
 
 
-def memory_maps(maps: Mapping[str, ArrayLike], page_size: int = 0) -> Figure:
+def memory_maps(maps: Mapping[str, ArrayLike], page_sizes: Sequence[int]) -> Figure:
     """One panel a map, title -> slots [lines, slots a line]: the request whose token
-    lies in a slot, -1 where it is reserved and empty, -2 where it is free."""
+    lies in a slot, -1 where it is reserved and empty, -2 where it is free. Lines part
+    the pages, unless the size of a map's pages is 0."""
     fig, axes = subplots(
         1, len(maps), width=9.0, height=2.9, squeeze=False,
     )  # fmt: skip
-    for ax, (title, slots) in zip(axes[0], maps.items(), strict=True):
-        _draw_slots(ax, np.asarray(slots), page_size)
+    for ax, title, size in zip(axes[0], maps, page_sizes, strict=True):
+        _draw_slots(ax, np.asarray(maps[title]), size)
         ax.set_title(title)
     fig.legend(
         handles=[

@@ -2,12 +2,8 @@
 notice it.
 
 They are data; tests/test_mutations.py runs them. The files follow the package: parts
-<<<<<<< HEAD
-and network (both of models), engine (the loop), cache, native, guessing, checkpoints.
-=======
-and network (both of models), engine (the loop), cache, native and batching,
-checkpoints.
->>>>>>> eeb6703 (Pages, scheduler and an engine for many requests)
+and network (both of models), engine (the loop), cache, native, guessing and
+batching, checkpoints.
 """
 
 from __future__ import annotations

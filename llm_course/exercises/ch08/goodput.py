@@ -60,6 +60,7 @@ WRONG = {
 
 def cases() -> Iterator[Case]:
     yield case([(0.0, 0.5, 2.5, 5)], 1.0, 0.5, name="one request, just in time")
+    yield case([(0.0, 0.5, 2.5, 5)], 1.0, 0.45, name="gaps of half a second")
     yield case([(1.0, 1.5, 2.5, 3), (1.0, 4.0, 5.0, 3)], 1.0, 1.0, name="one waits")
     yield case([(2.0, 2.5, 6.5, 3), (3.0, 3.5, 4.0, 2)], 1.0, 1.0, name="one is slow")
     yield case([(0.0, 0.25, 0.25, 1)], 0.25, 0.1, name="a single token")

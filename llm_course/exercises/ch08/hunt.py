@@ -20,7 +20,10 @@ def right(ids: list[int], size: int) -> list[int]:
 
 PLANTED = "hash((name, *ids -> hash((start, *ids"
 OTHERS = {
-    "the name is made of the page's own tokens alone": "hash((name, *ids -> hash((*ids",
+    "the name is made of the page's own tokens alone": (
+        "hash((name, *ids[start : start + size])) -> "
+        "hash((*ids[start : start + size],))"
+    ),
     "of what stands before, only the page before counts": (
         "hash((name, *ids[start : start + size])) -> "
         "hash((start, *ids[max(start - size, 0) : start + size]))"
