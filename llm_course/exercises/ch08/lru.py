@@ -26,10 +26,7 @@ def pages_found(requests: list[list[str]], capacity: int) -> int:
     return found
 
 
-KNOWN = "while known < len(names) and names[known] in held:\n            known += 1"
 WRONG = {
-    "that counts known pages behind an unknown one: a page is found only with all"
-    " before it": f"{KNOWN} -> known = sum(name in held for name in names)",
     "that gives up what was stored first, even if it was used since": (
         "held.pop(name, None)\n            held[name] = None -> held.setdefault(name)"
     ),
@@ -58,9 +55,6 @@ WRONG = {
     ),
     "that counts the pages that are computed": (
         "found += known -> found += len(names) - known"
-    ),
-    "in which only pages that were computed count as used": (
-        "reversed(names) -> reversed(names[known:])"
     ),
 }
 
