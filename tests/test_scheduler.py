@@ -80,7 +80,7 @@ def test_the_youngest_row_gives_up_its_pages():
     for number in range(2):
         scheduler.add(row(scheduler, number, 4, number))
     assert step(scheduler) == [((0, 0), 4), ((1, 0), 4)]
-    # all four pages are full; the older row takes one, and nobody is admitted now
+    # all four pages are full, and the older row takes one: too few are left
     assert step(scheduler) == [((0, 0), 1)]
     assert scheduler.preemptions == 1
     (waits,) = scheduler.waiting
@@ -101,13 +101,13 @@ def test_a_row_takes_no_more_pages_than_are_free_when_it_is_alone():
 
 
 def test_rows_that_a_request_will_become_are_counted():
-    scheduler = Scheduler(PagePool(9, 2), 3, 8)
-    wide = row(scheduler, 0, 2)
-    wide.width = 3
-    scheduler.add(wide)
-    scheduler.add(row(scheduler, 1, 2, 1))
-    assert step(scheduler) == [((0, 0), 2)]
-    assert len(scheduler.waiting) == 1
+    for widths in ((3, 1), (1, 3)):
+        scheduler = Scheduler(PagePool(9, 2), 3, 8)
+        for number, width in enumerate(widths):
+            scheduler.add(row(scheduler, number, 2, number))
+            scheduler.waiting[-1].width = width
+        assert step(scheduler) == [((0, 0), 2)]
+        assert len(scheduler.waiting) == 1
 
 
 @pytest.mark.parametrize(

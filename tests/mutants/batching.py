@@ -109,12 +109,6 @@ SCHEDULER = mutants_of(
         IN_THE_END,
     ),
     (
-        "rows are admitted in a step that preempts",
-        "while self.preemptions == before and left",
-        "while left",
-        YOUNGEST,
-    ),
-    (
         "a budget that prompts do not keep",
         "            left -= n\n        return plan",
         "        return plan",
