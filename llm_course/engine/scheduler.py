@@ -71,7 +71,7 @@ class Scheduler:
     def schedule(self) -> list[tuple[Row, int]]:
         """(row, tokens) of the next step, with room for the tokens reserved; empty
         when there is nothing to do."""
-        plan, left, before = [], self.max_step_tokens, self.preemptions
+        plan, left = [], self.max_step_tokens
         for row in [*self.running]:
             n = min(row.missing, left)
             if n == 0:  # the budget is spent: a prompt goes on in the next step
@@ -82,7 +82,7 @@ class Scheduler:
                 row.table.reserve(n)
                 plan.append((row, n))
                 left -= n
-        while self.preemptions == before and left and (new := self._admit()):
+        while left and (new := self._admit()):
             n = min(new.missing, left)
             new.table.reserve(n)
             plan.append((new, n))
