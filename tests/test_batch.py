@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 import weakref
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,11 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_course.config import GenerationConfig
-from llm_course.engine import Engine, Request, cache_bytes, prepare_for_inference
+from llm_course.engine import (
+    Engine,
+    Request,
+    cache_bytes,
+    generate,
+    prepare_for_inference,
+)
 from llm_course.engine.request import StopStrings, Usage
 from llm_course.models import DecoderOnlyModel
 from tests.batch_tools import alone, check_scheduler, watched
-from tests.helpers import random_ids, small_model
+from tests.helpers import CPU, random_ids, small_model
 
 GREEDY = GenerationConfig(max_new_tokens=6, do_sample=False)
 DRAWN = GenerationConfig(max_new_tokens=8, temperature=1.2, top_k=20, seed=7)
@@ -367,15 +374,83 @@ def test_the_gauges_of_a_moment():
         ({"eos_ids": [96]}, "eos_ids = .*96"),
         ({"logprobs": -1}, "logprobs = -1: must be None, or from 0 to 96"),
         ({"logprobs": 97}, "logprobs = 97"),
-        ({"config": GenerationConfig(max_new_tokens=157)}, "161 tokens .* for 160"),
+        ({"config": GenerationConfig(max_new_tokens=57)}, "61 tokens .* for 60"),
     ],
 )
 def test_requests_that_cannot_be_answered_are_refused(changes, message):
-    engine = engine_of(model_of("as built"))
+    engine = engine_of(model_of("as built"), pages=15)
     with pytest.raises(ValueError, match=message):
         engine.add(replace(Request(prompt(5), GREEDY), **changes))
     assert engine.idle
-    engine.add(Request(prompt(5), GenerationConfig(max_new_tokens=156)))
+    engine.add(Request(prompt(5), GenerationConfig(max_new_tokens=56)))
+
+
+@each_kind
+def test_more_tokens_than_the_model_was_trained_for_are_warned_of(kind):
+    engine = engine_of(model_of(kind), pages=40)  # the model has 64 positions
+    with pytest.warns(UserWarning, match="more than the 64 positions"):
+        engine.add(Request(prompt(59), GREEDY))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        engine.add(Request(prompt(58), GREEDY))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_not_finite_end_their_own_request_alone(bad):
+    engine = engine_of(model_of("as built"), size=4)
+    prompts = [prompt(9, seed=i) for i in range(3)]
+    found = [
+        engine.add(Request(ids, config, n=n))
+        for ids, config, n in zip(
+            prompts, (GREEDY, DRAWN, DRAWN), (1, 3, 1), strict=True
+        )
+    ]
+    logits = engine.logits
+
+    def damaged(model, cache, plan):
+        right = logits(model, cache, plan)
+        for i, (row, _) in enumerate(plan):
+            if row.order == (1, 2) and len(row.choice.token_ids) == 3:
+                right[i] = bad
+        return right
+
+    engine.logits = damaged
+    while len(found[1].choices[2].token_ids) < 3:
+        engine.step()
+    deltas = engine.step()
+    check_scheduler(engine.scheduler)
+    ends = {(d.request_id, d.index) for d in deltas if d.finish_reason == "error"}
+    assert ends == {(1, 0), (1, 1), (1, 2)}
+    assert {(d.request_id, d.index) for d in deltas} - ends == {(0, 0), (2, 0)}
+    assert not any(d.token_ids or d.text for d in deltas if d.finish_reason)
+    engine.run()
+    for i in (0, 2):
+        config = found[i].request.config
+        assert found[i].choices[0].token_ids == alone(engine.model, prompts[i], config)
+    assert engine.ended == {"error": 1, "length": 2}
+    assert engine.cache.used == 0
+
+
+def test_a_penalty_that_overflows_ends_its_own_request_alone():
+    engine = engine_of(model_of("as built"))
+    tiny = replace(DRAWN, repetition_penalty=1e-45)
+    bad, good = (engine.add(Request(prompt(9), config)) for config in (tiny, DRAWN))
+    engine.run()
+    assert bad.choices[0].finish_reason == "error"
+    assert good.choices[0].token_ids == alone(engine.model, prompt(9), DRAWN)
+
+
+def test_ids_beyond_the_tokenizers_are_chosen_by_nobody():
+    model, text = model_of("as built"), Letters()
+    text.vocab_size = 7
+    configs = (GREEDY, replace(GREEDY, repetition_penalty=1.5), DRAWN)
+    engine = Engine(model, text, budget=2**20)
+    found = [engine.add(Request(prompt(9), config)) for config in configs]
+    engine.run()
+    for handle, config in zip(found, configs, strict=True):
+        ids, model_config = torch.tensor([prompt(9)]), model.config
+        wanted = generate(model, ids, model_config, CPU, config, vocab_size=7)
+        assert handle.choices[0].token_ids == wanted[0, 9:].tolist()
 
 
 def test_an_empty_stop_string_and_a_budget_below_a_page_are_refused():

@@ -12,8 +12,15 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from llm_course.engine.generation import one_thread, seeded_generator, token_ids
+from llm_course.config import ModelConfig
+from llm_course.engine.generation import (
+    check_lengths,
+    one_thread,
+    seeded_generator,
+    token_ids,
+)
 from llm_course.engine.kv_cache import cache_bytes
 from llm_course.engine.paged_cache import PagedCache, PageTable
 from llm_course.engine.prepare import compiled_engine
@@ -113,13 +120,13 @@ class Desk:
 
     def __init__(
         self,
+        config: ModelConfig,
         cache: PagedCache,
         scheduler: Scheduler,
-        vocab_size: int,
         tokenizer: TextTokenizer | None,
         clock: Callable[[], float],
     ) -> None:
-        self.cache, self.scheduler, self.vocab_size = cache, scheduler, vocab_size
+        self.config, self.cache, self.scheduler = config, cache, scheduler
         self.tokenizer, self.clock, self.device = tokenizer, clock, torch.device("cpu")
         self.live: dict[int, Handle] = {}
         self.handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
@@ -134,8 +141,11 @@ class Desk:
 
     def add(self, request: Request) -> Handle:
         """Let a request wait for its turn. Raises ValueError for one that cannot be
-        answered, whatever else runs."""
+        answered, whatever else runs. Warns of more tokens than the model was trained
+        for."""
         self._check(request)
+        new = request.config.max_new_tokens
+        check_lengths(self.config, len(request.prompt), new, None)
         choices = [Choice(i) for i in range(request.n)]
         handle = Handle(self._next_id, request, choices, self.clock())
         self._next_id += 1
@@ -147,14 +157,22 @@ class Desk:
 
     def abort(self, request_id: int) -> None:
         """End a request at once and free its pages; nothing happens if it has ended."""
-        if (handle := self.live.get(request_id)) is None:
-            return
+        if handle := self.live.get(request_id):
+            self._stop(handle, "abort")
+
+    def _stop(self, handle: Handle, reason: str) -> list[Delta]:
+        """End a request before its time, and free its pages -> how its choices end."""
         for row in [*self.scheduler.running, *self.scheduler.waiting]:
-            if row.order[0] == request_id:
+            if row.order[0] == handle.id:
                 self.scheduler.remove(row)
-        for choice in handle.choices:
-            choice.finish_reason = choice.finish_reason or "abort"
-        self._end(handle, "abort")
+        stopped = [choice for choice in handle.choices if not choice.finish_reason]
+        for choice in stopped:
+            choice.finish_reason = reason
+        self._end(handle, reason)
+        return [
+            Delta(choice.index, finish_reason=reason, request_id=handle.id)
+            for choice in stopped
+        ]
 
     def metrics(self) -> dict[str, float]:
         """Gauges and counters of this moment, by the names that vLLM gives them."""
@@ -173,8 +191,8 @@ class Desk:
         }
 
     def _check(self, request: Request) -> None:
-        token_ids("eos_ids", [*request.eos_ids], self.vocab_size)
-        problem, last = None, self.vocab_size - 1
+        token_ids("eos_ids", [*request.eos_ids], self.config.vocab_size)
+        problem, last = None, self.config.vocab_size - 1
         tokens = len(request.prompt) + request.config.max_new_tokens - 1
         room = self.cache.num_pages * self.cache.page_size
         if not request.prompt:
@@ -249,7 +267,7 @@ class Engine(Desk):
             device=weight.device, dtype=weight.dtype,
         )  # fmt: skip
         scheduler = Scheduler(cache, max_rows, max_step_tokens)
-        super().__init__(cache, scheduler, model.config.vocab_size, tokenizer, clock)
+        super().__init__(model.config, cache, scheduler, tokenizer, clock)
         self.model, self.device = model, weight.device
         compiled = native is not None and isinstance(model, native.NativeModel)
         self.logits = logits_of_pass if compiled else logits_by_table
@@ -262,16 +280,21 @@ class Engine(Desk):
             return []
         self._note_start(plan)
         with torch.inference_mode():
-            logits = self.logits(self.model, self.cache, plan)
+            logits = self.logits(self.model, self.cache, plan)  # [complete rows, V]
         for row, _ in plan:
             row.table.remember(row.ids)
-        complete = [row for row, _ in plan if row.missing == 0]
+        complete, deltas = [row for row, _ in plan if row.missing == 0], []
         with one_thread():
-            return [
-                self._choose(branch, logits[i : i + 1])
-                for i, row in enumerate(complete)
-                for branch in self._branches(row)
-            ]
+            scores = self._scores(complete, logits)
+            best = scores.max(dim=-1)  # of all rows in one go
+            for row, finite in zip(complete, best.values.isfinite(), strict=True):
+                if not finite and not row.handle.finished:
+                    deltas += self._stop(row.handle, "error")
+            for i, row in enumerate(complete):
+                if row.choice.finish_reason is None:
+                    found = logits[i], scores[i : i + 1], best.indices[i]
+                    deltas += [self._choose(one, *found) for one in self._branches(row)]
+        return deltas
 
     def run(self) -> None:
         """Step until nothing is left to do."""
@@ -319,16 +342,28 @@ class Engine(Desk):
             self.scheduler.start(sibling)
         return [row, *siblings]
 
-    def _choose(self, row: Branch, logits: Logits) -> Delta:
-        """Choose the next token of a row by its own settings: logits [1, V]."""
+    def _scores(self, rows: list[Branch], logits: Logits) -> Logits:
+        """What the rows choose by: logits [R, V] after the repetition penalty of each,
+        without ids that the tokenizer does not know."""
+        scores = logits
+        for i, row in enumerate(rows):
+            penalty = row.handle.request.config.repetition_penalty
+            if penalty != 1:
+                scores = logits.clone() if scores is logits else scores
+                one, ids = scores[i : i + 1], torch.tensor([row.ids]).to(self.device)
+                scores[i : i + 1] = apply_repetition_penalty(one, ids, penalty)
+        return scores[:, : self.tokenizer.vocab_size if self.tokenizer else None]
+
+    def _choose(self, row: Branch, raw: Tensor, logits: Logits, best: Tensor) -> Delta:
+        """Choose the next token of a row by its own settings: logits [1, V], of which
+        `best` is the largest; `raw` [V] has no penalty yet."""
         handle, choice = row.handle, row.choice
         config, before = handle.request.config, len(choice.text)
-        raw, logprobs = logits[0], handle.request.logprobs
-        if config.repetition_penalty != 1:
-            ids = torch.tensor([row.ids], device=logits.device)
-            logits = apply_repetition_penalty(logits, ids, config.repetition_penalty)
-        shown = self.tokenizer.vocab_size if self.tokenizer else None
-        token = int(choose_token(logits[:, :shown], config, generator=row.generator))
+        logprobs = handle.request.logprobs
+        greedy = not config.do_sample or config.temperature == 0
+        if not greedy:
+            best = choose_token(logits, config, generator=row.generator)
+        token = int(best)
         if logprobs is not None:
             choice.logprobs.append(logprob_of(raw, token, logprobs))
         row.add(token)

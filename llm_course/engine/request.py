@@ -77,7 +77,7 @@ class Choice:
     token_ids: list[int] = field(default_factory=list)  # with the id that ended it
     text: str = ""  # without what a stop string may yet take away
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    finish_reason: str | None = None  # "stop", "length" or "abort"
+    finish_reason: str | None = None  # "stop", "length", "abort", "error"
 
     @property
     def progress(self) -> tuple[int, int, bool]:
@@ -92,7 +92,7 @@ class Delta(Choice):
 
 
 def added(choice: Choice, tokens: int, characters: int, request_id: int) -> Delta:
-    """What a choice has that is newer than so many tokens and characters."""
+    """What a choice has that is newer than that many tokens and characters."""
     return Delta(
         choice.index, choice.token_ids[tokens:], choice.text[characters:],
         choice.logprobs[tokens:], choice.finish_reason, request_id,

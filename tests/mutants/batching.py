@@ -162,8 +162,26 @@ BATCHES = mutants_of(
         f"{BATCH}test_log_probabilities_are_those_of_the_model_before_the_filters",
     ),
     (
+        "each row chooses the best token of the first",
+        "scores[i : i + 1], best.indices[i]",
+        "scores[i : i + 1], best.indices[0]",
+        SETTINGS,
+    ),
+    (
+        "logits that are not finite are chosen from",
+        "if not finite and not row.handle.finished:",
+        "if False:",
+        f"{BATCH}test_logits_that_are_not_finite_end_their_own_request_alone",
+    ),
+    (
+        "ids are chosen that the tokenizer does not know",
+        "return scores[:, : self.tokenizer.vocab_size if self.tokenizer else None]",
+        "return scores",
+        f"{BATCH}test_ids_beyond_the_tokenizers_are_chosen_by_nobody",
+    ),
+    (
         "an aborted request keeps its pages",
-        "            if row.order[0] == request_id:\n"
+        "            if row.order[0] == handle.id:\n"
         "                self.scheduler.remove(row)",
         "            pass",
         f"{BATCH}test_an_aborted_request_gives_its_pages_back_at_once",
