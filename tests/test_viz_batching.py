@@ -26,6 +26,7 @@ def test_a_map_of_memory_has_a_colour_for_each_kind_of_slot() -> None:
     expected = [CYCLE[0], GREY, CYCLE[1], "#ffffff"]
     assert colors == [color.lower() for color in expected]
     assert len(fig.axes[0].lines) == 3  # the borders of the pages
+    assert [text.get_text() for text in fig.axes[0].texts] == ["0", "7"]
 
 
 def test_tokens_of_a_step_are_stacked() -> None:
@@ -36,10 +37,38 @@ def test_tokens_of_a_step_are_stacked() -> None:
     assert len(second.patches) == 2
 
 
-def test_latencies_have_a_line_for_the_median_and_one_for_the_slow() -> None:
-    curves = {"a": ([1, 2], [3, 9]), "b": ([1, 1], [2, 2])}
-    (ax,) = viz.load_and_latency([4, 8], curves, "steps").axes
-    drawn = [list(np.asarray(line.get_ydata())) for line in ax.lines]
-    assert drawn == [[1, 2], [3, 9], [1, 1], [2, 2]]
-    assert ax.lines[0].get_color() == ax.lines[1].get_color()
-    assert ax.get_yscale() == "log"
+def test_the_tables_of_requests_point_at_their_pages() -> None:
+    slots = [[0, 0], [1, 1], [0, -1], [-1, -1]]
+    (ax,) = viz.block_tables([([0, 2], 3), ([0, 1], 4)], slots).axes
+    pages = ax.patches[: 4 * 2]
+    white = to_hex("white")
+    blue, orange = CYCLE[0].lower(), CYCLE[1].lower()
+    expected = [blue, blue, orange, orange, blue, white, white, white]
+    assert [to_hex(p.get_facecolor()) for p in pages] == expected
+    arrows = [text for text in ax.texts if not text.get_text()]
+    middles = [3 * page + 1 for page in (0, 2, 0, 1)]  # a page of two slots, and a gap
+    assert [arrow.xy[0] for arrow in arrows] == middles
+    entries = [t.get_text() for t in ax.texts if t.get_text().isdigit()]
+    assert entries == ["0", "2", "0", "1"]
+
+
+def test_a_service_has_a_panel_for_each_thing_that_is_measured() -> None:
+    names = ("median", "95th percentile", "throughput", "goodput")
+    curves = {
+        "a": dict(zip(names, ([1, 2], [3, 9], [4, 5], [4, 0]), strict=True)),
+        "b": dict(zip(names, ([1, 1], [2, 2], [4, 8], [4, 7]), strict=True)),
+    }
+    first, second, third = viz.load_and_latency(
+        [4, 8], curves, {"a": 5.0, "b": 9.0}, "steps"
+    ).axes
+
+    def drawn(ax) -> list[list[float]]:
+        return [list(np.asarray(line.get_ydata())) for line in ax.lines]
+
+    ends = [0, 1]  # of the lines at the capacities
+    assert drawn(first) == [[1, 2], [3, 9], ends, [1, 1], [2, 2], ends]
+    assert drawn(second) == [[4, 5], ends, [4, 8], ends]
+    assert drawn(third) == [[4, 0], ends, [4, 7], ends]
+    assert [line.get_xdata()[0] for line in second.lines[1::2]] == [5.0, 9.0]
+    assert first.lines[0].get_color() == first.lines[2].get_color()
+    assert first.get_yscale() == "linear"

@@ -13,7 +13,14 @@ from numpy.typing import ArrayLike
 
 from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, subplots
 
-__all__ = ["Bar", "schedules", "memory_maps", "tokens_a_step", "load_and_latency"]
+__all__ = [
+    "Bar",
+    "schedules",
+    "memory_maps",
+    "block_tables",
+    "tokens_a_step",
+    "load_and_latency",
+]
 
 Bar = tuple[int, int, int, int]  # row, request, first step, steps
 PALE = "#E6E6E6"
@@ -24,9 +31,14 @@ def color_of(request: int) -> str:
     return CYCLE[request % (len(CYCLE) - 1)]
 
 
+def ink_on(color: str) -> str:
+    """The colour of a number that stands on another colour."""
+    return "white" if color == BLUE else "black"
+
+
 def schedules(plans: Mapping[str, Sequence[Bar]], rows: int) -> Figure:
-    """One panel a plan, title -> bars: which request has which row in which steps. What
-    is left free of the rectangle of rows and steps is grey."""
+    """One panel a plan, title -> bars: which request has which row in which steps. A
+    place of the rectangle of rows and steps that nobody has is grey."""
     end = max(first + n for bars in plans.values() for _, _, first, n in bars)
     fig, axes = subplots(
         len(plans), width=9.0, height=(0.33 * rows + 0.8) * len(plans), sharex=True,
@@ -42,12 +54,20 @@ def schedules(plans: Mapping[str, Sequence[Bar]], rows: int) -> Figure:
             )  # fmt: skip
             ax.text(
                 first + n / 2, row, str(request), ha="center", va="center", size=9,
-                color="white" if color_of(request) == BLUE else "black",
+                color=ink_on(color_of(request)),
             )  # fmt: skip
         ax.set_title(title)
         ax.set(yticks=range(rows), ylabel="row", xlim=(0, end))
         ax.invert_yaxis()
     axes[-1, 0].set_xlabel("step")
+    fig.legend(
+        handles=[
+            Patch(color=color_of(0), label="a row at work (number: request)"),
+            Patch(color=PALE, label="an empty place"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+    )
     return fig
 
 
@@ -63,7 +83,7 @@ def memory_maps(maps: Mapping[str, ArrayLike], page_sizes: Sequence[int]) -> Fig
         ax.set_title(title)
     fig.legend(
         handles=[
-            Patch(color=color_of(0), label="a token (colour: request)"),
+            Patch(color=color_of(0), label="a token (number: request)"),
             Patch(facecolor=GREY, label="reserved, empty"),
             Patch(facecolor="white", edgecolor=GREY, label="free"),
         ],
@@ -80,10 +100,59 @@ def _draw_slots(ax: Axes, slots: np.ndarray, page_size: int) -> None:
             owner = int(slots[y, x])
             color = {-1: GREY, -2: "white"}.get(owner) or color_of(owner)
             ax.barh(y, 1, left=x, height=0.9, color=color, edgecolor=PALE, lw=0.5)
+            if owner >= 0 and (x == 0 or slots[y, x - 1] != owner):
+                ax.text(
+                    x + 0.5, y, str(owner), ha="center", va="center", size=8,
+                    color=ink_on(color),
+                )  # fmt: skip
     if page_size:
         for x in range(0, width + 1, page_size):
             ax.axvline(x, color="black", lw=1.2)
     ax.set(xlim=(0, width), ylim=(lines - 0.4, -0.6), xticks=[], yticks=[])
+
+
+def block_tables(
+    tables: Sequence[tuple[Sequence[int], int]], slots: ArrayLike
+) -> Figure:
+    """The table of each request, (its pages, how many tokens it has), above the memory [pages,
+    slots a page], whose slots hold a request, or -1. An arrow leads from each entry of
+    a table to its page."""
+    slots = np.asarray(slots)
+    count, size = slots.shape
+    fig, ax = subplots(width=9.0, height=2.8)
+    memory = 2.2
+    for page, held in enumerate(slots):
+        left = page * (size + 1)
+        for x, owner in enumerate(held):
+            color = color_of(int(owner)) if owner >= 0 else "white"
+            ax.barh(
+                memory,
+                1,
+                left=left + x,
+                height=0.8,
+                color=color,
+                edgecolor=GREY,
+                lw=0.5,
+            )
+        ax.text(left + size / 2, memory + 0.75, f"page {page}", ha="center", size=9)
+    for request, (pages, length) in enumerate(tables):
+        start = request * (count // len(tables)) * (size + 1)
+        label = f"request {request}, {length} tokens"
+        ax.text(start, -0.5, label, size=9, color="black")
+        for i, page in enumerate(pages):
+            x, y = start + 2.2 * i, 0
+            ax.barh(
+                y, 2.0, left=x, height=0.55, color="white",
+                edgecolor=color_of(request), lw=1.5,
+            )  # fmt: skip
+            ax.text(x + 1, y, str(page), ha="center", va="center", size=9)
+            ax.annotate(
+                "", (page * (size + 1) + size / 2, memory - 0.45), (x + 1, y + 0.3),
+                arrowprops={"arrowstyle": "->", "color": color_of(request), "lw": 1.2},
+            )  # fmt: skip
+    ax.set(ylim=(memory + 1.0, -1.0), xlim=(-0.5, count * (size + 1)))
+    ax.axis("off")
+    return fig
 
 
 def tokens_a_step(
@@ -109,13 +178,28 @@ def tokens_a_step(
 
 
 def load_and_latency(
-    load: ArrayLike, curves: Mapping[str, tuple[ArrayLike, ArrayLike]], unit: str
+    load: ArrayLike,
+    curves: Mapping[str, Mapping[str, ArrayLike]],
+    capacities: Mapping[str, float],
+    unit: str,
 ) -> Figure:
-    """Latency against load: curves[label] is (median, 95th percentile) at each load."""
-    fig, ax = subplots(width=7.5, height=3.4)
-    for (label, (middle, high)), color in zip(curves.items(), CYCLE, strict=False):
-        ax.plot(load, middle, "o-", color=color, ms=4, label=f"{label}, median")
-        ax.plot(load, high, "--", color=color, lw=1, label=f"{label}, 95 of 100")
-    ax.set(xlabel="requests that arrive in 100 steps", ylabel=unit, yscale="log")
-    ax.legend(loc="upper left")
+    """Three panels against load: time to first token ("median" and "95th percentile" of
+    curves[label]), "throughput" and "goodput". A dotted line at each capacity."""
+    fig, axes = subplots(1, 3, width=11.0, height=3.2)
+    panels = {
+        f"{unit} to the first token": ("median", "95th percentile"),
+        "requests served": ("throughput",),
+        "requests served well": ("goodput",),
+    }
+    for ax, (title, names) in zip(axes, panels.items(), strict=True):
+        for (label, values), color in zip(curves.items(), CYCLE, strict=False):
+            for name, style in zip(names, ("o-", "--"), strict=False):
+                text = f"{label}, {name}" if len(names) > 1 else label
+                ax.plot(load, values[name], style, color=color, ms=4, label=text)
+            ax.axvline(capacities[label], color=color, ls=":", lw=1.5)
+        ax.set(
+            title=title, xlabel=f"requests that arrive in 100 {unit}", ylim=(0, None)
+        )
+    axes[0].legend(loc="upper left")
+    axes[1].set_ylabel(f"in 100 {unit}")
     return fig
