@@ -76,13 +76,14 @@ Plan = list[tuple[Branch, int]]
 
 
 def logits_by_table(model: DecoderOnlyModel, cache: PagedCache, plan: Plan) -> Logits:
-    """Logits [rows that miss nothing more, V]: any model, row by row, each with its
-    table as cache."""
+    """Logits [rows with nothing left to compute, V]: any model, row by row, each with
+    its table as cache."""
     device, found = model.embed_tokens.weight.device, []
     for row, n in plan:
         start = row.table.length
         ids = torch.tensor([row.ids[start : start + n]], device=device)
         logits = model(ids, kv_cache=row.table, last_only=True)
+        # the model has advanced the table already
         found += [logits[:, -1]] if row.missing == 0 else []
     return torch.cat(found) if found else torch.empty(0, model.config.vocab_size)
 

@@ -23,8 +23,8 @@ class OutOfPages(MemoryError):
 
 
 def block_hash(parent: bytes, ids: Sequence[int]) -> bytes:
-    """A name for a block of tokens behind everything before it, whose name is
-    `parent` (b"": nothing). Equal names mean equal keys and values."""
+    """A name for a block of tokens that follows a text, whose name is `parent` (b"":
+    nothing). Equal names mean equal keys and values."""
     return sha256(parent + np.array(ids, np.int64).tobytes()).digest()
 
 

@@ -18,19 +18,19 @@ class Row:
     order: tuple[int, int]  # when its request came, and which of its branches it is
     ids: list[int]  # the prompt, and what was generated so far
     table: PageTable
-    width: int = 1  # rows that it will be when its prompt is known
+    width: int = 1  # how many continuations it splits into after its prompt
     cached: int | None = None  # tokens that were found in pages when it first ran
 
     @property
     def missing(self) -> int:
-        """Tokens whose keys and values are not in its pages."""
+        """Tokens not yet computed: their keys and values are not in its pages."""
         return len(self.ids) - self.table.length
 
 
 class Scheduler:
     """First come, first served, as far as rows, pages and tokens a step suffice.
 
-    Rows that run come first, each with the tokens that it misses: 1 while it
+    Rows that run come first, each with its tokens not yet computed: 1 while it
     generates, a chunk of its prompt before. Rows that wait follow while there is room.
     When pages run out, the youngest row gives up its own and waits again; what they
     held is computed anew.

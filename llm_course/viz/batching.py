@@ -114,9 +114,9 @@ def _draw_slots(ax: Axes, slots: np.ndarray, page_size: int) -> None:
 def block_tables(
     tables: Sequence[tuple[Sequence[int], int]], slots: ArrayLike
 ) -> Figure:
-    """The table of each request, (its pages, how many tokens it has), above the memory [pages,
-    slots a page], whose slots hold a request, or -1. An arrow leads from each entry of
-    a table to its page."""
+    """The table of each request, (its pages, how many tokens it has), above the memory
+    [pages, slots a page], whose slots hold a request, or -1. An arrow leads from each
+    entry of a table to its page."""
     slots = np.asarray(slots)
     count, size = slots.shape
     fig, ax = subplots(width=9.0, height=2.8)
@@ -126,14 +126,9 @@ def block_tables(
         for x, owner in enumerate(held):
             color = color_of(int(owner)) if owner >= 0 else "white"
             ax.barh(
-                memory,
-                1,
-                left=left + x,
-                height=0.8,
-                color=color,
-                edgecolor=GREY,
+                memory, 1, left=left + x, height=0.8, color=color, edgecolor=GREY,
                 lw=0.5,
-            )
+            )  # fmt: skip
         ax.text(left + size / 2, memory + 0.75, f"page {page}", ha="center", size=9)
     for request, (pages, length) in enumerate(tables):
         start = request * (count // len(tables)) * (size + 1)

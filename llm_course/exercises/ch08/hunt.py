@@ -1,4 +1,5 @@
-"""The bug hunt of chapter 08: names of pages that say nothing of what stands before."""
+"""The bug hunt of chapter 08: names of pages that tell too little of what stands
+before."""
 
 from __future__ import annotations
 
@@ -18,15 +19,17 @@ def right(ids: list[int], size: int) -> list[int]:
     return names
 
 
-PLANTED = "hash((name, *ids -> hash((start, *ids"
+PLANTED = (
+    "hash((name, *ids[start : start + size])) -> "
+    "hash((start, *ids[max(start - size, 0) : start + size]))"
+)
 OTHERS = {
     "the name is made of the page's own tokens alone": (
         "hash((name, *ids[start : start + size])) -> "
         "hash((*ids[start : start + size],))"
     ),
-    "of what stands before, only the page before counts": (
-        "hash((name, *ids[start : start + size])) -> "
-        "hash((start, *ids[max(start - size, 0) : start + size]))"
+    "of what stands before, only its length counts": (
+        "hash((name, *ids -> hash((start, *ids"
     ),
     "of what stands before, only the first page counts": (
         "hash((name, *ids[start : start + size])) -> "
@@ -47,8 +50,15 @@ OTHERS = {
     "the last page has none, although it is full": (
         "range(0, len(ids) - size + 1, size) -> range(0, len(ids) - size, size)"
     ),
-    "a name tells what comes behind the page": (
+    "a name tells what comes after the page": (
         "hash((name, *ids[start : start + size])) -> hash((start, *ids))"
+    ),
+    "a name tells how long the whole text is": (
+        "hash((name, *ids -> hash((name, len(ids), *ids"
+    ),
+    "the order of the pages does not count": (
+        "name = hash((name, *ids[start : start + size])) -> "
+        "name ^= hash((*ids[start : start + size],))"
     ),
 }
 
@@ -68,7 +78,7 @@ HUNT = BugHunt(
     "08.hunt",
     right=right,
     planted=edited(right, PLANTED),
-    kind="two pages behind different texts get one name",
+    kind="two pages after different texts get one name",
     others=wrong_versions(right, OTHERS),
     wrong={
         "Your test accepts the planted bug": equal_texts,

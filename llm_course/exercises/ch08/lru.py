@@ -61,7 +61,7 @@ WRONG = {
 
 def trace(seed: int, conversations: int, turns: int) -> list[list[str]]:
     """Turns of some conversations in random order, each a page or two longer than the
-    one before, all behind one system prompt."""
+    one before, all after one system prompt."""
     rng = np.random.default_rng(seed)
     length, requests = [1] * conversations, []
     for _ in range(turns):

@@ -21,7 +21,7 @@ WRONG = {
         f"return shared + {SUM} -> return -(-beginning // size)"
         " + sum(-(-tail // size) for tail in tails)"
     ),
-    "that loses the tokens of the beginning behind its last full page": (
+    "that loses the tokens of the beginning after its last full page": (
         "(rest + tail) -> (tail)"
     ),
     "that counts full pages only": "-(-(rest + tail) // size) -> (rest + tail) // size",
