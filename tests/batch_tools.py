@@ -31,6 +31,8 @@ def check_scheduler(scheduler: Scheduler) -> None:
     running, waiting = scheduler.running, scheduler.waiting
     check_pool(scheduler.pool, [row.table for row in [*running, *waiting]])
     assert not any(row.table.pages for row in waiting)
+    # all but the youngest generate, so in order they come before any prompt
+    assert all(row.missing == 1 for row in running[:-1])
     assert sum(row.width for row in running) <= scheduler.max_rows
     for rows in (running, waiting):
         assert [row.order for row in rows] == sorted(row.order for row in rows)

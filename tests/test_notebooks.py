@@ -63,12 +63,20 @@ UNCOMPARED: set[tuple[str, str]] = {
         "07_speed",
         "square, grid = np.ones((BLOCK, 8), np.float32), np.ones(8 * LANES, np.float32)",
     ),
-    ("08_batching", "def measure(load: float, requests: int = 12) -> str:"),
+    ("08_batching", "REQUESTS, TOKENS = 40, 6"),
+    (
+        "08_batching",
+        'RULES = SYSTEM + "".join(f" Rule {i}: be brief and polite." for i in range(50))',
+    ),
+    ("08_batching", "def stall(budget: int) -> str:"),
     (
         "08_batching",
         "def seconds_a_step(rows: int, length: int = 200, steps: int = 6) -> float:",
     ),
-    ("08_batching", "def tokens_a_second(rows: int) -> float:"),
+    (
+        "08_batching",
+        "def tokens_a_second(rows: int, together: bool = False) -> float:",
+    ),
     ("06_kv_cache", "def best(run, repeats: int = 3) -> float:"),
     ("06_kv_cache", "fig = viz.roofline("),
     ("06_kv_cache", "prompt = STORY.repeat(1, 9)  # [1, 243]"),

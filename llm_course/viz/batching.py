@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
@@ -41,8 +42,8 @@ def schedules(plans: Mapping[str, Sequence[Bar]], rows: int) -> Figure:
     place of the rectangle of rows and steps that nobody has is grey."""
     end = max(first + n for bars in plans.values() for _, _, first, n in bars)
     fig, axes = subplots(
-        len(plans), width=9.0, height=(0.33 * rows + 0.8) * len(plans), sharex=True,
-        squeeze=False,
+        len(plans), width=9.0, height=(0.33 * rows + 0.8) * len(plans) + 0.35,
+        sharex=True, squeeze=False,
     )  # fmt: skip
     for ax, (title, bars) in zip(axes[:, 0], plans.items(), strict=True):
         last = max(first + n for _, _, first, n in bars)
@@ -180,7 +181,7 @@ def load_and_latency(
 ) -> Figure:
     """Three panels against load: time to first token ("median" and "95th percentile" of
     curves[label]), "throughput" and "goodput". A dotted line at each capacity."""
-    fig, axes = subplots(1, 3, width=11.0, height=3.2)
+    fig, axes = subplots(1, 3, width=10.0, height=3.5)
     panels = {
         f"{unit} to the first token": ("median", "95th percentile"),
         "requests served": ("throughput",),
@@ -192,9 +193,9 @@ def load_and_latency(
                 text = f"{label}, {name}" if len(names) > 1 else label
                 ax.plot(load, values[name], style, color=color, ms=4, label=text)
             ax.axvline(capacities[label], color=color, ls=":", lw=1.5)
-        ax.set(
-            title=title, xlabel=f"requests that arrive in 100 {unit}", ylim=(0, None)
-        )
-    axes[0].legend(loc="upper left")
+        ax.set(title=title, xlabel=f"load: requests in 100 {unit}", ylim=(0, None))
+    lines, _ = axes[0].get_legend_handles_labels()
+    capacity = Line2D([], [], color=GREY, ls=":", lw=1.5, label="capacity")
+    fig.legend(handles=[*lines, capacity], loc="outside lower center", ncols=5)
     axes[1].set_ylabel(f"in 100 {unit}")
     return fig
