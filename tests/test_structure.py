@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exercises": READING,
     "chat": READING,
     "bench": READING,
+    "serve": READING | {"chat"},  # whose options for a model it has
     "examples": READING,
     "authoring": {"_lazy"},  # a broken export must not stop the tool that can mend it
     "classroom": {"_lazy", "exercises", "authoring"},

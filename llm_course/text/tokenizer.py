@@ -195,7 +195,7 @@ class Tokenizer:
             return bool(name) and name not in skipped
 
         if self._decodes_bytes:
-            return Shown(ByteDecoder(self._bytes_of), shows)
+            return Shown(ByteDecoder(self.bytes_of), shows)
         decoder = WindowDecoder(
             partial(self._decoded, skip_special_tokens=False),
             lambda i: _BYTE.fullmatch(self.name_of(i)) is not None,
@@ -293,7 +293,7 @@ class Tokenizer:
         }
         return {role: self.name_of(i) for role, i in ids.items() if i is not None}
 
-    def _bytes_of(self, token_id: int) -> bytes:
+    def bytes_of(self, token_id: int) -> bytes:
         """The bytes that a token stands for; none for an id beyond the vocabulary."""
         name = self.name_of(token_id)
         if self._decodes_bytes:
@@ -304,7 +304,7 @@ class Tokenizer:
         return self._decoded([token_id], False).encode()
 
     def _label(self, token_id: int) -> str:
-        data = self._bytes_of(token_id)
+        data = self.bytes_of(token_id)
         try:
             text = data.decode()
         except UnicodeDecodeError:

@@ -1,0 +1,1 @@
+"""The server, mostly in a process of its own."""
