@@ -2,6 +2,7 @@
 
     python -m llm_course.bench [--quick] [--threads N]
         [--figure FILE.png] [--json [FILE]]
+    python -m llm_course.bench serve ...    (the server under load: bench/serve.py)
 
 A run of all cases takes some twenty minutes on two cores, `--quick` some two. Other
 work on the machine moves the times more than the ratios, which are taken within a
@@ -162,7 +163,12 @@ def left_out(names: Sequence[str], cases: Sequence[measure.Case]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Exit status 1 when the model cannot be loaded, or contestants
     disagree."""
-    args = parse(argv, __doc__.split("\n")[0])
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["serve"]:
+        from llm_course.bench.serve import main as serve
+
+        return serve(given[1:])
+    args = parse(given, __doc__.split("\n")[0])
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
