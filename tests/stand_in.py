@@ -77,9 +77,20 @@ def pytest(arguments: Arguments) -> int:
 
 def bench(arguments: Arguments) -> int:
     sys.path.insert(0, str(HERE))
-    from llm_course.bench.options import parse
+    from llm_course.bench import options, serve
 
-    parse(arguments, "")
+    if arguments and arguments[0] == "serve":
+        serve.parse(arguments[1:])
+    else:
+        options.parse(arguments, "")
+    return 0
+
+
+def serve(arguments: Arguments) -> int:
+    sys.path.insert(0, str(HERE))
+    from llm_course.serve.options import parse
+
+    parse(arguments)
     return 0
 
 
@@ -141,6 +152,7 @@ EXAMINED: dict[tuple[str, ...], Callable[[Arguments], int]] = {
     ("python", "-m", "pip", "download"): pip_download,
     ("python", "-m", "pytest"): pytest,
     ("python", "-m", "llm_course.bench"): bench,
+    ("python", "-m", "llm_course.serve"): serve,
     ("python", "-m", "llm_course.classroom.progress"): progress,
     ("python3", "-m", "venv"): venv,
     ("jupyter",): jupyter,

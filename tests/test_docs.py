@@ -59,6 +59,8 @@ def test_commands_run_as_written(block: Block, clone: Path) -> None:
         ".venv/bin/python -m pytest --nbvals notebooks/",
         ".venv/bin/python -m pytest test/",
         ".venv/bin/python -m llm_course.bench --fast",
+        ".venv/bin/python -m llm_course.bench serve --rates 0",
+        ".venv/bin/python -m llm_course.serve --portt 1",
         ".venv/bin/python -m llm_course.classroom.progress --fast",
         ".venv/bin/python -m llm_course.examples.tiny_generate --config nope",
         ".venv/bin/jupyter lab notebooks/01_norm.ipynb",
@@ -104,6 +106,8 @@ def test_python_blocks_run_one_after_the_other(
     printed: list[str] = []
     scope = {"print": printed.append}
     for block in blocks("python"):
+        if block.page == "serve.md":  # tests/serve/test_page_of_docs.py has a server
+            continue
         exec(block.text, scope)
     assert printed[0] == "The capital of Japan is Tokyo.<|im_end|>"
     assert f"`{printed[0]}`" in PAGES[0].read_text(encoding="utf-8")
@@ -119,7 +123,9 @@ def test_powershell_says_what_the_first_command_says() -> None:
 
 def test_every_block_says_what_it_is() -> None:
     known = {"sh", "bash", "powershell", "python"}
-    plain = [block for block in blocks("") if re.search(r"python|git |pip", block.text)]
+    plain = [
+        block for block in blocks("") if re.search(r"python|git |\bpip\b", block.text)
+    ]
     assert not plain
     for page in PAGES:
         kinds = re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), re.M)
