@@ -1,4 +1,4 @@
-"""The figures of notebook 06 and its sliders: what is drawn is what was given."""
+"""The figures of notebook 06: what is drawn is what was given."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import numpy as np
 import torch
 
 from llm_course.config import ModelConfig
-from llm_course.engine import cache_bytes
 from llm_course.viz import cache as viz
-from llm_course.widgets import CacheMemory
 
 CONFIG = ModelConfig(100, 48, 96, 2, num_heads=6, num_kv_heads=2)
 
@@ -79,26 +77,3 @@ def test_error_growth_draws_rounding_at_the_floor() -> None:
         "right",
         "rounding: below 1e-05, drawn at the edge",
     ]
-
-
-def test_the_bar_stands_beside_the_weights() -> None:
-    (ax,) = viz.cache_bar(0.25, 0.5, "8 rows").axes
-    assert [b.get_width() for b in ax.patches] == [0.5, 0.25]
-    assert ax.get_title(loc="left") == "8 rows"
-
-
-def test_sliders_follow_the_formula() -> None:
-    explorer = CacheMemory(CONFIG, num_parameters=1000)
-    assert explorer.kv_heads.options == (1, 2, 3, 6)
-    assert explorer.bytes == cache_bytes(CONFIG, 2048)
-    before = explorer.image.value
-    explorer.kv_heads.value, explorer.rows.value, explorer.dtype.value = (
-        6,
-        8,
-        "bfloat16",
-    )
-    assert explorer.bytes == 3 * 8 * cache_bytes(CONFIG, 2048) // 2
-    assert explorer.image.value != before
-    assert f"{explorer.bytes:,} bytes" in explorer.text.value
-    (ax,) = explorer.figure().axes
-    assert [b.get_width() for b in ax.patches] == [2000 / 1e9, explorer.bytes / 1e9]

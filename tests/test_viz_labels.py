@@ -11,7 +11,15 @@ import torch
 
 from llm_course.config import ModelConfig
 from llm_course.models import DecoderOnlyModel
-from llm_course.viz import attention, cache, decoder, layers, rope_scores, sampling
+from llm_course.viz import (
+    attention,
+    cache,
+    cache_lab,
+    decoder,
+    layers,
+    rope_scores,
+    sampling,
+)
 from llm_course.viz.labels import MISSING, _drawable, fonts, plain, token_names
 from llm_course.viz.style import lines
 from llm_course.widgets import AttentionExplorer
@@ -28,7 +36,8 @@ FIGURES = {
     "head_grid": lambda: attention.head_grid(np.stack([MAP] * 2), TOKENS, 1, TEXT),
     "alignments": lambda: attention.alignments({TEXT: MAP}),
     "new_rows": lambda: cache.new_rows([MAP[:5, :5], MAP], TOKENS),
-    "cache_bar": lambda: cache.cache_bar(1.0, 2.0, TEXT),
+    "memory_bars": lambda: cache_lab.memory_bars({TEXT: (1.0, 2.0)}, TEXT),
+    "slots": lambda: cache_lab.slots(TOKENS, ["prompt"] * SIZE),
     "next_words": lambda: decoder.next_words(TOKENS, PROBS, TEXT),
     "stream_norms": lambda: decoder.stream_norms(1 + 99 * MAP, TOKENS),
     "influence": lambda: decoder.influence(MAP * 99, TOKENS),

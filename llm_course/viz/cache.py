@@ -91,20 +91,6 @@ def memory(
     return fig
 
 
-def cache_bar(cache_gb: float, weights_gb: float, title: str) -> Figure:
-    """One cache beside the weights, as two bars."""
-    fig, ax = subplots(width=7.0, height=1.7)
-    values = [weights_gb, cache_gb]
-    ax.barh([0, 1], values, color=[GREY, ORANGE], height=0.7)
-    for y, value in enumerate(values):
-        ax.text(value, y, f" {value:.3g} GB", va="center")
-    ax.set_yticks([0, 1], ["weights", "cache"])
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1.2 * max(values))
-    ax.set(xlabel="GB", title=title)
-    return fig
-
-
 def roofline(
     work: Sequence[float],
     achieved: Sequence[float],

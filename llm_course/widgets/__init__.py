@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "attention": ("AttentionExplorer",),
+        "cache_lab": ("CacheLab",),
         "cache_memory": ("CacheMemory",),
         "playground": ("Playground",),
         "rope": ("RopeLab",),

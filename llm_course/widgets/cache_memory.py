@@ -1,80 +1,67 @@
-"""Sliders for the size of a key/value cache."""
+"""The memory of weights and caches, for several models side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-import ipywidgets as w
 import torch
+import traitlets as t
 from matplotlib.figure import Figure
 
 from llm_course.config import ModelConfig
 from llm_course.engine.kv_cache import cache_bytes
-from llm_course.viz.cache import cache_bar
-from llm_course.widgets.figures import png
+from llm_course.viz.cache_lab import memory_bars
+from llm_course.widgets.base import LabWidget, page_part
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "8 bits": torch.int8}
+CARDS = (24, 80)  # GB
 
 
-class CacheMemory(w.VBox):
-    """Sliders for context length, rows and K/V heads of a model's shape, and the bytes
-    they cost.
+class CacheMemory(LabWidget):
+    """Context, rows, type and sharing of K/V heads, and the bytes that they cost."""
 
-    `bytes` is the size for the present values, `figure()` the picture that the widget
-    shows.
-    """
+    _esm = page_part("cache_memory")
+    _css = page_part("cache_memory", kind=".css")
+    models: t.List = t.List().tag(sync=True)
 
-    def __init__(
-        self, config: ModelConfig, num_parameters: int, context: int = 2048
-    ) -> None:
-        self._config, self._num_parameters = config, num_parameters
-        heads = [n for n in range(1, config.num_heads + 1) if config.num_heads % n == 0]
-        late = {"continuous_update": False, "style": {"description_width": "6em"}}
-        self.context = w.SelectionSlider(
-            options=[2**n for n in range(6, 18)],
-            value=context,
-            description="context",
-            **late,
-        )
-        self.rows = w.IntSlider(1, 1, 64, description="rows", **late)
-        self.kv_heads = w.SelectionSlider(
-            options=heads, value=config.num_kv_heads, description="K/V heads", **late
-        )
-        self.dtype = w.Dropdown(
-            options=list(DTYPES), description="numbers", style=late["style"]
-        )
-        self.text, self.image = (
-            w.HTML(),
-            w.Image(format="png", layout=w.Layout(max_width="95%")),
-        )
-        controls = [self.context, self.rows, self.kv_heads, self.dtype]
-        for control in controls:
-            control.observe(self._update, names="value")
-        super().__init__([*controls, self.text, self.image])
-        self._update()
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the cache."""
-        shape = replace(self._config, num_kv_heads=self.kv_heads.value)
-        return cache_bytes(
-            shape, self.context.value, self.rows.value, DTYPES[self.dtype.value]
-        )
+    def __init__(self, models: Mapping[str, tuple[ModelConfig, int]]) -> None:
+        """`models`: name -> its shape, and how many parameters it has."""
+        self.known = dict(models)
+        settings = {"context": 13, "rows": 1, "dtype": "bfloat16", "sharing": "own"}
+        super().__init__(name="Memory of caches", settings=settings)
+        self.do_show(settings)
 
     def figure(self) -> Figure:
-        """The cache beside the model's weights, both in the chosen type."""
-        numbers = self._num_parameters * DTYPES[self.dtype.value].itemsize
-        title = (
-            f"{self.rows.value} x {self.context.value:,} tokens, {self.kv_heads.value}"
-            " K/V heads"
-        )
-        return cache_bar(
-            self.bytes / 1e9, numbers / 1e9, f"{title}, {self.dtype.value}"
-        )
+        """Weights and caches for the present settings."""
+        tokens, rows = 2 ** self.settings["context"], self.settings["rows"]
+        pairs = {
+            row["name"]: (row["weights"] / 1e9, row["cache"] / 1e9)
+            for row in self.models
+        }
+        title = f"{rows} x {tokens:,} tokens, {self.settings['dtype']}"
+        return memory_bars(pairs, title, CARDS)
 
-    def _update(self, _change: object = None) -> None:
-        per_token = self.bytes // (self.context.value * self.rows.value)
-        self.text.value = (
-            f"{self.bytes:,} bytes, {per_token:,} for each token of each row"
-        )
-        self.image.value = png(self.figure())
+    def do_show(self, settings: dict[str, Any]) -> None:
+        """Count the bytes of every model."""
+        self.models = [self._row(name, settings) for name in self.known]
+
+    def _row(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+        config, parameters = self.known[name]
+        dtype, rows = DTYPES[settings["dtype"]], settings["rows"]
+        heads = {"own": config.num_kv_heads, "none": config.num_heads, "one": 1}
+        shape = replace(config, num_kv_heads=heads[settings["sharing"]])
+        weights = parameters * dtype.itemsize
+        cache = cache_bytes(shape, 2 ** settings["context"], rows, dtype)
+        token = cache_bytes(shape, 1, 1, dtype)
+        return {
+            "name": name,
+            "heads": shape.num_kv_heads,
+            "weights": weights,
+            "cache": cache,
+            "token": token,
+            "fits": [weights + cache <= card * 1e9 for card in CARDS],
+            # tokens of all rows together that fit beside the weights
+            "room": [max(0, int((card * 1e9 - weights) // token)) for card in CARDS],
+        }

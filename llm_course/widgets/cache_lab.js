@@ -1,0 +1,55 @@
+// The cache lab: a prompt, the slots of a real cache, and a race.
+
+function render(context) {
+  const { model } = context, lab = new Lab(context);
+  lab.root.classList.add("cl");
+  lab.text(lab.fields, "prompt", "prompt", 1);
+  const row = make(lab.fields, "div", { class: "cl-buttons" });
+  lab.button(row, "Prefill", "prefill").classList.add("lab-main");
+  lab.button(row, "Decode one token", "step");
+  lab.button(row, "Truncate", "truncate");
+  lab.slider(row, "keep", "keep", { min: 1, max: 63, step: 1 });
+  const slots = make(lab.fields, "ol", { class: "cl-slots", "aria-label": "slots" });
+  const key = make(lab.fields, "div", { class: "cl-key" });
+  for (const kind of ["prompt", "new", "reused", "truncated", "free"]) {
+    make(key, "span", { class: `cl-${kind}` }, kind);
+  }
+  const told = make(lab.fields, "div", { role: "status", class: "cl-told" });
+  const counts = make(told, "div"), sums = make(told, "div"), next = make(told, "div");
+
+  const track = make(lab.fields, "div", { class: "cl-race" });
+  const go = make(track, "div", { class: "cl-buttons" });
+  lab.button(go, "Race: 32 tokens", "race");
+  const stop = lab.button(go, "Stop", "stop");
+  const lanes = make(track, "div", { role: "list", "aria-label": "race" });
+  lab.watch("running", () => { stop.disabled = !model.get("running"); });
+
+  lab.watch("cells", () => {
+    const cells = model.get("cells");
+    while (slots.children.length > cells.length) slots.lastChild.remove();
+    cells.forEach(([text, kind], i) => {
+      const slot = slots.children[i] ?? make(slots, "li");
+      slot.className = `cl-${kind}`;
+      slot.textContent = text.replaceAll("\n", "⏎");
+      slot.title = `slot ${i}: ${kind}`;
+      slot.setAttribute("aria-label", `${i}: ${text} ${kind}`);
+    });
+  });
+  lab.watch("counts", () => {
+    const c = model.get("counts"), number = (n) => n.toLocaleString("en");
+    counts.textContent = `${c.length} of ${c.capacity} slots in use, ${number(c.bytes)} bytes reserved in all layers; the latest pass was fed ${c.fed}.`;
+    sums.textContent = `Positions computed so far: ${number(c.with)} with the cache, ${number(c.without)} had each pass begun anew.`;
+    next.textContent = c.next === null ? "No logits after a cut: the last token kept is fed again first." : `Likeliest next token: “${c.next}”`;
+  });
+  lab.watch("race", () => {
+    lanes.replaceChildren();
+    for (const [name, tokens, seconds, fed] of model.get("race")) {
+      const lane = make(lanes, "div", { class: "cl-lane", role: "listitem" });
+      make(lane, "span", {}, name);
+      make(lane, "progress", { max: 32, value: tokens, "aria-label": `${name}: tokens` });
+      make(lane, "span", {}, `${tokens} tokens, ${seconds.toFixed(2)} s, ${fed.toLocaleString("en")} positions`);
+    }
+  });
+}
+
+export default { render };

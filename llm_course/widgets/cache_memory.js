@@ -1,0 +1,54 @@
+// Memory of caches: four controls, and two bars a model on a log axis.
+const LEAST = 1e6, MOST = 1e13; // bytes, the ends of the axis
+
+/** How far along the axis a number of bytes lies, in percent. */
+function along(bytes) {
+  const part = Math.log10(Math.max(bytes, LEAST) / LEAST) / Math.log10(MOST / LEAST);
+  return `${100 * Math.min(1, part)}%`;
+}
+
+/** Bytes in three digits. */
+function size(bytes) {
+  const [unit, name] = [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "bytes"]].find(([u]) => bytes >= u);
+  return `${Number((bytes / unit).toPrecision(3))} ${name}`;
+}
+
+function render(context) {
+  const { model } = context, lab = new Lab(context);
+  lab.root.classList.add("cm");
+  const controls = make(lab.fields, "div", { class: "cm-controls" });
+  const two = (v) => (2 ** v).toLocaleString("en");
+  lab.slider(controls, "context", "tokens a row", { min: 6, max: 20, step: 1, show: two });
+  lab.slider(controls, "rows", "rows", { min: 1, max: 128, step: 1 });
+  lab.choice(controls, "dtype", "numbers", ["float32", "bfloat16", "8 bits"].map((n) => [n, n]));
+  lab.choice(controls, "sharing", "K/V heads", [["own", "as the model has them"],
+    ["none", "one for each query head"], ["one", "one for all"]]);
+  const axis = make(lab.fields, "div", { class: "cm-axis", "aria-hidden": "true" });
+  for (const bytes of [1e6, 1e9, 24e9, 80e9, 1e12]) {
+    const tick = make(axis, "span", { class: bytes % 1e9 === 0 && bytes < 1e12 && bytes > 1e9 ? "cm-card" : "" }, size(bytes));
+    tick.style.left = along(bytes);
+  }
+  const list = make(lab.fields, "div", { role: "list", "aria-label": "models; room: tokens of all rows together" });
+  lab.watch("models", () => {
+    list.replaceChildren();
+    for (const row of model.get("models")) show(list, row);
+  });
+}
+
+function show(list, row) {
+  const root = make(list, "div", { class: "cm-model", role: "listitem" });
+  const name = make(root, "div", { class: "cm-name" });
+  make(name, "b", {}, row.name);
+  make(name, "span", { class: "lab-quiet" }, `${row.heads} K/V head${row.heads > 1 ? "s" : ""}, ${size(row.token)} a token`);
+  const track = make(root, "div", { class: "cm-track" });
+  for (const kind of ["weights", "cache"]) {
+    const bar = make(track, "div", { class: `cm-bar cm-${kind}` }, `${kind} ${size(row[kind])}`);
+    bar.style.setProperty("--to", along(row[kind]));
+  }
+  for (const card of [24e9, 80e9]) make(track, "i", { class: "cm-line" }).style.left = along(card);
+  const verdict = (fits, i) => `${fits ? "fits" : "over"} ${[24, 80][i]} GB, room for ${row.room[i].toLocaleString("en")}`;
+  const told = make(root, "div", { class: "cm-fits" });
+  row.fits.forEach((fits, i) => make(told, "div", { class: fits ? "" : "cm-over" }, verdict(fits, i)));
+}
+
+export default { render };

@@ -1,0 +1,125 @@
+"""The pages of notebook 06's widgets: every control, and the numbers on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_course.widgets import CacheLab, CacheMemory, runs
+from tests.browser.bare import Bare
+from tests.helpers import small_model
+from tests.test_cache_widgets import MODELS
+from tests.test_playground import Letters
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def memory(page: Any) -> Bare:
+    return Bare(page, CacheMemory(MODELS))
+
+
+@pytest.fixture
+def slots(page: Any) -> Any:
+    yield Bare(page, CacheLab(small_model(), Letters(), "hello"))
+    runs.end()
+
+
+def click(bare: Bare, name: str) -> None:
+    bare.page.get_by_role("button", name=name, exact=True).click()
+    bare.pump()
+
+
+def test_every_control_of_the_memory_is_heard(memory: Bare) -> None:
+    page = memory.page
+    page.get_by_role("slider", name="tokens a row").press("ArrowRight")
+    page.get_by_role("slider", name="rows", exact=True).press("ArrowRight")
+    page.get_by_role("combobox", name="numbers").select_option("float32")
+    page.get_by_role("combobox", name="K/V heads").select_option("one")
+    memory.pump()
+    expected = {"context": 14, "rows": 2, "dtype": "float32", "sharing": "one"}
+    assert memory.widget.settings == expected
+
+
+def test_the_memory_shows_the_bytes_and_what_fits(memory: Bare) -> None:
+    memory.page.get_by_role("slider", name="rows", exact=True).fill("100")
+    memory.pump()
+    items = memory.page.get_by_role("listitem").all_inner_texts()
+    small, large = memory.widget.models
+    assert f"cache {small['cache'] / 1e6:.3g} MB" in items[0]
+    assert f"cache {large['cache'] / 1e9:.3g} GB" in items[1]
+    assert f"weights {large['weights'] / 1e9:.3g} GB" in items[1]
+    assert f"over 24 GB, room for {large['room'][0]:,}" in items[1]
+    assert f"fits 24 GB, room for {small['room'][0]:,}" in items[0]
+
+
+def cells(bare: Bare) -> list[str]:
+    return (
+        bare.page.get_by_label("slots")
+        .locator("li")
+        .evaluate_all("all => all.map(e => `${e.textContent} ${e.className.slice(3)}`)")
+    )
+
+
+def test_slots_show_what_the_cache_holds(slots: Bare) -> None:
+    slots.page.get_by_role("textbox", name="prompt").fill("helps")
+    for name in ("Prefill", "Decode one token", "Decode one token"):
+        click(slots, name)
+    slots.page.get_by_role("slider", name="keep").press("ArrowLeft")
+    click(slots, "Truncate")
+    assert cells(slots) == [f"{text} {kind}" for text, kind in slots.widget.cells]
+    assert [kind for _, kind in slots.widget.cells[:5]] == [
+        *["reused"] * 3,
+        *["truncated"] * 2,
+    ]
+    status = slots.page.locator(".cl-told").inner_text()
+    counts = slots.widget.counts
+    assert f"3 of 8 slots in use, {counts['bytes']:,} bytes" in status
+    sums = f"{counts['with']} with the cache, {counts['without']} had each"
+    assert sums in status
+    assert "No logits after a cut" in status
+    click(slots, "Decode one token")
+    assert (
+        f"“{slots.widget.counts['next']}”"
+        in slots.page.locator(".cl-told").inner_text()
+    )
+
+
+def test_a_click_prefills_the_prompt_that_is_shown(slots: Bare) -> None:
+    slots.page.get_by_role("textbox", name="prompt").fill("world")
+    click(slots, "Prefill")
+    assert slots.widget.ids[:5] == Letters().encode("world")
+
+
+def test_a_race_is_drawn_and_can_be_stopped(slots: Bare) -> None:
+    assert slots.page.get_by_role("button", name="Stop").is_disabled()
+    click(slots, "Race: 32 tokens")
+    slots.widget.wait(60)
+    slots.tell()
+    lanes = slots.page.get_by_label("race").get_by_role("listitem")
+    for text, (name, tokens, seconds, fed) in zip(
+        lanes.all_inner_texts(), slots.widget.race, strict=True
+    ):
+        assert name in text
+        assert f"{tokens} tokens, {seconds:.2f} s, {fed} positions" in text
+    bars = slots.page.get_by_role("progressbar").evaluate_all(
+        "b => b.map(p => p.value)"
+    )
+    assert bars == [32, 32]
+
+
+@pytest.mark.parametrize("width", [600, 830, 1080])
+@pytest.mark.parametrize("which", ["memory", "slots"])
+def test_the_widgets_fit_one_screen(
+    request: pytest.FixtureRequest, which: str, width: int
+) -> None:
+    bare = request.getfixturevalue(which)
+    bare.page.set_viewport_size({"width": width, "height": 900})
+    if which == "slots":
+        bare.page.get_by_role("textbox", name="prompt").fill("h" * 64)
+        click(bare, "Prefill")
+    over = bare.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    assert not over
+    if width > 800:
+        assert bare.page.locator(".lab").bounding_box()["height"] < 680
