@@ -234,7 +234,11 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
     ax.set(
         xlim=(0, 1), xlabel="share of all parameters", title="Where the parameters are"
     )
-    ax.legend(ncols=len(PART_COLORS), loc="upper center", bbox_to_anchor=(0.5, -0.32))
+    ax.legend(
+        ncols=len(PART_COLORS),
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.64 / len(models)),
+    )
     return fig
 
 

@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "attention": ("AttentionExplorer",),
         "cache_lab": ("CacheLab",),
         "cache_memory": ("CacheMemory",),
+        "lens": ("LayerLens",),
+        "parameters": ("ParameterLab",),
         "playground": ("Playground",),
         "rope": ("RopeLab",),
     },
