@@ -35,7 +35,11 @@ function render(context) {
   const ranks = make(right, "div", { class: "at-ranks", role: "group", "aria-label": "Heads, the strongest first" });
   roving(ranks, "button", lab.signal);
 
-  const resized = new ResizeObserver(() => numbers && draw());
+  const resized = new ResizeObserver(() => { // also when it comes into the page
+    if (!numbers) return;
+    small.show(model.get("chart"), model.get("maps"));
+    draw();
+  });
   resized.observe(middle);
   lab.signal.addEventListener("abort", () => resized.disconnect());
   let numbers = null; // Float32Array: scores, then weights

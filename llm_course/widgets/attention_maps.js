@@ -5,7 +5,8 @@ function paint(canvas, size, value, [x, y, side]) {
   const small = document.createElement("canvas");
   small.width = small.height = size;
   const pen = small.getContext("2d"), image = pen.createImageData(size, size);
-  const [r, g, b] = getComputedStyle(canvas).color.match(/\d+/g).map(Number);
+  // a canvas that is not in the page yet has no colour
+  const [r, g, b] = (getComputedStyle(canvas).color.match(/\d+/g) ?? [0, 0, 0]).map(Number);
   for (let i = 0; i < size * size; i++) image.data.set([r, g, b, 255 * value(i)], 4 * i);
   pen.putImageData(image, 0, 0);
   const to = canvas.getContext("2d");

@@ -37,8 +37,10 @@ MOUNT = """async ({ source, style, state }) => {
   const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const { default: widget } = await import(url);
   window.view = new AbortController();
-  const el = document.body.appendChild(document.createElement("div"));
+  const el = document.createElement("div"); // not in the page yet, as in JupyterLab
   await widget.render({ model: window.model, el, signal: window.view.signal });
+  document.body.append(el);
+  await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
 }"""
 
 

@@ -102,6 +102,21 @@ def test_the_large_map_goes_from_scores_to_weights(bare: Bare) -> None:
         np.testing.assert_allclose(drawn, values, atol=0.01)
 
 
+def test_the_maps_are_blue_although_they_are_drawn_before_the_page_has_them(
+    bare: Bare,
+) -> None:
+    for canvas in bare.page.locator("canvas").all():
+        red, _, blue = canvas.evaluate(
+            """canvas => {
+              const { width, height } = canvas, pen = canvas.getContext("2d");
+              const all = pen.getImageData(0, 0, width, height).data;
+              const at = all.findIndex((v, i) => i % 4 === 3 && v > 200);
+              return [...all.slice(at - 3, at)];
+            }"""
+        )
+        assert blue > red + 100
+
+
 def test_a_head_is_knocked_out_and_brought_back(bare: Bare) -> None:
     table = bare.page.get_by_role("table", name="Next token")
     click(bare, "Knock this head out")
