@@ -6,11 +6,13 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "attention": ("AttentionExplorer",),
+        "budget": ("BudgetLab",),
         "cache_lab": ("CacheLab",),
         "cache_memory": ("CacheMemory",),
         "lens": ("LayerLens",),
         "parameters": ("ParameterLab",),
         "playground": ("Playground",),
+        "roofline": ("Roofline",),
         "rope": ("RopeLab",),
     },
 )

@@ -161,3 +161,52 @@ def test_a_text_is_there_after_a_reload(played: View, lab: jupyter.Lab) -> None:
     assert again.slider("temperature").input_value() == "0.35"
     again.click("One token")
     jupyter.wait_until(lambda: again.count() == 6, "no token more")
+
+
+WIDGETS = {  # what shows it, and a slider or a button to use
+    "Attention explorer": (
+        'AttentionExplorer(model, tokenizer, "A cat sat.")',
+        "button",
+    ),
+    "RoPE lab": ('RopeLab(model, tokenizer, "A cat sat.", 16)', "slider"),
+    "Layer lens": ('LayerLens(model, tokenizer, "A cat sat")', "checkbox"),
+    "Parameters by part": ("ParameterLab()", "slider"),
+    "Cache lab": ('CacheLab(model, tokenizer, "A cat sat")', "button"),
+    "Roofline": ("Roofline(10**8)", "slider"),
+}
+
+
+@pytest.mark.browser
+def test_every_widget_lives_and_answers(lab: jupyter.Lab, page: Any) -> None:
+    first = CELL.splitlines()[0] + "\nfrom llm_course.widgets import *\n"
+    first += 'model, tokenizer = load_pretrained("smollm2-135m-instruct")'
+    cells = [first, *(source for source, _ in WIDGETS.values())]
+    notebook = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, cells)])
+    notebook.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3 (ipykernel)",
+    }
+    nbformat.write(notebook, lab.folder / "all.ipynb")
+    jupyter.open_notebook(page, lab, "all.ipynb")
+    assert_all_ran(jupyter.run_all_and_save(page, lab, "all.ipynb"))
+    for name, (_, role) in WIDGETS.items():
+        root = page.get_by_role("region", name=name)
+        root.scroll_into_view_if_needed()
+        cell = page.locator(".jp-CodeCell", has=root)
+        assert not cell.locator(".jp-RenderedImage img").is_visible()
+        before, control = root.inner_text(), root.get_by_role(role).first
+        if role == "slider":
+            control.press("ArrowRight")
+        elif name == "Cache lab":
+            root.get_by_role("button", name="Decode one token").click()
+        else:
+            control = root.get_by_role(role).last if role == "button" else control
+            control.click()
+        jupyter.wait_until(
+            lambda root=root, before=before: (
+                root.inner_text() != before
+                and root.get_attribute("aria-busy") == "false"
+            ),
+            f"{name} did not answer",
+        )
+        assert root.get_by_role("alert").inner_text() == ""

@@ -1,0 +1,40 @@
+// A budget of caches by hand: admit and finish requests, and see the memory after each.
+
+function render(context) {
+  const { model } = context, lab = new Lab(context);
+  lab.root.classList.add("bu");
+  const row = make(lab.fields, "div", { class: "bu-row" });
+  const show = (v) => v.toLocaleString("en");
+  lab.slider(row, "tokens", "tokens of a request", { min: 20, max: 900, step: 20, show });
+  lab.button(row, "Admit", "admit").classList.add("lab-main");
+  const running = make(lab.fields, "div", { class: "bu-running", role: "group", "aria-label": "running requests" });
+  const chart = make(lab.fields, "div", { class: "bu-chart", role: "list", "aria-label": "memory after each event" });
+  const told = make(lab.fields, "p", { class: "bu-told", role: "status" });
+
+  lab.watch("running_now", () => {
+    running.replaceChildren();
+    for (const [name, tokens] of model.get("running_now")) {
+      const text = `Finish ${name} (${show(tokens)} tokens)`;
+      lab.button(running, text, "finish", () => ({ name }));
+    }
+  });
+  lab.watch("events stats", () => {
+    const stats = model.get("stats"), percent = (mb) => `${(100 * mb) / stats.budget}%`;
+    chart.replaceChildren();
+    for (const { label, held, kept, refused } of model.get("events")) {
+      const sizes = held.map(([name, mb]) => `${name}: ${mb.toFixed(1)} MB`).join(", ");
+      const said = `${label}${refused ? " refused" : ""}; ${sizes || "nothing in use"}; kept ${kept.toFixed(1)} MB`;
+      const column = make(chart, "div", { class: "bu-column", role: "listitem", "aria-label": said, title: said });
+      const bar = make(column, "div", { class: "bu-bar" });
+      if (kept) make(bar, "i", { class: "bu-kept" }).style.height = percent(kept);
+      for (const [name, mb] of [...held].reverse()) {
+        make(bar, "i", { class: `bu-block bu-${name % 5}` }, name).style.height = percent(mb);
+      }
+      make(column, "span", { class: refused ? "bu-refused" : "" }, refused ? `${label} ✕` : label);
+    }
+    told.textContent = `In use ${stats.in_use?.toFixed(1)} MB, kept ${stats.kept?.toFixed(1)} MB, of ${stats.budget} MB. ` +
+      `Handed out ${stats.allocated}, of these ${stats.reused} from kept memory; refused ${stats.refused}.`;
+  });
+}
+
+export default { render };
