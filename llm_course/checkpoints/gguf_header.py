@@ -2,7 +2,7 @@
 file's size.
 
 The layout (versions 2 and 3, little-endian; a string is its length as u64, then UTF-8
-bytes):
+bytes)::
 
     "GGUF", version u32, number of tensors u64, number of metadata entries u64
     metadata    key string, kind u32, value; an array is its items' kind u32, its

@@ -1,0 +1,129 @@
+"""Reads a stored notebook for the site: what moves or waits for a reader in JupyterLab
+gets a form that a page can have. The file itself stays as it is."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_markdown_cell
+
+from course_site.chapters import (
+    EXPORT,
+    HEADING,
+    ROOT,
+    label_of,
+    number_of,
+    public_names,
+)
+
+PNG = "image/png"
+COLAB = '"google.colab"'
+STUB = "raise NotImplementedError"
+PREDICT = "**Predict, then run.**"
+ANSWER = "<details>\n<summary>Answer</summary>"
+ONLINE = "[With a kernel](../online.md)"
+
+
+def read(text: str) -> nbformat.NotebookNode:
+    """The notebook as the site shows it; myst-nb calls this."""
+    notebook = nbformat.reads(text, as_version=4)
+    number = number_of(notebook)
+    notebook.cells = [c for c in notebook.cells if COLAB not in c.source]
+    fold_answers(notebook.cells)
+    cells = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            markdown(cell, number)
+            cells.append(cell)
+        else:
+            code(cell)
+            cells += [cell, *notes_after(cell)]
+    notebook.cells = cells
+    return notebook
+
+
+def markdown(cell: Any, number: str) -> None:
+    """A label before the heading, and what this page lacks after it."""
+    cell.source = cell.source.replace("<details>", '<details class="fold">')
+    if heading := HEADING.match(cell.source):
+        cell.source = f"({label_of(number, heading[2])})=\n{cell.source}"
+        if heading[2] == "Exercises":
+            cell.source += (
+                f"\n\n*{ONLINE} each check says whether your version is right, and if"
+                " it is not, what is wrong with it. Here the stubs are to be read.*"
+            )
+
+
+def code(cell: Any) -> None:
+    """Alt texts where myst-nb looks for them; no output that says nothing here."""
+    if STUB in cell.source:
+        add_tags(cell, "remove-output")
+    if "widget" in cell.metadata.get("tags", []):
+        cell.outputs = [out for out in cell.outputs if PNG in out.get("data", {})]
+    for out in cell.outputs:
+        alt = out.get("metadata", {}).get(PNG, {}).get("alt")
+        if PNG in out.get("data", {}):
+            out.data.pop("text/plain", None)
+            if alt:
+                mystnb(cell)["image"] = {"alt": alt}
+
+
+def fold_answers(cells: list[Any]) -> None:
+    """Outputs between a prediction and its folded answer are folded too."""
+    asked = False
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            asked = PREDICT in cell.source or (asked and ANSWER not in cell.source)
+        elif asked and cell.outputs:
+            add_tags(cell, "hide-output")
+            mystnb(cell)["code_prompt_show"] = "Show what it prints"
+            mystnb(cell)["code_prompt_hide"] = "Hide what it prints"
+
+
+def add_tags(cell: Any, *tags: str) -> None:
+    cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), *tags})
+
+
+def mystnb(cell: Any) -> Any:
+    """What myst-nb reads of a cell's metadata, to be added to."""
+    return cell.metadata.setdefault("mystnb", {})
+
+
+def notes_after(cell: Any) -> list[Any]:
+    """A line after a widget, and one after what went to the package."""
+    notes = []
+    if "widget" in cell.metadata.get("tags", []):
+        notes.append(f"*{ONLINE}, this cell shows controls.{purpose(cell.source)}*")
+    if export := EXPORT.match(cell.source):
+        module = f"llm_course.{export[1]}"
+        names = [f"{{py:obj}}`~{module}.{n}`" for n in public_names(cell.source)]
+        if names:
+            notes.append(f"*In the reference:* {', '.join(names)}.")
+    return [
+        new_markdown_cell(f"{{.cell-note}}\n{note}", id=f"{cell.id}-{i}")
+        for i, note in enumerate(notes)
+    ]
+
+
+def purpose(source: str) -> str:
+    """What a widget lets one do, by the first sentence of its class."""
+    for name, text in widgets().items():
+        if re.search(rf"\b{name}\(", source):
+            sentence = " ".join(text.split("\n\n")[0].split())
+            return " " + sentence.replace("`", "")
+    return ""
+
+
+@cache
+def widgets() -> dict[str, str]:
+    """The docstrings of the package's widgets, read without importing them."""
+    found = {}
+    for path in sorted((ROOT / "llm_course" / "widgets").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and (text := ast.get_docstring(node)):
+                found[node.name] = text
+    return found
