@@ -44,6 +44,7 @@ mathjax3_config = {
 # The reference
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # what PyTorch says of its own methods
 autodoc_default_options = {"members": True, "undoc-members": False}
 python_use_unqualified_type_names = True
 add_module_names = False
@@ -52,11 +53,14 @@ default_role = "code"  # `x` in docstrings
 # Pages
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
+html_use_index = html_domain_indices = False  # terms.md is the index
 html_css_files = ["course.css"]
 html_js_files = [("course.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_copy_source = True  # the notebooks to download
 copybutton_selector = "div.cell_input pre, details pre, div.highlight pre"
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
 html_theme_options = {
     "repository_provider": "github",
     "repository_url": staging.address(),

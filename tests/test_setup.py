@@ -157,6 +157,7 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
         "[-m mypy]",
         "[-m llm_course.authoring.export --check]",
         "[-m llm_course.authoring.refresh --check]",
+        "[-m sphinx -q -W -b html docs docs/_build/html]",
         '[-c import locale; assert locale.getpreferredencoding().lower() == "cp1252"]',
         "[-m llm_course.authoring.export]",
         "[-m llm_course.authoring.export --check]",
@@ -178,7 +179,7 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
 def test_nothing_installs_from_elsewhere_than_the_index() -> None:
     for name in ("pyproject.toml", "environment.yml", "postBuild", ".ci/run"):
         text = (ROOT / name).read_text(encoding="utf-8")
-        text = re.sub(r"^Repository = .*$", "", text, flags=re.MULTILINE)
+        text = re.sub(r"^(?:Repository|Documentation) = .*$", "", text, flags=re.M)
         assert not re.search(r"--(?:extra-)?index-url|git\+|https?://", text), name
 
 

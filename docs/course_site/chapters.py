@@ -62,7 +62,8 @@ def label_of(number: str, title: str) -> str:
 
 
 def public_names(source: str) -> list[str]:
-    """The documented classes and functions that an export cell defines."""
+    """The documented classes and functions that an export cell defines, except those
+    that are called in compiled code alone: the reference cannot show them."""
     kinds = (ast.ClassDef, ast.FunctionDef)
     return [
         node.name
@@ -70,6 +71,7 @@ def public_names(source: str) -> list[str]:
         if isinstance(node, kinds)
         and not node.name.startswith("_")
         and ast.get_docstring(node)
+        and not any(ast.unparse(d) == "intrinsic" for d in node.decorator_list)
     ]
 
 

@@ -7,6 +7,9 @@ import tomllib
 from collections import defaultdict
 from pathlib import Path
 
+import llm_course.engine
+import llm_course.models
+from course_site import reference
 from course_site.chapters import ROOT, Chapter, Section, built_in, chapters
 
 DOCS = ROOT / "docs"
@@ -100,24 +103,29 @@ def terms() -> dict[str, list[tuple[Chapter, Section]]]:
 
 
 def link_to(chapter: Chapter, section: Section) -> str:
-    title = re.sub(r"\A(\d+) · ", r"section \1: ", section.title)
-    return f"[{chapter.number}, {title}](#{section.label})"
+    return f"[{reference.words_for(chapter, section)}](#{section.label})"
+
+
+def public() -> list[str]:
+    """The exported names that the package offers, as "engine.kv_cache.KVCache"."""
+    offered = {*llm_course.models.__all__, *llm_course.engine.__all__}
+    return [name for name in built_in() if name.rpartition(".")[2] in offered]
 
 
 def entries() -> dict[str, str]:
-    """The index: terms, and every name that is exported, with links."""
+    """The index: terms, and the package's exported names, with links."""
     lines = {
         term: "; ".join(link_to(*place) for place in places)
         for term, places in terms().items()
     }
-    for name, place in built_in().items():
+    for name in public():
         link = f"{{py:obj}}`{name.rpartition('.')[2]} <llm_course.{name}>`"
-        lines[link] = link_to(*place)
+        lines[link] = link_to(*built_in()[name])
     return lines
 
 
 def sort_key(term: str) -> str:
-    return re.sub(r"\W", "", term.removeprefix("{py:obj}")).lower()
+    return re.sub(r"\W|_", "", term.removeprefix("{py:obj}")).lower()
 
 
 def term_index() -> str:

@@ -7,7 +7,7 @@ import ast
 import re
 from typing import Any
 
-from course_site.chapters import ROOT, built_in
+from course_site.chapters import ROOT, Chapter, Section, built_in
 
 PACKAGE = ROOT / "llm_course"
 # Folders and modules, in the order of the index, and what they are.
@@ -82,8 +82,21 @@ def on_docstring(
     found = built_in().get(name.removeprefix("llm_course."))
     if not found:
         return
-    chapter, section = found
-    lines += [
-        "",
-        f"Built in :ref:`{chapter.number}, {section.title} <{section.label}>`.",
-    ]
+    link = f":ref:`{words_for(*found)} <{found[1].label}>`"
+    lines += ["", f"Built in {link}."]
+
+
+def words_for(chapter: Chapter, section: Section) -> str:
+    """A section as text names it: section 7 of 01, The class."""
+    numbered = re.match(r"(\d+) · (.*)", section.title)
+    if numbered:
+        return f"section {numbered[1]} of {chapter.number}, {numbered[2]}"
+    return f"{chapter.number}, {section.title}"
+
+
+def on_skip(
+    app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out what Python itself writes for the fields of a named tuple."""
+    said = getattr(obj, "__doc__", None) or ""
+    return True if said.startswith("Alias for field number") else None

@@ -22,6 +22,7 @@ ROOT_PAGES = {
     "CHANGELOG.md": "project/changelog.md",
 }
 LINK = re.compile(r"(\]\()([^()\s#]+)((?:#[^()\s]*)?\))")
+REMOTE_PICTURE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 PART = re.compile(r"^<!-- site: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 
@@ -83,7 +84,8 @@ def site_links(text: str, file: str, page: str) -> str:
             return match[0]
         return before + new + after
 
-    return LINK.sub(link, text)
+    # A picture from elsewhere would be fetched by whoever reads: its words stay.
+    return LINK.sub(link, REMOTE_PICTURE.sub(r"\1", text))
 
 
 def on_source_read(app: object, docname: str, source: list[str]) -> None:

@@ -1,0 +1,158 @@
+"""Every page of the website in a browser: wide and narrow, light and dark."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests import lab
+from tests.site import built
+
+pytestmark = pytest.mark.browser
+
+WIDTHS = (1400, 400)
+# Elements that are wider than the page leaves them, or that scroll inside, code aside.
+TOO_WIDE = """() => {
+  const main = document.querySelector(".bd-article-container"), found = [];
+  if (document.documentElement.scrollWidth > innerWidth) found.push("the page");
+  for (const el of main.querySelectorAll("*")) {
+    if (el.closest("pre, mjx-container, .headerlink, .visually-hidden")) continue;
+    const { width, right } = el.getBoundingClientRect();
+    const scrolls = ["auto", "scroll"].includes(getComputedStyle(el).overflowX);
+    if (width && right > innerWidth + 1) found.push(el.outerHTML.slice(0, 120));
+    else if (scrolls && el.scrollWidth > el.clientWidth + 1 && !el.querySelector("pre"))
+      found.push("scrolls: " + el.outerHTML.slice(0, 120));
+  }
+  return found.slice(0, 5);
+}"""
+FORMULAS_DRAWN = """async () => {
+  await window.MathJax?.startup?.promise;
+  return [...document.querySelectorAll(".math")].every(
+    (el) => el.closest("details:not([open])") || el.querySelector("mjx-container"));
+}"""
+TYPED = r"""() => {
+  const walk = document.createTreeWalker(document.querySelector("main"), 4);
+  const found = [];
+  for (let node; (node = walk.nextNode()); )
+    if (/\$\$|\\\(|\\\[/.test(node.data))
+      if (!node.parentElement.closest("pre, code, script")) found.push(node.data.slice(0, 80));
+  return found;
+}"""
+# Whatever is folded is looked at, too.
+UNFOLD = "document.querySelectorAll('details').forEach((el) => (el.open = true))"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The built site, served on loopback."""
+    handler = functools.partial(Quiet, directory=str(built.build()))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    if lab.find_browser() is None:
+        pytest.skip(lab.required("no Chrome or Chromium was found"))
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = lab.find_browser()
+        browser = playwright.chromium.launch(executable_path=path, args=lab.FLAGS)
+        yield browser
+        browser.close()
+
+
+def open_page(browser: Any, address: str, width: int, theme: str) -> Any:
+    """A page that writes down whatever goes wrong in it, in `troubles`."""
+    page = browser.new_page(
+        viewport={"width": width, "height": 900}, color_scheme=theme
+    )
+    page.troubles = []
+    note = page.troubles.append
+    page.on("request", lambda r: here(r.url, address) or note(f"asks {r.url}"))
+    page.on("requestfailed", lambda r: note(f"failed: {r.url}"))
+    page.on("response", lambda r: r.status < 400 or note(f"{r.status}: {r.url}"))
+    page.on("pageerror", lambda error: note(f"error: {error}"))
+    page.on("console", lambda c: c.type == "error" and note(f"console: {c.text}"))
+    return page
+
+
+def here(url: str, address: str) -> bool:
+    return url.startswith((address, "data:", "blob:"))
+
+
+def names() -> list[str]:
+    return [path.relative_to(built.SITE).as_posix() for path in built.pages()]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page(chrome: Any, address: str, width: int, theme: str) -> None:
+    page = open_page(chrome, address, width, theme)
+    wrong = []
+    for name in names():
+        page.goto(address + name)
+        page.evaluate(UNFOLD)
+        if not page.evaluate(FORMULAS_DRAWN):
+            page.troubles.append("a formula is not drawn")
+        page.troubles += [f"typed: {text}" for text in page.evaluate(TYPED)]
+        if width == min(WIDTHS):
+            page.troubles += [f"too wide: {it}" for it in page.evaluate(TOO_WIDE)]
+        wrong += [f"{name}: {trouble}" for trouble in page.troubles]
+        page.troubles.clear()
+    page.close()
+    assert wrong == []
+
+
+def test_the_dark_theme_is_dark_and_figures_stay_on_paper(
+    chrome: Any, address: str
+) -> None:
+    page = open_page(chrome, address, 1400, "dark")
+    page.goto(f"{address}notebooks/01_rmsnorm.html")
+    colour = "(el) => getComputedStyle(el).backgroundColor"
+    assert page.locator("body").evaluate(colour) == "rgb(18, 18, 18)"
+    figure = page.locator(".cell_output img").first
+    assert figure.evaluate(colour) == "rgb(255, 255, 255)"
+    page.close()
+
+
+def test_a_prediction_opens_by_a_click(chrome: Any, address: str) -> None:
+    page = open_page(chrome, address, 400, "light")
+    page.goto(f"{address}notebooks/01_rmsnorm.html")
+    answer = page.get_by_text("size 237 after 30 layers")
+    assert not answer.is_visible()
+    page.get_by_text("Show what it prints").first.click()
+    assert answer.is_visible()
+    page.close()
+
+
+def test_the_search_finds_a_term_without_a_server(chrome: Any, address: str) -> None:
+    page = open_page(chrome, address, 1400, "light")
+    page.goto(f"{address}search.html?q=sink")
+    found = page.locator("#search-results a", has_text="Attention with grouped queries")
+    found.first.wait_for()
+    assert page.troubles == []
+    page.close()
+
+
+def test_a_link_to_a_section_opens_there(chrome: Any, address: str) -> None:
+    page = open_page(chrome, address, 400, "light")
+    page.goto(f"{address}terms.html")
+    page.get_by_role("link", name="section 7 of 01, The class").first.click()
+    page.wait_for_url("**/notebooks/01_rmsnorm.html#ch01-7")
+    top = page.get_by_role("heading", name="7 · The class").bounding_box()["y"]
+    assert 0 <= top < 200
+    page.close()

@@ -1,0 +1,238 @@
+"""What the site makes of notebooks and pages, piece by piece."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import (
+    new_code_cell,
+    new_markdown_cell,
+    new_notebook,
+    new_output,
+)
+
+from tests.notebook_tools import NOTEBOOKS, ROOT
+from tests.site import built  # noqa: F401  (finds course_site)
+
+from course_site import mathjax, pages, reader, staging  # isort: skip
+from course_site.chapters import Chapter, chapter_of, chapters  # isort: skip
+
+
+def printed(text: str) -> list[nbformat.NotebookNode]:
+    return [new_output("stream", name="stdout", text=text)]
+
+
+def shown(*cells: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """Cells as the site shows them, after a title."""
+    title = new_markdown_cell("# 03 · A title")
+    text = nbformat.writes(new_notebook(cells=[title, *cells]))
+    return reader.read(text).cells[1:]
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def test_chapters_are_the_notebooks_in_order() -> None:
+    assert [chapter.path for chapter in chapters()] == NOTEBOOKS
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter.number)
+def test_a_chapter_says_what_it_takes_and_needs(chapter: Chapter) -> None:
+    assert chapter.reading >= 30
+    assert chapter.exercises >= 30
+    assert chapter.needs.strip()
+    assert len({section.label for section in chapter.sections}) == len(chapter.sections)
+
+
+def test_a_new_notebook_is_on_the_map_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = "# 42 · Something new\n\nYou need [01](01_rmsnorm.ipynb). Reading takes"
+    cell = new_markdown_cell(f"{first} about 95 minutes.")
+    path = tmp_path / "42_new.ipynb"
+    path.write_text(nbformat.writes(new_notebook(cells=[cell])), encoding="utf-8")
+    monkeypatch.setattr(pages, "chapters", lambda: [chapter_of(path)])
+    text = pages.chapter_map()
+    assert "[42 · Something new](notebooks/42_new.ipynb)" in text
+    assert "1 h 35 min of reading" in text
+    assert "You need* [01](notebooks/01_rmsnorm.ipynb)" in text
+    assert "notebooks/42_new\n" in pages.contents()
+
+
+def test_every_page_of_docs_is_in_the_contents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "quite_new.md").write_text("# New\n", encoding="utf-8")
+    monkeypatch.setattr(pages, "DOCS", tmp_path)
+    assert "\nquite_new\n" in pages.contents()
+
+
+def stems(term: str) -> list[str]:
+    """The words of a term, up to its first comma, without their endings."""
+    words = re.findall(r"\w+", term.partition(",")[0].lower())
+    return [word[:6] for word in words if word not in ("a", "and", "by", "of", "the")]
+
+
+def test_terms_stand_in_their_sections() -> None:
+    lost = [
+        f"{term}: {section.label} lacks {stem}"
+        for term, places in pages.terms().items()
+        for _, section in places
+        for stem in stems(term)
+        if stem not in section.text.lower()
+    ]
+    assert lost == []
+    assert len(pages.terms()) > 60
+
+
+def test_terms_cover_every_chapter() -> None:
+    found = {chapter.number for ways in pages.terms().values() for chapter, _ in ways}
+    assert found == {chapter.number for chapter in chapters()}
+
+
+def test_a_term_of_a_section_that_is_gone_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "TERMS", tmp_path / "terms.toml")
+    pages.TERMS.write_text('"a" = ["01-99"]\n', encoding="utf-8")
+    with pytest.raises(KeyError, match="99"):
+        pages.terms()
+    pages.TERMS.write_text('"a" = ["99-1"]\n', encoding="utf-8")
+    assert pages.terms() == {}  # a notebook that is not there yet
+
+
+@pytest.mark.parametrize("name", ["generate", "RMSNorm", "KVCache"])
+def test_the_index_has_what_the_package_offers(name: str) -> None:
+    assert f"{{py:obj}}`{name} <llm_course." in pages.term_index()
+
+
+def test_an_answer_folds_the_outputs_before_it() -> None:
+    cells = shown(
+        new_markdown_cell("**Predict, then run.** How many?"),
+        new_code_cell("print(1)", outputs=printed("1\n")),
+        new_markdown_cell("And how many here?"),
+        new_code_cell("print(2)", outputs=printed("2\n")),
+        new_markdown_cell(
+            "<details>\n<summary>Answer</summary>\n\nMany.\n\n</details>"
+        ),
+        new_code_cell("print(3)", outputs=printed("3\n")),
+    )
+    assert [
+        "hide-output" in tags(cell) for cell in cells if "print" in cell.source
+    ] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_heading_has_a_label_that_its_words_do_not_change() -> None:
+    cells = shown(
+        new_markdown_cell("## 4 · The weight"),
+        new_markdown_cell("### Exercise 2 · Rows"),
+        new_markdown_cell("## Fluent but wrong"),
+    )
+    assert [cell.source.splitlines()[0] for cell in cells] == [
+        "(ch03-4)=",
+        "(ch03-exercise-2)=",
+        "(ch03-fluent-but-wrong)=",
+    ]
+
+
+def test_alt_texts_are_where_the_site_looks_for_them() -> None:
+    data, alt = {"image/png": "aGk=", "text/plain": "<Figure>"}, "A red line rises."
+    out = new_output("display_data", data, metadata={"image/png": {"alt": alt}})
+    (cell,) = shown(new_code_cell("draw()", outputs=[out]))
+    assert cell.metadata.mystnb == {"image": {"alt": alt}}
+    assert "text/plain" not in cell.outputs[0].data
+
+
+def test_a_widget_leaves_its_picture_and_a_line() -> None:
+    picture = new_output("display_data", {"image/png": "aGk="})
+    dead = new_output("display_data", {"text/plain": "Sampler(...)"})
+    widget = new_code_cell("Sampler(model)", outputs=[picture, dead])
+    widget.metadata["tags"] = ["widget"]
+    cell, note = shown(widget)
+    assert cell.outputs == [picture]
+    assert "With a kernel" in note.source
+
+
+def test_an_export_is_followed_by_its_names() -> None:
+    source = (
+        '#| export models.x\ndef f():\n    """Doc."""\n\n\ndef _g():\n    """No."""'
+    )
+    assert [cell.source for cell in shown(new_code_cell(source))] == [
+        source,
+        "{.cell-note}\n*In the reference:* {py:obj}`~llm_course.models.x.f`.",
+    ]
+
+
+def test_the_cell_for_colab_is_left_out() -> None:
+    assert shown(new_code_cell('if "google.colab" in sys.modules: pass')) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "page", "expected"),
+    [
+        ("[a](install.md)", "docs/online.md", "online.md", "[a](install.md)"),
+        ("[a](../README.md)", "docs/online.md", "online.md", "[a](index.md)"),
+        (
+            "[a](../CONTRIBUTING.md#set-up)",
+            "docs/online.md",
+            "online.md",
+            "[a](project/contributing.md#set-up)",
+        ),
+        (
+            "[a](docs/structure.md)",
+            "CONTRIBUTING.md",
+            "project/contributing.md",
+            "[a](../structure.md)",
+        ),
+        (
+            "[a](notebooks/01_rmsnorm.ipynb)",
+            "README.md",
+            "index.md",
+            "[a](notebooks/01_rmsnorm.ipynb)",
+        ),
+        ("[a](https://x.org/)", "README.md", "index.md", "[a](https://x.org/)"),
+        ("[a](#start)", "README.md", "index.md", "[a](#start)"),
+    ],
+)
+def test_links_of_the_repository_become_links_of_the_site(
+    text: str, file: str, page: str, expected: str
+) -> None:
+    assert staging.site_links(text, file, page) == expected
+
+
+def test_a_file_that_the_site_does_not_have_is_a_link_to_the_repository() -> None:
+    link = staging.site_links("[a](../LICENSE)", "docs/online.md", "online.md")
+    assert link == f"[a]({staging.address()}/blob/main/LICENSE)"
+
+
+def test_another_mathjax_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (mathjax.source() / mathjax.SCRIPT).is_file()
+    monkeypatch.setattr(mathjax, "SHA256", "0" * 64)
+    with pytest.raises(ValueError, match="SHA-256"):
+        mathjax.source()
+
+
+def test_what_the_build_makes_is_not_committed() -> None:
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {f"/docs/{name}/" for name in (*staging.MADE, "_build")} <= set(ignored)
+
+
+def test_the_test_extra_brings_what_builds_the_site() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "llm_course[docs]" in project["project"]["optional-dependencies"]["test"]
+
+
+def test_a_picture_from_elsewhere_gives_way_to_its_words() -> None:
+    text = "[![Binder](https://x.org/badge.svg)](https://x.org/v2)"
+    assert staging.site_links(text, "README.md", "index.md") == (
+        "[Binder](https://x.org/v2)"
+    )
