@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "originals*", "build"
+    *(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__"),
+    *("originals*", "build", "_build"),
 )
 PROGRAMS = ("python3", "mamba", "git", "pip")  # pip alone would be the system's
 

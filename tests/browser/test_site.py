@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -40,9 +41,11 @@ TYPED = r"""() => {
   const found = [];
   for (let node; (node = walk.nextNode()); )
     if (/\$\$|\\\(|\\\[/.test(node.data))
-      if (!node.parentElement.closest("pre, code, script")) found.push(node.data.slice(0, 80));
+      if (!node.parentElement.closest("pre, code, script"))
+        found.push(node.data.slice(0, 80));
   return found;
 }"""
+THEME_IS = "(name) => document.documentElement.dataset.theme == name"
 # Whatever is folded is looked at, too.
 UNFOLD = "document.querySelectorAll('details').forEach((el) => (el.open = true))"
 
@@ -98,10 +101,8 @@ def names() -> list[str]:
     return [path.relative_to(built.SITE).as_posix() for path in built.pages()]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
-def test_every_page(chrome: Any, address: str, width: int, theme: str) -> None:
-    page = open_page(chrome, address, width, theme)
+def test_every_page_wide_and_narrow_light_and_dark(chrome: Any, address: str) -> None:
+    page = open_page(chrome, address, max(WIDTHS), "light")
     wrong = []
     for name in names():
         page.goto(address + name)
@@ -109,8 +110,12 @@ def test_every_page(chrome: Any, address: str, width: int, theme: str) -> None:
         if not page.evaluate(FORMULAS_DRAWN):
             page.troubles.append("a formula is not drawn")
         page.troubles += [f"typed: {text}" for text in page.evaluate(TYPED)]
-        if width == min(WIDTHS):
-            page.troubles += [f"too wide: {it}" for it in page.evaluate(TOO_WIDE)]
+        for width, theme in itertools.product(WIDTHS, ("light", "dark")):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=theme)
+            page.wait_for_function(THEME_IS, arg=theme)
+            if width < 500:
+                page.troubles += [f"too wide: {it}" for it in page.evaluate(TOO_WIDE)]
         wrong += [f"{name}: {trouble}" for trouble in page.troubles]
         page.troubles.clear()
     page.close()
