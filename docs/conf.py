@@ -56,7 +56,7 @@ html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
 html_use_index = html_domain_indices = False  # terms.md is the index
 html_css_files = ["course.css"]
-html_js_files = [("course.js", {"defer": "defer"})]
+html_js_files = [(name, {"defer": "defer"}) for name in ("course.js", "steps.js")]
 html_show_sourcelink = False
 html_copy_source = True  # the notebooks to download
 copybutton_selector = "div.cell_input pre, details pre, div.highlight pre"

@@ -19,7 +19,7 @@ function fitAll() {
 }
 
 function start() {
-  document.querySelectorAll(".bd-content table").forEach(nameCells);
+  document.querySelectorAll(".bd-content table:not(.steps table)").forEach(nameCells);
   window.MathJax?.startup?.promise?.then(fitAll);
   addEventListener("resize", fitAll);
   document.addEventListener("toggle", fitAll, true); // what was folded had no width

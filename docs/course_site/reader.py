@@ -19,6 +19,7 @@ from course_site.chapters import (
     number_of,
     public_names,
 )
+from llm_course.authoring.normal_form import ALT_TEXT
 
 PNG = "image/png"
 COLAB = '"google.colab"'
@@ -60,6 +61,7 @@ def markdown(cell: Any, number: str) -> None:
 
 def code(cell: Any) -> None:
     """Alt texts where myst-nb looks for them; no output that says nothing here."""
+    cell.source = ALT_TEXT.sub("", cell.source).lstrip("\n")
     if STUB in cell.source:
         add_tags(cell, "remove-output")
     if "widget" in cell.metadata.get("tags", []):
@@ -80,8 +82,8 @@ def fold_answers(cells: list[Any]) -> None:
             asked = PREDICT in cell.source or (asked and ANSWER not in cell.source)
         elif asked and cell.outputs:
             add_tags(cell, "hide-output")
-            mystnb(cell)["code_prompt_show"] = "Show what it prints"
-            mystnb(cell)["code_prompt_hide"] = "Hide what it prints"
+            mystnb(cell)["code_prompt_show"] = "Show the output"
+            mystnb(cell)["code_prompt_hide"] = "Hide the output"
 
 
 def add_tags(cell: Any, *tags: str) -> None:

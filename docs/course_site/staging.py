@@ -12,7 +12,7 @@ import re
 import tomllib
 from pathlib import PurePosixPath
 
-from course_site import pages, reference
+from course_site import pages, reference, steps
 from course_site.chapters import ROOT, chapters
 
 DOCS = ROOT / "docs"
@@ -106,4 +106,5 @@ def made(page: str, kind: str, argument: str) -> str:
         "chapters": pages.chapter_map,
         "contents": pages.contents,
         "terms": pages.term_index,
+        "steps": steps.figure,
     }[kind]()

@@ -139,7 +139,7 @@ def test_a_prediction_opens_by_a_click(chrome: Any, address: str) -> None:
     page.goto(f"{address}notebooks/01_rmsnorm.html")
     answer = page.get_by_text("size 237 after 30 layers")
     assert not answer.is_visible()
-    page.get_by_text("Show what it prints").first.click()
+    page.get_by_text("Show the output").first.click()
     assert answer.is_visible()
     page.close()
 
