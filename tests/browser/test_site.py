@@ -161,3 +161,28 @@ def test_a_link_to_a_section_opens_there(chrome: Any, address: str) -> None:
     top = page.get_by_role("heading", name="7 · The class").bounding_box()["y"]
     assert 0 <= top < 200
     page.close()
+
+
+def test_the_picture_on_the_front_page_plays_and_stops(
+    chrome: Any, address: str
+) -> None:
+    page = open_page(chrome, address, 400, "light")
+    page.goto(address)
+    text = page.locator(".steps-text")
+    lab.wait_until(lambda: text.inner_text().startswith("A language"), "it stands")
+    page.get_by_role("button", name="Pause").click()
+    before = text.inner_text()
+    page.wait_for_timeout(1500)  # two steps' time
+    assert text.inner_text() == before
+    page.get_by_role("button", name="Play").click()
+    lab.wait_until(lambda: len(text.inner_text()) > len(before), "it does not go on")
+    page.close()
+
+
+def test_it_stands_still_for_who_wants_no_motion(chrome: Any, address: str) -> None:
+    page = open_page(chrome, address, 400, "light")
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(address)
+    page.get_by_role("button", name="Play").wait_for()
+    assert page.locator(".steps-text").inner_text().endswith("rules.")
+    page.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -18,7 +19,7 @@ from nbformat.v4 import (
 from tests.notebook_tools import NOTEBOOKS, ROOT
 from tests.site import built  # noqa: F401  (finds course_site)
 
-from course_site import mathjax, pages, reader, staging  # isort: skip
+from course_site import mathjax, pages, reader, staging, steps  # isort: skip
 from course_site.chapters import Chapter, chapter_of, chapters  # isort: skip
 
 
@@ -236,3 +237,22 @@ def test_a_picture_from_elsewhere_gives_way_to_its_words() -> None:
     assert staging.site_links(text, "README.md", "index.md") == (
         "[Binder](https://x.org/v2)"
     )
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_front_page_are_the_models() -> None:
+    """Made anew by `python -m course_site.steps` in docs/."""
+    stored = json.loads(steps.STORED.read_text(encoding="utf-8"))
+    computed = steps.compute()
+    assert [step["text"] for step in computed] == [step["text"] for step in stored]
+    for new, old in zip(computed, stored, strict=True):
+        shares = zip(new["guesses"], old["guesses"], strict=True)
+        assert all(abs(a[1] - b[1]) <= 1 for a, b in shares)
+        assert new["guesses"][0][0] == old["guesses"][0][0]
+
+
+def test_the_front_page_shows_the_last_step_where_nothing_plays() -> None:
+    text = steps.figure()
+    last = json.loads(steps.STORED.read_text(encoding="utf-8"))[-1]
+    assert f'<p class="steps-text">{last["text"]}</p>' in text
+    assert "&lt;|im_end|&gt;" in text
