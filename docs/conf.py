@@ -51,6 +51,7 @@ add_module_names = False
 default_role = "code"  # `x` in docstrings
 
 # Pages
+smartquotes_action = "q"  # quotes alone: three dots in a shape are three dots
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"

@@ -1,11 +1,21 @@
-// Narrow pages: heads beside the cells of wide tables, and formulas that fit.
+// For narrow pages: heads beside the cells of wide tables, formulas that fit, and figures
+// that open by themselves, to be looked at more closely.
 function nameCells(table) {
   const heads = [...table.querySelectorAll("thead th")].map((th) => th.textContent.trim());
   if (heads.length < 3) return;
   table.classList.add("rows");
   for (const row of table.querySelectorAll("tbody tr")) {
-    [...row.children].forEach((cell, i) => (cell.dataset.head = heads[i] ?? ""));
+    [...row.children].forEach((cell, i) => {
+      cell.dataset.head = cell.textContent.trim() ? heads[i] ?? "" : "";
+    });
   }
+}
+
+function linkFigure(image) {
+  const link = document.createElement("a");
+  link.href = image.src;
+  image.replaceWith(link);
+  link.append(image);
 }
 
 function fit(formula) {
@@ -20,6 +30,7 @@ function fitAll() {
 
 function start() {
   document.querySelectorAll(".bd-content table:not(.steps table)").forEach(nameCells);
+  document.querySelectorAll(".cell_output img").forEach(linkFigure);
   window.MathJax?.startup?.promise?.then(fitAll);
   addEventListener("resize", fitAll);
   document.addEventListener("toggle", fitAll, true); // what was folded had no width
