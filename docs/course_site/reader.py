@@ -99,7 +99,7 @@ def notes_after(cell: Any) -> list[Any]:
     """A line after a widget, and one after what went to the package."""
     notes = []
     if "widget" in cell.metadata.get("tags", []):
-        notes.append(f"*{ONLINE}, this cell shows controls.{purpose(cell.source)}*")
+        notes.append(f"*{ONLINE} this cell is interactive{purpose(cell.source)}.*")
     if export := EXPORT.match(cell.source):
         module = f"llm_course.{export[1]}"
         names = [f"{{py:obj}}`~{module}.{n}`" for n in public_names(cell.source)]
@@ -115,8 +115,8 @@ def purpose(source: str) -> str:
     """What a widget lets one do, by the first sentence of its class."""
     for name, text in widgets().items():
         if re.search(rf"\b{name}\(", source):
-            sentence = " ".join(text.split("\n\n")[0].split())
-            return " " + sentence.replace("`", "")
+            sentence = " ".join(text.split("\n\n")[0].split()).replace("`", "")
+            return f": {sentence[0].lower()}{sentence[1:].rstrip('.')}"
     return ""
 
 

@@ -124,7 +124,7 @@ def test_stubs_and_widgets_do_not_show_what_says_nothing(site: Path) -> None:
     for path in (site / "notebooks").glob("*.html"):
         assert "not done yet.\n" not in text_of(path)
         assert "google.colab" not in text_of(path)
-    assert "this cell shows controls" in text_of(site / "notebooks/05_generate.html")
+    assert "this cell is interactive: " in text_of(site / "notebooks/05_generate.html")
 
 
 def test_formulas_come_with_their_fonts(site: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the site makes of notebooks and pages, piece by piece."""
+"""What the site makes of notebooks and pages, part by part."""
 
 from __future__ import annotations
 
@@ -9,33 +9,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import (
-    new_code_cell,
-    new_markdown_cell,
-    new_notebook,
-    new_output,
-)
+import yaml
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 from tests.notebook_tools import NOTEBOOKS, ROOT
 from tests.site import built  # noqa: F401  (finds course_site)
 
-from course_site import mathjax, pages, reader, staging, steps  # isort: skip
+from course_site import mathjax, pages, staging, steps  # isort: skip
 from course_site.chapters import Chapter, chapter_of, chapters  # isort: skip
-
-
-def printed(text: str) -> list[nbformat.NotebookNode]:
-    return [new_output("stream", name="stdout", text=text)]
-
-
-def shown(*cells: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """Cells as the site shows them, after a title."""
-    title = new_markdown_cell("# 03 · A title")
-    text = nbformat.writes(new_notebook(cells=[title, *cells]))
-    return reader.read(text).cells[1:]
-
-
-def tags(cell: nbformat.NotebookNode) -> list[str]:
-    return cell.metadata.get("tags", [])
 
 
 def test_chapters_are_the_notebooks_in_order() -> None:
@@ -110,71 +91,6 @@ def test_a_term_of_a_section_that_is_gone_is_an_error(
 @pytest.mark.parametrize("name", ["generate", "RMSNorm", "KVCache"])
 def test_the_index_has_what_the_package_offers(name: str) -> None:
     assert f"{{py:obj}}`{name} <llm_course." in pages.term_index()
-
-
-def test_an_answer_folds_the_outputs_before_it() -> None:
-    cells = shown(
-        new_markdown_cell("**Predict, then run.** How many?"),
-        new_code_cell("print(1)", outputs=printed("1\n")),
-        new_markdown_cell("And how many here?"),
-        new_code_cell("print(2)", outputs=printed("2\n")),
-        new_markdown_cell(
-            "<details>\n<summary>Answer</summary>\n\nMany.\n\n</details>"
-        ),
-        new_code_cell("print(3)", outputs=printed("3\n")),
-    )
-    assert [
-        "hide-output" in tags(cell) for cell in cells if "print" in cell.source
-    ] == [
-        True,
-        True,
-        False,
-    ]
-
-
-def test_a_heading_has_a_label_that_its_words_do_not_change() -> None:
-    cells = shown(
-        new_markdown_cell("## 4 · The weight"),
-        new_markdown_cell("### Exercise 2 · Rows"),
-        new_markdown_cell("## Fluent but wrong"),
-    )
-    assert [cell.source.splitlines()[0] for cell in cells] == [
-        "(ch03-4)=",
-        "(ch03-exercise-2)=",
-        "(ch03-fluent-but-wrong)=",
-    ]
-
-
-def test_alt_texts_are_where_the_site_looks_for_them() -> None:
-    data, alt = {"image/png": "aGk=", "text/plain": "<Figure>"}, "A red line rises."
-    out = new_output("display_data", data, metadata={"image/png": {"alt": alt}})
-    (cell,) = shown(new_code_cell("draw()", outputs=[out]))
-    assert cell.metadata.mystnb == {"image": {"alt": alt}}
-    assert "text/plain" not in cell.outputs[0].data
-
-
-def test_a_widget_leaves_its_picture_and_a_line() -> None:
-    picture = new_output("display_data", {"image/png": "aGk="})
-    dead = new_output("display_data", {"text/plain": "Sampler(...)"})
-    widget = new_code_cell("Sampler(model)", outputs=[picture, dead])
-    widget.metadata["tags"] = ["widget"]
-    cell, note = shown(widget)
-    assert cell.outputs == [picture]
-    assert "With a kernel" in note.source
-
-
-def test_an_export_is_followed_by_its_names() -> None:
-    source = (
-        '#| export models.x\ndef f():\n    """Doc."""\n\n\ndef _g():\n    """No."""'
-    )
-    assert [cell.source for cell in shown(new_code_cell(source))] == [
-        source,
-        "{.cell-note}\n*In the reference:* {py:obj}`~llm_course.models.x.f`.",
-    ]
-
-
-def test_the_cell_for_colab_is_left_out() -> None:
-    assert shown(new_code_cell('if "google.colab" in sys.modules: pass')) == []
 
 
 @pytest.mark.parametrize(
@@ -256,3 +172,14 @@ def test_the_front_page_shows_the_last_step_where_nothing_plays() -> None:
     last = json.loads(steps.STORED.read_text(encoding="utf-8"))[-1]
     assert f'<p class="steps-text">{last["text"]}</p>' in text
     assert "&lt;|im_end|&gt;" in text
+
+
+def test_the_workflow_builds_what_ci_builds_and_knows_no_secret() -> None:
+    text = (ROOT / ".github" / "workflows" / "pages.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    commands = [step.get("run", "") for step in jobs["build"]["steps"]]
+    assert "python -m sphinx -W -b html docs docs/_build/html" in commands
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "python -m sphinx -q -W -b html docs docs/_build/html\n" in ci
+    assert "secrets" not in text
+    assert jobs["deploy"]["permissions"] == {"pages": "write", "id-token": "write"}
