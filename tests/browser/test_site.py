@@ -17,6 +17,7 @@ from tests.site import built
 pytestmark = pytest.mark.browser
 
 WIDTHS = (1400, 400)
+NARROW = {"width": 400, "height": 900}
 # Elements that are wider than the page leaves them, or that scroll inside, code aside.
 TOO_WIDE = """() => {
   const main = document.querySelector(".bd-article-container"), found = [];
@@ -65,44 +66,11 @@ def address() -> Iterator[str]:
     server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    if lab.find_browser() is None:
-        pytest.skip(lab.required("no Chrome or Chromium was found"))
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        path = lab.find_browser()
-        browser = playwright.chromium.launch(executable_path=path, args=lab.FLAGS)
-        yield browser
-        browser.close()
-
-
-def open_page(browser: Any, address: str, width: int, theme: str) -> Any:
-    """A page that writes down whatever goes wrong in it, in `troubles`."""
-    page = browser.new_page(
-        viewport={"width": width, "height": 900}, color_scheme=theme
-    )
-    page.troubles = []
-    note = page.troubles.append
-    page.on("request", lambda r: here(r.url, address) or note(f"asks {r.url}"))
-    page.on("requestfailed", lambda r: note(f"failed: {r.url}"))
-    page.on("response", lambda r: r.status < 400 or note(f"{r.status}: {r.url}"))
-    page.on("pageerror", lambda error: note(f"error: {error}"))
-    page.on("console", lambda c: c.type == "error" and note(f"console: {c.text}"))
-    return page
-
-
-def here(url: str, address: str) -> bool:
-    return url.startswith((address, "data:", "blob:"))
-
-
 def names() -> list[str]:
     return [path.relative_to(built.SITE).as_posix() for path in built.pages()]
 
 
-def test_every_page_wide_and_narrow_light_and_dark(chrome: Any, address: str) -> None:
-    page = open_page(chrome, address, max(WIDTHS), "light")
+def test_every_page_wide_and_narrow_light_and_dark(page: Any, address: str) -> None:
     wrong = []
     for name in names():
         page.goto(address + name)
@@ -118,55 +86,46 @@ def test_every_page_wide_and_narrow_light_and_dark(chrome: Any, address: str) ->
                 page.troubles += [f"too wide: {it}" for it in page.evaluate(TOO_WIDE)]
         wrong += [f"{name}: {trouble}" for trouble in page.troubles]
         page.troubles.clear()
-    page.close()
     assert wrong == []
 
 
 def test_the_dark_theme_is_dark_and_figures_stay_on_paper(
-    chrome: Any, address: str
+    page: Any, address: str
 ) -> None:
-    page = open_page(chrome, address, 1400, "dark")
+    page.emulate_media(color_scheme="dark")
     page.goto(f"{address}notebooks/01_rmsnorm.html")
     colour = "(el) => getComputedStyle(el).backgroundColor"
     assert page.locator("body").evaluate(colour) == "rgb(18, 18, 18)"
     figure = page.locator(".cell_output img").first
     assert figure.evaluate(colour) == "rgb(255, 255, 255)"
-    page.close()
 
 
-def test_a_prediction_opens_by_a_click(chrome: Any, address: str) -> None:
-    page = open_page(chrome, address, 400, "light")
+def test_a_prediction_opens_by_a_click(page: Any, address: str) -> None:
+    page.set_viewport_size(NARROW)
     page.goto(f"{address}notebooks/01_rmsnorm.html")
     answer = page.get_by_text("size 237 after 30 layers")
     assert not answer.is_visible()
     page.get_by_text("Show the output").first.click()
     assert answer.is_visible()
-    page.close()
 
 
-def test_the_search_finds_a_term_without_a_server(chrome: Any, address: str) -> None:
-    page = open_page(chrome, address, 1400, "light")
+def test_the_search_finds_a_term_without_a_server(page: Any, address: str) -> None:
     page.goto(f"{address}search.html?q=sink")
     found = page.locator("#search-results a", has_text="Attention with grouped queries")
     found.first.wait_for()
-    assert page.troubles == []
-    page.close()
 
 
-def test_a_link_to_a_section_opens_there(chrome: Any, address: str) -> None:
-    page = open_page(chrome, address, 400, "light")
+def test_a_link_to_a_section_opens_there(page: Any, address: str) -> None:
+    page.set_viewport_size(NARROW)
     page.goto(f"{address}terms.html")
     page.get_by_role("link", name="section 7 of 01, The class").first.click()
     page.wait_for_url("**/notebooks/01_rmsnorm.html#ch01-7")
     top = page.get_by_role("heading", name="7 · The class").bounding_box()["y"]
     assert 0 <= top < 200
-    page.close()
 
 
-def test_the_picture_on_the_front_page_plays_and_stops(
-    chrome: Any, address: str
-) -> None:
-    page = open_page(chrome, address, 400, "light")
+def test_the_picture_on_the_front_page_plays_and_stops(page: Any, address: str) -> None:
+    page.set_viewport_size(NARROW)
     page.goto(address)
     text = page.locator(".steps-text")
     lab.wait_until(lambda: text.inner_text().startswith("A language"), "it stands")
@@ -176,13 +135,11 @@ def test_the_picture_on_the_front_page_plays_and_stops(
     assert text.inner_text() == before
     page.get_by_role("button", name="Play").click()
     lab.wait_until(lambda: len(text.inner_text()) > len(before), "it does not go on")
-    page.close()
 
 
-def test_it_stands_still_for_who_wants_no_motion(chrome: Any, address: str) -> None:
-    page = open_page(chrome, address, 400, "light")
+def test_it_stands_still_for_who_wants_no_motion(page: Any, address: str) -> None:
+    page.set_viewport_size(NARROW)
     page.emulate_media(reduced_motion="reduce")
     page.goto(address)
     page.get_by_role("button", name="Play").wait_for()
     assert page.locator(".steps-text").inner_text().endswith("rules.")
-    page.close()
