@@ -163,6 +163,7 @@ def test_ci_runs_the_readmes_second_command(tmp_path: Path) -> None:
         "[-m llm_course.authoring.export --check]",
         "[-m llm_course.classroom.progress notebooks/01_rmsnorm.ipynb]",
         "[-m pytest -q -p no:cacheprovider --nbval notebooks/01_rmsnorm.ipynb]",
+        "[-m pytest -q -m mutants tests/test_mutations.py]",
         "[-m pytest -q -m browser tests/browser]",
         "[-m pytest --nbval here]",
     ]

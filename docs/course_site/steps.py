@@ -21,20 +21,22 @@ def compute() -> list[dict[str, Any]]:
     import torch
 
     from llm_course.checkpoints import load_pretrained
+    from llm_course.engine import make_cache, prefill
 
     model, tokenizer = load_pretrained("smollm2-135m-instruct")
-    ids = tokenizer.encode_chat([{"role": "user", "content": QUESTION}])
-    start, steps = len(ids), []
-    while ids[-1] not in tokenizer.eos_token_ids or len(ids) == start:
+    prompt = tokenizer.encode_chat([{"role": "user", "content": QUESTION}])
+    cache, fed, answer, steps = make_cache(model), prompt, [], []
+    while not set(answer) & set(tokenizer.eos_token_ids):
         with torch.inference_mode():
-            logits = model(torch.tensor([ids]), last_only=True)[0, -1]  # [V]
-        best, tokens = logits.softmax(dim=-1).topk(SHOWN)
+            shares = prefill(model, torch.tensor([fed]), cache)[0].softmax(dim=-1)
+        best, tokens = shares.topk(SHOWN)
         guesses = [
             [tokenizer.decode([token]), round(100 * share)]
             for token, share in zip(tokens.tolist(), best.tolist(), strict=True)
         ]
-        steps.append({"text": tokenizer.decode(ids[start:]), "guesses": guesses})
-        ids.append(int(tokens[0]))
+        steps.append({"text": tokenizer.decode(answer), "guesses": guesses})
+        fed = [int(tokens[0])]
+        answer += fed
     return steps
 
 
