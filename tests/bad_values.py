@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from llm_course.config import EngineConfig, ModelConfig
-from llm_course.engine import KVCache
+from llm_course.engine import KVCache, Request
 
 CONFIG = ModelConfig(
     vocab_size=40,
@@ -44,6 +44,10 @@ MASK = ("x", [[1]], torch.ones(1, 7), torch.ones(3))
 FULL_MASK = ("x", 3, torch.ones(1, 1, 3, 3), torch.ones(1, 1, 5, 5).bool())
 POSITIONS = ("x", FAR, BROKEN, torch.tensor([[0, 1]]))
 CACHE = ("x", 3, KVCache(CONFIG, 2))  # of two rows, where there is one
+REQUESTS = (
+    *(Request(()), Request((99,)), Request((1,), eos_ids=(40,)), Request((1,), n=0)),
+    *(Request((1,), stop=("x",)), Request((1,), logprobs=-1), Request((1,), n=99)),
+)
 STOP = ("x", -1, 40, 1.5, [1.5], ["x"], True)
 PAD = ("x", -1, 40, 1.5)
 GENERATOR = ("x", 3)
@@ -225,6 +229,25 @@ BAD: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "KVCacheManager.allocate": {"num_tokens": SIZE, "batch_size": SIZE},
     "KVCacheManager.free": {"cache": (None, *CACHE)},
+    "Engine": {
+        "model": MODEL,
+        "tokenizer": ("x", 3),
+        "budget": SIZE,
+        "max_rows": SIZE,
+        "max_step_tokens": SIZE,
+        "page_size": SIZE,
+        "clock": ("x", 3),
+    },
+    "Engine.add": {"request": ("x", None, *REQUESTS)},
+    "Scheduler": {"pool": ("x", None), "max_rows": SIZE, "max_step_tokens": SIZE},
+    "PagePool": {"num_pages": SIZE, "page_size": SIZE},
+    "PagedCache": {
+        "config": A_CONFIG,
+        "num_pages": SIZE,
+        "page_size": SIZE,
+        "device": DEVICE,
+        "dtype": DTYPE,
+    },
     "prefill": {
         "model": MODEL,
         "input_ids": TOKENS,

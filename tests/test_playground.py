@@ -366,6 +366,8 @@ print("running", widget.running)
 def test_a_kernel_may_end_in_the_middle_of_a_run() -> None:
     """A thread that frees tensors while Python shuts down would abort the process."""
     command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=90
+    )
     assert done.stdout.strip() == "running True"
     assert done.returncode == 0, done.stderr

@@ -26,6 +26,8 @@ from tests.not_yet import NOT_YET
 # `prepare_for_inference` and `pack` make.
 NOT_CALLED = {"PINNED_MODELS", "PinnedModel", "Checkpoint", "CacheStats", "cache_dir"}
 NOT_CALLED |= {"NativeModel", "PackedMatrix", "Tokenizer"}
+NOT_CALLED |= {"Handle", "Choice", "Delta", "Usage", "TokenLogprob", "Row", "PageTable"}
+NOT_CALLED |= {"OutOfPages", "Request"}  # `Engine.add` judges a request
 PACKAGE = str(Path(llm_course.__file__).parent)
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
@@ -134,6 +136,14 @@ def engine_calls(model: models.DecoderOnlyModel) -> dict[str, Call]:
         "NativeModel.forward": (native.forward, {"input_ids": IDS}),
         "FusedModel": (engine.FusedModel, {"model": model}),
         "pack": (engine.pack, {"weight": torch.ones(4, 32).numpy(), "kind": "q8_0"}),
+        "Engine": (engine.Engine, {"model": model}),
+        "Engine.add": (lambda **a: engine.Engine(model).add(**a), {}),
+        "Scheduler": (
+            engine.Scheduler,
+            {"pool": engine.PagePool(9, 4), "max_rows": 2, "max_step_tokens": 8},
+        ),
+        "PagePool": (engine.PagePool, {"num_pages": 9, "page_size": 4}),
+        "PagedCache": (engine.PagedCache, {"config": CONFIG, "num_pages": 9}),
         "Conversation": (engine.Conversation, {"model": model}),
         "Conversation.stream": (
             lambda **a: next(engine.Conversation(model).stream(**a)),

@@ -7,6 +7,7 @@ import torch
 
 from llm_course.config import ModelConfig
 from llm_course.viz import cache as viz
+from llm_course.viz.cache_lab import memory_bars
 
 CONFIG = ModelConfig(100, 48, 96, 2, num_heads=6, num_kv_heads=2)
 
@@ -77,3 +78,12 @@ def test_error_growth_draws_rounding_at_the_floor() -> None:
         "right",
         "rounding: below 1e-05, drawn at the edge",
     ]
+
+
+def test_a_bar_is_as_long_as_the_memory_that_it_stands_for() -> None:
+    sizes = {"small": (0.5, 0.02), "large": (140.0, 1.25)}
+    axes = memory_bars(sizes, "two models", limits=(24, 80)).axes[0]
+    widths = [patch.get_width() for patch in axes.patches]
+    assert widths == [0.5, 140.0, 0.02, 1.25]  # the weights, then the caches
+    assert [line.get_xdata()[0] for line in axes.lines] == [24, 80]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(sizes)

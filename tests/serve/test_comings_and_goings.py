@@ -19,7 +19,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.serve.tools import NAME, Server, running, wait_until
+from tests.serve.tools import NAME, Server, in_a_loop, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ def test_many_clients_at_once(server: Server, tiny_model) -> None:
         async with AsyncOpenAI(base_url=url, api_key="none", http_client=web) as client:
             return await asyncio.gather(*(ask(client, i) for i in range(200)))
 
-    answers = asyncio.run(ask_all())
+    answers = in_a_loop(ask_all())
     alone = server.client()
     for i in range(0, 200, 23):
         asked = {"model": NAME, "prompt": prompts[i], "max_tokens": 8}

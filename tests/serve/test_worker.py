@@ -18,6 +18,7 @@ from llm_course.serve.refusals import Refusal
 from llm_course.serve.worker import Job, Worker
 from tests.batch_tools import alone
 from tests.helpers import small_model
+from tests.serve.tools import in_a_loop
 
 GREEDY = GenerationConfig(max_new_tokens=12, do_sample=False)
 Test = Callable[[Worker], Awaitable[None]]
@@ -37,7 +38,7 @@ def with_worker(test: Test, engine: Engine | None = None) -> list[str]:
             await worker.stop()
         assert not worker.alive
 
-    asyncio.run(run())
+    in_a_loop(run())
     assert engine.cache.used == 0 or died
     return died
 

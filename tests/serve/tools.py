@@ -3,13 +3,15 @@ process of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,13 @@ NAME = "tiny"
 CONTEXT = 512
 PATIENCE = 30.0  # seconds for what takes one at most
 START = 240.0  # for a server that has to compile its kernels, on a busy machine
+
+
+def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run `work` in an event loop of its own, on a thread of its own: playwright leaves
+    one running on the thread of the tests."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def write_tiny_model(
