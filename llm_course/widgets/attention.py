@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from llm_course.config import ModelConfig
 from llm_course.text import Tokenizer
 from llm_course.viz.attention import attention_map
-from llm_course.widgets.base import LabWidget, page_part
+from llm_course.widgets.base import LabWidget, ids_to_draw, page_part
 from llm_course.widgets.heads import Head, Look, habits, look, ranked, repeated_ids
 
 MAX_TOKENS = 64  # beyond that a square of the map is too small to point at
@@ -113,12 +113,8 @@ class AttentionExplorer(LabWidget):
 
     def _ids(self, settings: dict[str, Any]) -> tuple[int, ...]:
         """The ids of the sentence. ValueError: it cannot be drawn."""
-        ids = tuple(self.tokenizer.encode(settings["sentence"]))
-        if not 1 <= len(ids) <= MAX_TOKENS:
-            raise ValueError(
-                f"The sentence has {len(ids)} tokens; the map takes 1 to {MAX_TOKENS}."
-            )
-        return ids
+        text = settings["sentence"]
+        return ids_to_draw(self.tokenizer, text, 1, MAX_TOKENS, "sentence", "map")
 
 
 def _heads(settings: dict[str, Any]) -> tuple[Head, ...]:

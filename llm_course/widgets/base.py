@@ -18,6 +18,7 @@ import traitlets as t
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
+from llm_course.text import Tokenizer
 from llm_course.widgets import runs
 from llm_course.widgets.figures import png
 
@@ -117,6 +118,19 @@ class LabWidget(anywidget.AnyWidget):
         display(Image(png(self.figure())))
         data, metadata = self._repr_mimebundle_() or ({}, {})
         display({**data, "text/plain": repr(self)}, metadata=metadata, raw=True)
+
+
+def ids_to_draw(
+    tokenizer: Tokenizer, text: str, low: int, high: int, what: str, widget: str
+) -> tuple[int, ...]:
+    """The ids of a text. Raises ValueError for fewer or more than can be drawn; `what`
+    and `widget` are the words for both in its message."""
+    ids = tuple(tokenizer.encode(text))
+    if not low <= len(ids) <= high:
+        raise ValueError(
+            f"The {what} has {len(ids)} tokens; the {widget} takes {low} to {high}."
+        )
+    return ids
 
 
 def describe(error: Exception) -> str:

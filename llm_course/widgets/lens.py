@@ -17,7 +17,7 @@ from llm_course.models import DecoderOnlyModel
 from llm_course.text import Tokenizer
 from llm_course.viz.decoder import lens_grid
 from llm_course.viz.probe import record
-from llm_course.widgets.base import LabWidget, page_part
+from llm_course.widgets.base import LabWidget, ids_to_draw, page_part
 
 MAX_TOKENS, BEST = 14, 5
 
@@ -113,9 +113,5 @@ class LayerLens(LabWidget):
 
     def _ids(self, settings: dict[str, Any]) -> tuple[int, ...]:
         """The ids of the prompt. ValueError: it cannot be drawn."""
-        ids = tuple(self.tokenizer.encode(settings["prompt"]))
-        if not 1 <= len(ids) <= MAX_TOKENS:
-            raise ValueError(
-                f"The prompt has {len(ids)} tokens; the lens takes 1 to {MAX_TOKENS}."
-            )
-        return ids
+        text = settings["prompt"]
+        return ids_to_draw(self.tokenizer, text, 1, MAX_TOKENS, "prompt", "lens")

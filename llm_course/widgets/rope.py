@@ -17,7 +17,7 @@ from llm_course.models.attention import SelfAttention, capture_attention
 from llm_course.models.rope import RotaryEmbedding, apply_rotary
 from llm_course.text import Tokenizer
 from llm_course.viz.rope import wavelengths
-from llm_course.widgets.base import LabWidget, page_part
+from llm_course.widgets.base import LabWidget, ids_to_draw, page_part
 
 DIALS, OFFSETS, MAX_TOKENS, WORDS = 8, 128, 24, 3
 FACTOR = 4.0  # by which both kinds of scaling slow the slowest pairs
@@ -162,11 +162,7 @@ class RopeLab(LabWidget):
     def _read_sentence(self, text: str, *values: Any) -> dict[str, Any]:
         """One head's map of a sentence, and the likeliest next tokens, with the
         rotation of these settings in every layer."""
-        ids = self.tokenizer.encode(text)
-        if not 2 <= len(ids) <= MAX_TOKENS:
-            raise ValueError(
-                f"The sentence has {len(ids)} tokens; the lab takes 2 to {MAX_TOKENS}."
-            )
+        ids = ids_to_draw(self.tokenizer, text, 2, MAX_TOKENS, "sentence", "lab")
         names = ("theta", "scaling", "context", "pairs", "rounded")
         head_dim = cast(ModelConfig, self.model.config).head_dim
         rotary = self.rotary(dict(zip(names, values, strict=True)), head_dim)
@@ -185,7 +181,7 @@ class RopeLab(LabWidget):
         probs = logits[: self.tokenizer.vocab_size].float().softmax(-1).cpu()
         best = probs.topk(WORDS).indices.tolist()
         return {
-            "tokens": self.tokenizer.tokens(ids),
+            "tokens": self.tokenizer.tokens(list(ids)),
             "weights": weights.tolist(),
             "head": f"layer {layer}, head {head}",
             "previous": float(weights.diagonal(-1).mean()),
