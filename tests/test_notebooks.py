@@ -44,6 +44,7 @@ UNCOMPARED: set[tuple[str, str]] = {
     ("06_kv_cache", "ratios = []"),
     ("07_speed", "@torch.inference_mode()"),
     ("07_speed", "@njit(**OPTIONS)"),
+    ("07_speed", "alone = {"),
     ("07_speed", "def as_written(words, x, out):"),
     ("07_speed", "def feed_forward(stream):"),
     ("07_speed", "def prompt_speed(model, length: int) -> float:"),

@@ -19,6 +19,7 @@ from llm_course.checkpoints.gguf_header import GgufTensor, release
 from llm_course.checkpoints.gguf_kinds import dequantize
 from llm_course.checkpoints.layout import to_adjacent
 from llm_course.config import EngineConfig
+from llm_course.engine.large_pages import LargePages
 from llm_course.engine.native import NativeModel
 from llm_course.engine.quantize import (
     LANES,
@@ -55,7 +56,7 @@ def load_packed(
         )
     file = open_gguf(path)
     warn_of_others(path, file)
-    matrices, norms = {}, {}
+    matrices, norms, memory = {}, {}, LargePages()
     for name, tensor in file.tensors.items():
         heads, name = file.heads_to_permute(name), name.removesuffix(".weight")
         order = adjacent_rows(tensor.shape[0], heads) if heads else None
@@ -63,7 +64,7 @@ def load_packed(
             floats = dequantize(tensor.data, tensor.kind).numpy()
             norms[name] = floats if order is None else floats[order]
         else:
-            matrices[name] = pack_tensor(tensor, order)
+            matrices[name] = memory.hold_matrix(pack_tensor(tensor, order))
     model = NativeModel(file.config, matrices, norms, threads)
     return model.eval(), file.tokenizer
 

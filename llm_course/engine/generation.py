@@ -124,7 +124,10 @@ def in_pieces(
 
 @torch.inference_mode()
 def next_token_logits(
-    model: DecoderOnlyModel, ids: TokenIds, mask: Tensor, kv_cache: Cache | None = None
+    model: DecoderOnlyModel,
+    ids: TokenIds,
+    mask: Tensor | None,
+    kv_cache: Cache | None = None,
 ) -> Logits:
     """Logits [B, V] after the last of ids [B, S]. A cache is fed only the ids it has
     not seen.
@@ -158,7 +161,7 @@ def one_thread() -> Iterator[None]:
 def choose(
     logits: Logits,
     ids: TokenIds,
-    mask: Tensor,
+    mask: Tensor | None,
     config: GenerationConfig,
     generator: torch.Generator,
     vocab_size: int | None,
@@ -192,8 +195,8 @@ def generate_stream(
     """
     config = gen_config or GenerationConfig()
     device = model.embed_tokens.weight.device
-    # [B, S]
-    ids, mask = (input_ids.to(device), real_tokens(input_ids, attention_mask, device))
+    ids, real = input_ids.to(device), real_tokens(input_ids, attention_mask, device)
+    mask = None if len(ids) == 1 and real.all() else real  # [B, S], None: no padding
     size, length = model.config.vocab_size, ids.shape[-1]
     eos = token_ids("eos_token_id", eos_token_id, size).to(device)  # [E]
     pads = token_ids("pad_token_id", pad_token_id, size).tolist()
@@ -218,7 +221,8 @@ def generate_stream(
         token = choose(logits, ids, mask, config, generator, vocab_size)  # [B, 1]
         token = token.masked_fill(finished, pad)  # after its EOS only pads
         ids = torch.cat([ids, token], dim=-1)  # [B, S + step]
-        mask = torch.cat([mask, ~finished], dim=-1)  # [B, S + step]
+        if mask is not None:
+            mask = torch.cat([mask, ~finished], dim=-1)  # [B, S + step]
         finished = finished | torch.isin(token, eos)
         if logger is not None:
             logger.debug("step %d: tokens %s", step, token.flatten().tolist())

@@ -14,13 +14,14 @@ from llm_course.engine.sampling import apply_repetition_penalty
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Cache, Logits, TokenIds
 
-__all__ = ["SAME", "INCOME", "CLOSE", "Lookup", "verify", "close", "Guesser"]
+__all__ = ["SAME", "INCOME", "CLOSE", "Seen", "Lookup", "verify", "close", "Guesser"]
 
 
 SAME = 4  # so many tokens must have stood together before
 START, MOST = 3.0, 4.0  # of the account, in passes over one row
 INCOME = 0.05  # what each token pays in
 CLOSE = 64  # logits that differ by fewer roundings: rounding may decide
+Seen = Tensor | None  # a mask [B, S] of real tokens; None: all are
 
 
 class Lookup:
@@ -49,13 +50,14 @@ def verify(
     model: DecoderOnlyModel,
     ids: TokenIds,
     guesses: list[int],
-    mask: Tensor,
+    mask: Seen,
     cache: KVCache,
 ) -> Logits:
     """Logits [1, 1 + k, V] after the newest of ids [1, S] and after each guess, by one
     pass. The cache counts none of these tokens."""
     fed = torch.cat([ids[:, -1:], ids.new_tensor([guesses])], dim=-1)  # [1, 1 + k]
-    past, seen = cache.length, pad(mask, (0, len(guesses)), value=True)
+    past = cache.length
+    seen = None if mask is None else pad(mask, (0, len(guesses)), value=True)
     logits = model(fed, attention_mask=seen, kv_cache=cache)
     cache.truncate(past)  # forgets them, but erases nothing
     return logits
@@ -88,7 +90,7 @@ class Guesser:
         self,
         model: DecoderOnlyModel,
         ids: TokenIds,
-        mask: Tensor,
+        mask: Seen,
         kv_cache: Cache | None = None,
     ) -> Logits:
         """Logits [B, V] after the last of ids [B, S]."""
@@ -108,7 +110,7 @@ class Guesser:
         return next_token_logits(model, ids, mask, kv_cache)
 
     def ask(
-        self, model: DecoderOnlyModel, ids: TokenIds, mask: Tensor, cache: KVCache
+        self, model: DecoderOnlyModel, ids: TokenIds, mask: Seen, cache: KVCache
     ) -> None:
         """Have guesses judged, unless there are none or the account is empty."""
         k = min(self.config.guess_ahead, self.left)
@@ -121,7 +123,7 @@ class Guesser:
             self.kept = verify(model, ids, self.guesses, mask, cache)
             self.account -= self.kept.shape[1] / 4
 
-    def unsure(self, ids: TokenIds, mask: Tensor) -> bool:
+    def unsure(self, ids: TokenIds, mask: Seen) -> bool:
         """Whether a pass over one row has to decide, since nothing is drawn."""
         if self.config.do_sample and self.config.temperature > 0:
             return False

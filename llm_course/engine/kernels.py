@@ -26,6 +26,10 @@ __all__ = [
     "float_of",
     "pointer",
     "exp",
+    "LINE",
+    "AHEAD",
+    "prefetch",
+    "look_ahead",
     "row_q8_0",
     "split_inputs",
     "row_q4_1",
@@ -126,6 +130,33 @@ def exp(x):
     return p * float_of(i32(i32(i32(k) + i32(127)) << i32(23)))  # times 2 ** k
 
 
+LINE = 64  # bytes that come from the memory together
+AHEAD = 4096  # bytes between what is read and what is asked for
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the line at an address; a hint, which may be followed or not."""
+
+    def codegen(context, builder, signature, args):
+        where = builder.inttoptr(args[0], cgutils.voidptr_t)
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [where.type, i32, i32, i32])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # to read (0), into every level of the cache (3), data (1)
+        builder.call(hint, [where, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@njit(**OPTIONS)
+def look_ahead(address, count):
+    """Ask for `count` bytes that lie AHEAD bytes further on."""
+    for line in range(address + AHEAD, address + AHEAD + count, LINE):
+        prefetch(line)
+
+
 @njit(**OPTIONS)
 def row_q8_0(q, d, x, n, acc, part):
     """acc [48] = one tile of int8 q [n, 48] with scales d [n / 32, 48] times x [n]."""
@@ -134,6 +165,7 @@ def row_q8_0(q, d, x, n, acc, part):
         part[:] = 0
         for i in range(g * GROUP, (g + 1) * GROUP, 8):
             tile, x8 = q[i * LANES : (i + 8) * LANES], x[i : i + 8]
+            look_ahead(tile.ctypes.data, 8 * LANES)
             for j in range(LANES):
                 total = f32(0)
                 for u in range(8):
@@ -170,6 +202,7 @@ def row_q4_1(q, dm, shifted, sums, n, acc, part):
         part[:] = 0
         for i in range(g * 4, g * 4 + 4):
             tile, x8 = q[i * LANES : (i + 1) * LANES], shifted[i * 8 : i * 8 + 8]
+            look_ahead(tile.ctypes.data, 4 * LANES)
             for j in range(LANES):
                 word, total = tile[j], f32(0)
                 for u in range(7):

@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from operator import is_
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numba
 import numpy as np
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from llm_course.config import ModelConfig
 from llm_course.engine import step
 from llm_course.engine.kv_cache import KVCache
+from llm_course.engine.large_pages import LargePages
 from llm_course.engine.native_attention import CHUNK
 from llm_course.engine.quantize import GROUP, LANES, WEIGHTS, PackedMatrix, pack
 from llm_course.models.rope import RotaryEmbedding
@@ -39,6 +42,7 @@ __all__ = [
     "kernel_folder",
     "compiled_work",
     "Workers",
+    "Places",
     "workers_of",
     "NativeModel",
     "vectors_of_heads",
@@ -143,6 +147,19 @@ class Workers:
         share(0)
 
 
+class Places(NamedTuple):
+    """Where the layers of a cache lie in memory."""
+
+    held: tuple[Tensor, ...]  # the layers, which own it
+    table: NDArray  # [layers, 3]: address, numbers, page size
+
+    def fits(self, layers: list[Tensor], rows: int, length: int) -> bool:
+        """Whether these are still the layers, with so many rows and so much room."""
+        same = len(self.held) == len(layers) and all(map(is_, self.held, layers))
+        room = int(self.table[:, 2].min()) if same else 0
+        return same and self.held[0].shape[1] == rows and room >= length
+
+
 workers_of = lru_cache(Workers)  # one team for each number of threads
 
 
@@ -174,6 +191,7 @@ class NativeModel(DecoderOnlyModel):
             config.rope_scaling,
         )
         self.angles = [np.empty((0, config.head_dim // 2), np.float32)] * 2
+        self.known: WeakKeyDictionary[KVCache, Places] = WeakKeyDictionary()
         layers = range(config.num_layers)
         head = self.matrices.get("lm_head", self.table)
         table = np.zeros((config.num_layers + 1, len(MATRICES), 5), np.int64)
@@ -249,18 +267,24 @@ class NativeModel(DecoderOnlyModel):
                 f"kv_cache is a {type(cache).__name__}: compiled kernels read the"
                 " memory of a KVCache; use the model as built, or make_cache(model)"
             )
-        c = self.config
+        known = self.known.get(cache)
+        if known is None or not known.fits(cache.layers, B, cache.length + S):
+            known = self.known[cache] = self.place_layers(cache, B, S)
+        return known.table, (self.matrices, known.held)
+
+    def place_layers(self, cache: KVCache, B: int, S: int) -> Places:
+        """Make room for S tokens in every layer, and find where it lies."""
+        c, end = self.config, cache.length + S
         like = torch.empty(1).expand(B, c.num_kv_heads, S, c.head_dim)
         cache.check(like, like)
-        end = cache.length + S
-        for i, layer in enumerate(cache.layers):
-            if layer.shape[3] < end:
-                cache.room(i, S)
-        held = cache.layers
-        if min(x.shape[3] for x in held) < end:  # or a kernel would write past it
+        for i in range(len(cache.layers)):
+            cache.room(i, S)
+        held = tuple(cache.layers)
+        places = [(x.data_ptr(), x.numel(), x.shape[3]) for x in held]
+        known = Places(held, np.array(places, np.int64))
+        if not known.fits(cache.layers, B, end):  # or a kernel would write past it
             raise ValueError(f"the cache made no room for {end} tokens")
-        places = np.array([(x.data_ptr(), x.numel(), x.shape[3]) for x in held])
-        return places, (self.matrices, tuple(held))
+        return known
 
     def run(
         self,
@@ -377,12 +401,12 @@ def pack_model(
 ) -> NativeModel:
     """Pack a float32 model's matrices; `weights` is a key of WEIGHTS."""
     layer_kind, head_kind = WEIGHTS[weights]
-    matrices, vectors = {}, {}
+    matrices, vectors, memory = {}, {}, LargePages()
     for name, tensor in model.state_dict().items():
         name, values = name.removesuffix(".weight"), tensor.detach().numpy()
         if tensor.ndim == 1:
             vectors[name] = values
         elif not (name == "lm_head" and model.config.tie_word_embeddings):
             kind = layer_kind if name.startswith("layers.") else head_kind
-            matrices[name] = pack(values, kind)
+            matrices[name] = memory.hold_matrix(pack(values, kind))
     return NativeModel(model.config, matrices, vectors, threads)

@@ -7,10 +7,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import carray, njit
 from numpy.typing import NDArray
 
 from llm_course.engine.kernels import (
@@ -22,6 +19,7 @@ from llm_course.engine.kernels import (
     f32,
     half,
     i32,
+    look_ahead,
     one_row,
     pointer,
     split_inputs,
@@ -31,10 +29,6 @@ from llm_course.engine.quantize import GROUP, LANES
 
 __all__ = [
     "BLOCK",
-    "LINE",
-    "AHEAD",
-    "prefetch",
-    "look_ahead",
     "eight_inputs",
     "add_products",
     "Room",
@@ -46,31 +40,6 @@ __all__ = [
 
 
 BLOCK = 96  # rows that share weights: their sums fit into the first-level cache
-LINE = 64  # bytes that come from the memory together
-AHEAD = 4096  # bytes between what is read and what is asked for
-
-
-@intrinsic
-def prefetch(typingctx, address):
-    """Ask for the line at an address; a hint, which may be followed or not."""
-
-    def codegen(context, builder, signature, args):
-        where = builder.inttoptr(args[0], cgutils.voidptr_t)
-        i32 = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [where.type, i32, i32, i32])
-        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        # to read (0), into every level of the cache (3), data (1)
-        builder.call(hint, [where, i32(0), i32(3), i32(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
-
-
-@njit(**OPTIONS)
-def look_ahead(address, count):
-    """Ask for `count` bytes that lie AHEAD bytes further on."""
-    for line in range(address + AHEAD, address + AHEAD + count, LINE):
-        prefetch(line)
 
 
 @njit(**OPTIONS)

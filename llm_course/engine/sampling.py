@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -140,16 +142,15 @@ def filtered_logits(
     return min_p_filtering(logits, min_p).to(device)
 
 
-def check_finite(logits: Logits) -> None:
-    """Raise ValueError when a row of logits [B, V] has NaN or infinity at its top."""
-    best = logits.amax(dim=-1)  # [B]; NaN wherever the row holds one
-    if not best.isfinite().all():
-        row = int(best.isfinite().logical_not().nonzero()[0])
-        raise ValueError(
-            f"no token can be chosen in row {row}: its largest logit is"
-            f" {best[row].item()}. The weights are damaged, or too large for their"
-            " dtype (float16: use bfloat16 or float32)"
-        )
+def check_finite(best: Tensor) -> None:
+    """Raise ValueError when a row's largest logit, best [B], is NaN or infinite."""
+    for row, logit in enumerate(best.tolist()):
+        if not math.isfinite(logit):
+            raise ValueError(
+                f"no token can be chosen in row {row}: its largest logit is {logit}."
+                " The weights are damaged, or too large for their dtype (float16: use"
+                " bfloat16 or float32)"
+            )
 
 
 def choose_token(
@@ -166,9 +167,10 @@ def choose_token(
     one). The repetition penalty needs the text so far: apply it to the logits before.
     Raises ValueError for logits that are not finite.
     """
-    check_finite(logits)
+    best = logits.max(dim=-1)  # values and indices [B]; NaN counts as the largest
+    check_finite(best.values)
     if not config.do_sample or config.temperature == 0:
-        return logits.argmax(dim=-1, keepdim=True)  # [B, 1]
+        return best.indices[:, None]  # [B, 1]
     # [B, V]
     kept = filtered_logits(
         logits, config.temperature, config.top_k, config.top_p, min_p=config.min_p

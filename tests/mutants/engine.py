@@ -171,7 +171,7 @@ FILTERS = mutants_of(
     ),
     (
         "logits that are not finite are drawn from",
-        "    check_finite(logits)\n",
+        "    check_finite(best.values)\n",
         "",
         "test_engine_limits.py::test_logits_that_are_not_finite_are_one_clear_error",
     ),
