@@ -152,12 +152,12 @@ class Places(NamedTuple):
 
     held: tuple[Tensor, ...]  # the layers, which own it
     table: NDArray  # [layers, 3]: address, numbers, page size
+    room: int  # tokens that the smallest layer holds
 
     def fits(self, layers: list[Tensor], rows: int, length: int) -> bool:
         """Whether these are still the layers, with so many rows and so much room."""
         same = len(self.held) == len(layers) and all(map(is_, self.held, layers))
-        room = int(self.table[:, 2].min()) if same else 0
-        return same and self.held[0].shape[1] == rows and room >= length
+        return same and self.held[0].shape[1] == rows and self.room >= length
 
 
 workers_of = lru_cache(Workers)  # one team for each number of threads
@@ -241,20 +241,20 @@ class NativeModel(DecoderOnlyModel):
         past = cache.length
         self._check(input_ids, attention_mask, past)
         first = first_slots(attention_mask, B)  # [B]
-        slots = np.tile(np.arange(past, past + S), (B, 1))  # [B, S]
+        tokens = np.empty((B, S, 3), np.int64)  # row, slot, position
+        tokens[..., 0] = np.arange(B)[:, None]
+        tokens[..., 1] = np.arange(past, past + S)
         if position_ids is None:
-            positions = np.maximum(slots - first[:, None], 0)
+            tokens[..., 2] = np.maximum(tokens[..., 1] - first[:, None], 0)
         else:
-            positions = np.broadcast_to(position_ids.numpy(), (B, S))
-        rows = np.repeat(np.arange(B), S)
-        tokens = np.stack([rows, slots.ravel(), positions.ravel()], axis=1)
+            tokens[..., 2] = position_ids.numpy()
         storages, held = self.storages(cache, B, S)
         wanted = [S - 1] if last_only else range(S)
         keep = np.array([(b * S + s, first[b]) for b in range(B) for s in wanted])
         pages = np.arange(B)[:, None]  # a row of a KVCache is one page
         spans = [(b * S, S, first[b]) for b in range(B)]
-        ids = input_ids.numpy().ravel()
-        logits = self.run(ids, tokens, spans, keep, pages, storages, held)
+        ids, flat = input_ids.numpy().ravel(), tokens.reshape(-1, 3)
+        logits = self.run(ids, flat, spans, keep, pages, storages, held)
         if kv_cache is not None:
             kv_cache.advance(S)
         return torch.from_numpy(logits).view(B, -1, logits.shape[1])
@@ -281,7 +281,7 @@ class NativeModel(DecoderOnlyModel):
             cache.room(i, S)
         held = tuple(cache.layers)
         places = [(x.data_ptr(), x.numel(), x.shape[3]) for x in held]
-        known = Places(held, np.array(places, np.int64))
+        known = Places(held, np.array(places), min(x.shape[3] for x in held))
         if not known.fits(cache.layers, B, end):  # or a kernel would write past it
             raise ValueError(f"the cache made no room for {end} tokens")
         return known
