@@ -170,9 +170,9 @@ def capture_attention(
     ]
     for layer in watched:
         # the instance's attribute hides the class's method
-        layer.attend = recorder(layer)
+        vars(layer)["attend"] = recorder(layer)
     try:
         yield maps
     finally:
         for layer in watched:
-            del layer.attend
+            del vars(layer)["attend"]
