@@ -26,6 +26,10 @@ from llm_course.exercises.judging import judge, registry
 from llm_course.exercises.records import FAILING, Verdict
 
 UNREADABLE = "unreadable"
+# Neither `In` nor `Out`; to clear `Out`, IPython would look through all of memory.
+FORGETFUL = Config(
+    {"HistoryManager": {"enabled": False}, "InteractiveShell": {"cache_size": 0}}
+)
 
 
 class Shell(InteractiveShell):
@@ -43,8 +47,7 @@ def execute(*sources: str) -> dict[str, Any]:
 
     Returns the names they defined; raises what a cell raises.
     """
-    quiet = Config({"HistoryManager": {"enabled": False}})
-    shell = Shell.instance(config=quiet)
+    shell = Shell.instance(config=FORGETFUL)
     shell.reset(new_session=False)
     for source in sources:
         result = shell.run_cell(source)

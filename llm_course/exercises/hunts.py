@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from llm_course.exercises.compare import show
+from llm_course.exercises.inputs import seeded
 from llm_course.exercises.records import (
     FAILING,
     INCOMPLETE,
@@ -81,8 +80,7 @@ class BugHunt:
 
     def _run(self, test: Any, implementation: Any) -> tuple[Any, BaseException | None]:
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with seeded():
                 return test(implementation), None
         except (Exception, SystemExit) as error:
             return None, error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -9,3 +12,13 @@ from torch import Tensor
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Random numbers, the same at each call."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Inside, what draws on the CPU draws the same each time; outside, as if nobody had
+    drawn."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the other devices too, which takes much longer
+        torch.default_generator.manual_seed(seed)
+        yield

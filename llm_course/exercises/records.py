@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from llm_course.exercises.compare import difference, show, unchanged
+from llm_course.exercises.inputs import seeded
 
 SOLVED, INCOMPLETE = "solved", "incomplete"
 NOT_YET, FAILING = "not yet", "failing"
@@ -132,8 +131,7 @@ class Exercise:
         names = list(inspect.signature(self.reference).parameters)
         for given, fresh in zip(self.cases(), self.cases(), strict=True):
             try:
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(0)
+                with seeded():
                     value = self.call(function, *given.args)
             except (Exception, SystemExit) as error:
                 yield Outcome(error=error)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from llm_course.config import EngineConfig, ModelConfig
+from llm_course.exercises.inputs import seeded
 from llm_course.models.transformer import DecoderOnlyModel, build_decoder_only_model
 
 SMALL = {
@@ -32,8 +33,7 @@ def small_config(**changes: Any) -> ModelConfig:
 def small_model(seed: int = 0, scale: float = 10.0, **changes: Any) -> DecoderOnlyModel:
     """The same random weights at each call, `scale` times as large as a new model's;
     frozen."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    with seeded(seed), torch.no_grad():
         settings = EngineConfig(device="cpu")
         model = build_decoder_only_model(small_config(**changes), settings)
         for weight in model.parameters():

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from llm_course.config import EngineConfig, ModelConfig
 from llm_course.engine import KVCache
+from llm_course.exercises.inputs import seeded
 from llm_course.models import DecoderOnlyModel, build_decoder_only_model
 
 
@@ -29,8 +30,7 @@ def tiny_model(
     dtype: str = "float32", num_layers: int = 2, seed: int = 0
 ) -> DecoderOnlyModel:
     """The same random weights at each call, large enough to tell the logits apart."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         settings = EngineConfig(device="cpu", dtype=dtype)
         model = build_decoder_only_model(tiny_config(num_layers), settings)
     with torch.no_grad():
