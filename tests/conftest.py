@@ -20,6 +20,19 @@ from llm_course.models import DecoderOnlyModel
 from tests.notebook_tools import make_repo
 
 NAME = "smollm2-135m-instruct"
+LONG = ("browser", "mutants")  # markers
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """What takes minutes runs only where the expression after -m names its marker."""
+    unnamed = [name for name in LONG if name not in config.option.markexpr]
+    chosen: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        chosen[not any(map(item.get_closest_marker, unnamed))].append(item)
+    items[:] = chosen[True]
+    config.hook.pytest_deselected(items=chosen[False])
 
 
 @pytest.fixture(autouse=True)

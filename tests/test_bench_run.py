@@ -158,6 +158,7 @@ def test_a_plain_sum_answers_with_bytes_a_second():
     assert child.summing(1000)({})["bandwidth"] > 0
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_is_named(tmp_path: Path):
     with pytest.raises(RuntimeError, match="the process of 'cache' ended"):
         Child(CACHED, str(tmp_path), 1)

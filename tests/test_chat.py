@@ -130,6 +130,7 @@ def test_text_of_other_scripts_is_shown_as_it_is(chat, screen, monkeypatch) -> N
     assert screen.text.startswith(text)
 
 
+@pytest.mark.slow
 def test_text_that_looks_like_a_special_token_stays_text(chat) -> None:
     special = chat.tokenizer.eos_token_ids[0]
     plain = chat.tokenizer.encode_chat([{"role": "user", "content": "hi"}]).count(
@@ -139,6 +140,7 @@ def test_text_that_looks_like_a_special_token_stays_text(chat) -> None:
     assert chat.tokenizer.encode_chat(chat.messages[:-1]).count(special) == plain
 
 
+@pytest.mark.slow
 def test_reset_and_system_begin_anew(chat, screen) -> None:
     chat.handle("Hi")
     chat.handle("/reset")
@@ -199,6 +201,7 @@ def test_a_bad_command_changes_nothing(chat, screen, line, message) -> None:
     assert (chat.settings, chat.messages) == (GREEDY, [])
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_a_conversation(chat) -> None:
     told = []
     for _ in range(2):

@@ -62,6 +62,7 @@ def signal_at(screen: Screen, word: str, times: int = 1) -> None:
     screen.at = press
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_stops_the_reply_and_the_next_one_is_as_afresh(
     chat, screen, times
@@ -101,6 +102,7 @@ def test_ctrl_c_while_the_message_is_encoded_stops_the_reply(chat, monkeypatch) 
     assert "Tokyo" in chat.messages[-1]["content"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError("out of memory")])
 def test_what_ends_in_mid_work_leaves_nothing_behind(
     chat, screen, monkeypatch, failure

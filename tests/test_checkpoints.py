@@ -80,6 +80,7 @@ def test_writing_into_loaded_tensors_leaves_the_file_alone(tiny_folder):
     assert (folder / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_tensors_need_no_model_code():
     import subprocess
     import sys

@@ -77,6 +77,7 @@ def test_chats_without_such_strings_keep_their_ids(tokenizer):
         assert tokenizer.encode_chat(chat) == tokenizer.encode(text)
 
 
+@pytest.mark.slow
 def test_the_other_messages_of_an_attacked_chat_keep_their_ids(tokenizer):
     """The marked way of encoding and the ordinary one agree on everything but the
     attack."""

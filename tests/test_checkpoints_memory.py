@@ -105,6 +105,7 @@ def written(request, model, tmp_path):
     return tmp_path / "model.gguf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "dtype"),
     [

@@ -252,6 +252,7 @@ def resident(path: Path) -> int:
     return 1024 * sum(map(int, found))
 
 
+@pytest.mark.slow
 @LINUX
 def test_peak_memory_of_the_real_file(smollm2):
     model, _ = smollm2

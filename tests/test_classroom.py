@@ -197,6 +197,7 @@ def test_what_a_student_wrote_cannot_draw_on_the_terminal() -> None:
     assert len(shown) < 1000
 
 
+@pytest.mark.slow
 def test_progress_says_when_there_is_nothing_to_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         done = progress(path)
@@ -261,6 +262,7 @@ def test_a_graded_check_raises_unless_the_exercise_is_solved(capsys) -> None:
     assert "01.fold: not right yet." in said.out
 
 
+@pytest.mark.slow
 def test_copies_of_some_chapters(tmp_path: Path) -> None:
     command = ("-m", "llm_course.classroom.student", str(tmp_path), "--chapters")
     done = run(ROOT, *command, "1-3")

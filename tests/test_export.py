@@ -177,6 +177,7 @@ def test_the_command_says_what_is_stale_and_exits_with_one(repo: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_last_cell_exports_its_notebook(repo: Path) -> None:
     matches = "llm_course/models/tiny.py matches this notebook (1 cell).\n"
     assert in_kernel(repo, EXPORT_CELL) == matches
@@ -240,6 +241,7 @@ def test_a_notebook_beside_another_copy_of_the_package_says_so(
     assert "beside the package it imports" in in_kernel(repo, cwd=alone)
 
 
+@pytest.mark.slow
 def test_the_exporter_imports_neither_models_nor_engine(repo: Path) -> None:
     done = run(
         repo,

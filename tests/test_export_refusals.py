@@ -23,6 +23,7 @@ from tests.notebook_tools import (
     write,
 )
 
+pytestmark = pytest.mark.slow
 USER = """from llm_course.models.tiny import root
 
 

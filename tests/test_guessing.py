@@ -117,6 +117,7 @@ def test_a_text_may_be_read_piece_by_piece(text, cuts):
 # --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @derandomized
 @given(
     kind=st.sampled_from(KINDS),

@@ -159,6 +159,7 @@ def edited(document: Any, place: float, value: Any, remove: bool) -> Any:
     return document
 
 
+@pytest.mark.slow
 @fuzzing
 @given(
     file=st.sampled_from(

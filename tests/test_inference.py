@@ -90,6 +90,7 @@ def test_cached_tokens_are_the_uncached_ones_in_ragged_batches(padding, prepare)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [GREEDY, replace(GREEDY, do_sample=True, seed=3, top_k=0)]
 )

@@ -188,6 +188,7 @@ def by_block(paged: Paged, q: np.ndarray, head: int, first: int, last: int):
     return (lanes.acc.reshape(-1, LANES)[:D, :n] / lanes.total[:n]).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("D", [2, 6, 64, 80, 128])
 @pytest.mark.parametrize(
     ("n", "first", "last"),
@@ -204,6 +205,7 @@ def test_attention_of_a_block_of_queries(D, n, first, last):
                 check(out[m], wanted, size)
 
 
+@pytest.mark.slow
 def test_a_query_sees_the_key_of_its_own_slot_and_none_after_it():
     """Values that name their slots, equal scores: the mean of what is seen."""
     paged = Paged(64, 2)

@@ -207,6 +207,7 @@ def test_two_threads_of_python_can_generate_at_once():
         assert all(torch.equal(found.pop(i), wanted[i]) for i in range(4))
 
 
+@pytest.mark.slow
 def test_the_real_model_gives_the_same_tokens_in_each_way(smollm2):
     model, tokenizer = smollm2
     ids = torch.tensor([tokenizer.encode("The first thing a kernel does is")])

@@ -184,6 +184,14 @@ def test_nothing_installs_from_elsewhere_than_the_index() -> None:
         assert not re.search(r"--(?:extra-)?index-url|git\+|https?://", text), name
 
 
+def test_what_takes_minutes_runs_only_where_it_is_named(request) -> None:
+    """Of this very run; it needs no more than a file with such tests in it."""
+    unnamed = {"browser", "mutants"}.difference(request.config.option.markexpr.split())
+    items = request.session.items
+    marked = {mark.name for item in items for mark in item.iter_markers()}
+    assert marked.isdisjoint(unnamed)
+
+
 @pytest.mark.parametrize("name", ["LICENSE", ".gitignore"])
 def test_files_that_a_repository_needs_are_there(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0

@@ -19,9 +19,10 @@ PATTERNS = {  # a multiplication of several float32 at once
 }
 NAMES = {"AMD64": "x86_64", "arm64": "aarch64"}
 MACHINE = NAMES.get(platform.machine(), platform.machine())
-pytestmark = pytest.mark.skipif(
-    MACHINE not in PATTERNS, reason="no pattern for this processor"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(MACHINE not in PATTERNS, reason="no pattern for this processor"),
+]
 
 
 def zeros(*shape: int, dtype: type = np.float32) -> np.ndarray:

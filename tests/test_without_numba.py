@@ -10,6 +10,7 @@ import pytest
 
 from tests.notebook_tools import clean_env
 
+pytestmark = pytest.mark.slow
 BLOCKED = """
 import sys
 sys.modules["numba"] = None  # importing it is an ImportError from here on
