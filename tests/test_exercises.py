@@ -398,6 +398,22 @@ def test_an_edit_that_does_not_fit_is_an_error(edits: str, reason: str) -> None:
         edited(twice, edits)
 
 
+def test_an_edit_that_does_not_fit_stops_its_exercise() -> None:
+    with pytest.raises(ValueError, match="stands 0 times in double, not once"):
+        replace(DOUBLE, wrong={"that squares": "x**2 -> x"})
+    halved = replace(DOUBLE, wrong={"halved": "factor * x -> x / 2"}, edits_of=twice)
+    assert "the version halved." in halved.judge(lambda x: x / 2).text
+    with pytest.raises(ValueError, match="stands 0 times in double, not once"):
+        BugHunt("00.hunt", double, "x**2 -> x", "a power", {})
+
+
+def test_a_check_draws_nothing_from_the_readers_random_numbers() -> None:
+    drawn = replace(DOUBLE, reference=lambda x: torch.rand_like(x))
+    before = torch.get_rng_state()
+    assert drawn.judge(torch.rand_like).status == SOLVED
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_unknown_key_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no exercise '01.norm'.*01.fold"):
         judge("01.norm", double)

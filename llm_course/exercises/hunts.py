@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_course.exercises.compare import show
+from llm_course.exercises.edits import Function, wrong_versions
 from llm_course.exercises.inputs import seeded
 from llm_course.exercises.records import (
     FAILING,
@@ -30,17 +31,22 @@ ROUNDING = 0.05  # bfloat16 keeps three digits
 class BugHunt:
     """A test to write: it must accept `right` and expose `planted`.
 
-    `planted` and the `others` are wrong implementations, by what is wrong with them;
-    `kind` says it of the planted one without giving it away. The notebook prints the
-    planted one.
+    `planted` and the `others`, by what is wrong with them, are wrong implementations:
+    edits of `right`, or functions. `kind` says it of the planted one without giving it
+    away. The notebook prints the planted one.
     """
 
     key: str
-    right: Callable[..., Any]
-    planted: Callable[..., Any]
+    right: Function
+    planted: str | Function
     kind: str
-    others: dict[str, Callable[..., Any]]
-    wrong: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    others: Mapping[str, Any]
+    wrong: Mapping[str, Function] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        versions = wrong_versions(self.right, {"": self.planted, **self.others})
+        object.__setattr__(self, "planted", versions.pop(""))  # frozen for all others
+        object.__setattr__(self, "others", versions)
 
     def judge(self, test: Callable[..., Any]) -> Verdict:
         """Run the reader's test on every implementation."""

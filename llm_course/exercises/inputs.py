@@ -14,6 +14,11 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
+def random_ids(below: int, *shape: int, seed: int = 0) -> Tensor:
+    """Token ids, the same at each call."""
+    return torch.randint(below, shape, generator=torch.Generator().manual_seed(seed))
+
+
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
     """Inside, what draws on the CPU draws the same each time; outside, as if nobody had

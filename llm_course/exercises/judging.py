@@ -15,8 +15,8 @@ from llm_course.exercises.records import SOLVED, Exercise, Verdict
 
 def registry(chapter: str) -> dict[str, Exercise | BugHunt]:
     """The exercises of one notebook ("01"), by key."""
-    module = import_module(f"llm_course.exercises.ch{chapter}")
-    return {record.key: record for record in module.EXERCISES}
+    modules = import_module(f"llm_course.exercises.ch{chapter}").EXERCISES
+    return {module.CHECK.key: module.CHECK for module in modules}
 
 
 def judge(key: str, function: Callable[..., Any]) -> Verdict:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from llm_course.exercises.compare import difference, show, unchanged
+from llm_course.exercises.edits import Function, wrong_versions
 from llm_course.exercises.inputs import seeded
 
 SOLVED, INCOMPLETE = "solved", "incomplete"
@@ -79,20 +80,26 @@ class Exercise:
 
     `cases` makes the arguments afresh at each call, the smallest case first: what the
     reader's function does to them is then seen, and hurts nobody else. `wrong` maps how
-    the verdict goes on after "your result equals the version …" to that version. `call`
-    calls what the reader wrote where that is not simply a function of the case (a
-    class, an iterator). Each function of `properties` gets the reader's function and
-    returns a complaint or None.
+    the verdict goes on after "your result equals the version …" to that version: an
+    edit of the reference, or of `edits_of` where the reference goes another way, or a
+    function of its own. `call` calls what the reader wrote where that is not simply a
+    function of the case (a class, an iterator). Each function of `properties` gets the
+    reader's function and returns a complaint or None.
     """
 
     key: str
-    reference: Callable[..., Any]
+    reference: Function
     cases: Callable[[], Iterable[Case]]
-    wrong: dict[str, Callable[..., Any]]
+    wrong: Mapping[str, Any]
+    edits_of: Function | None = None
     rtol: float = 1e-4
     atol: float = 1e-5
     call: Callable[..., Any] = plain
-    properties: tuple[Callable[[Callable[..., Any]], str | None], ...] = ()
+    properties: tuple[Callable[[Function], str | None], ...] = ()
+
+    def __post_init__(self) -> None:
+        versions = wrong_versions(self.edits_of or self.reference, self.wrong)
+        object.__setattr__(self, "wrong", versions)  # frozen for all others
 
     def judge(self, function: Callable[..., Any]) -> Verdict:
         """Run `function` on every case and compare."""

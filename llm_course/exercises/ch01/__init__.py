@@ -1,9 +1,5 @@
 """Checks of the exercises of 01_rmsnorm."""
 
-from llm_course.exercises.ch01.backward import BACKWARD
-from llm_course.exercises.ch01.fold import FOLD
-from llm_course.exercises.ch01.grouped import GROUPED
-from llm_course.exercises.ch01.hunt import HUNT
-from llm_course.exercises.ch01.lean import LEAN
+from llm_course.exercises.ch01 import backward, fold, grouped, hunt, lean
 
-EXERCISES = (FOLD, GROUPED, LEAN, BACKWARD, HUNT)
+EXERCISES = (fold, grouped, lean, backward, hunt)

@@ -1,5 +1,4 @@
-"""The check of 01.backward: the gradients of RMSNorm, without automatic
-differentiation."""
+"""The check of 01.backward: gradients of RMSNorm without automatic differentiation."""
 
 from __future__ import annotations
 
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 
@@ -81,11 +79,12 @@ def by_hand(function: Callable[..., Pair]) -> str | None:
     return None
 
 
-BACKWARD = Exercise(
+CHECK = Exercise(
     "01.backward",
     automatic,
     cases,
-    wrong_versions(backward, WRONG),
+    WRONG,
+    edits_of=backward,
     rtol=1e-6,
     atol=1e-9,
     properties=(by_hand,),

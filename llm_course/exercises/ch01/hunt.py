@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
 from llm_course.exercises.inputs import normal
 
@@ -76,13 +75,13 @@ def torch_order(implementation: Norm) -> None:
     )
 
 
-HUNT = BugHunt(
+CHECK = BugHunt(
     "01.hunt",
     right=norm,
     # `.to` returns x itself where x has the dtype already
-    planted=edited(norm, "normed = wide * -> wide *= ;; normed.to -> wide.to"),
+    planted="normed = wide * -> wide *= ;; normed.to -> wide.to",
     kind="every number that it returns is right",
-    others=wrong_versions(norm, OTHERS),
+    others=OTHERS,
     wrong={
         "Your test accepts the planted bug": values_only,
         "Your test accepts the planted bug.": bfloat16_only,

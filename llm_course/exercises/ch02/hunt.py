@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
 from llm_course.exercises.inputs import normal
 from llm_course.models.rope import apply_rotary
@@ -60,13 +59,13 @@ def strict_test(implementation: Callable[..., Tensor]) -> None:
     assert torch.allclose(implementation(x.bfloat16(), places, 1e5).float(), expected)
 
 
-HUNT = BugHunt(
+CHECK = BugHunt(
     "02.hunt",
     right=at_positions,
     # `.to(x)` moves the frequencies to the device of x, and to its dtype
-    planted=edited(at_positions, "theta**-powers -> (theta**-powers).to(x).float()"),
+    planted="theta**-powers -> (theta**-powers).to(x).float()",
     kind="it is right for every float32 x",
-    others=wrong_versions(at_positions, OTHERS),
+    others=OTHERS,
     wrong={
         "Your test accepts the planted bug": loose_test,
         "Your test accepts the planted bug.": near_test,

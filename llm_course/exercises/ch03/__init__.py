@@ -1,10 +1,5 @@
 """Checks of the exercises of 03_attention_gqa."""
 
-from llm_course.exercises.ch03.grouped import GROUPED
-from llm_course.exercises.ch03.hunt import HUNT
-from llm_course.exercises.ch03.online import ONLINE
-from llm_course.exercises.ch03.packed import PACKED
-from llm_course.exercises.ch03.pool import POOL
-from llm_course.exercises.ch03.window import WINDOW
+from llm_course.exercises.ch03 import grouped, hunt, online, packed, pool, window
 
-EXERCISES = (POOL, WINDOW, PACKED, GROUPED, ONLINE, HUNT)
+EXERCISES = (pool, window, packed, grouped, online, hunt)

@@ -1,5 +1,4 @@
-"""The check of 03.grouped: shared keys and values without a copy for each query
-head."""
+"""The check of 03.grouped: shared keys and values without a copy for each head."""
 
 from __future__ import annotations
 
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.exercises.watch import largest_tensor
@@ -89,11 +87,4 @@ def memory(function: Callable[..., Tensor]) -> str | None:
     return None
 
 
-GROUPED = Exercise(
-    "03.grouped",
-    grouped,
-    cases,
-    wrong_versions(grouped, WRONG),
-    rtol=1e-3,
-    properties=(memory,),
-)
+CHECK = Exercise("03.grouped", grouped, cases, WRONG, rtol=1e-3, properties=(memory,))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import BugHunt
 from llm_course.exercises.inputs import normal
 
@@ -54,12 +53,12 @@ def compared(num_queries: int, is_causal: bool) -> Callable[[Attention], None]:
     return test
 
 
-HUNT = BugHunt(
+CHECK = BugHunt(
     "03.hunt",
     right=right,
-    planted=edited(right, "attn_mask=mask -> is_causal=q.shape[2] > 1"),
+    planted="attn_mask=mask -> is_causal=q.shape[2] > 1",
     kind="it is right for a whole prompt, and for one new token",
-    others=wrong_versions(right, OTHERS),
+    others=OTHERS,
     wrong={
         "Your test accepts the planted bug": compared(5, is_causal=True),
         "Your test accepts the planted bug.": compared(1, is_causal=False),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from llm_course.exercises.edits import edited, wrong_versions
+from llm_course.exercises.edits import edited
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.exercises.watch import largest_tensor
@@ -92,7 +92,7 @@ NO_MAX = f"{FROM_0} ;; torch.maximum(largest, here) -> largest"
 UNGUARDED = "new.clamp(min=LOWEST) -> new"
 SOFTMAXES = "(scores - base).exp() -> (here - base).exp() * scores.softmax(-1)"
 
-WRONG: dict[str, str | Merge] = {
+WRONG = {
     "that gives each block its own softmax and takes the mean": (
         f"{OWN_SOFTMAX} ;; e.sum(dim=-1, keepdim=True) -> 1.0"
     ),
@@ -222,11 +222,6 @@ def memory(function: Merge) -> str | None:
     return None
 
 
-ONLINE = Exercise(
-    "03.online",
-    at_once,
-    cases,
-    wrong_versions(merged, WRONG),
-    call=once,
-    properties=(memory,),
+CHECK = Exercise(
+    "03.online", at_once, cases, WRONG, edits_of=merged, call=once, properties=(memory,)
 )

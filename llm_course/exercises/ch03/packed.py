@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 
@@ -150,4 +149,4 @@ def cases() -> Iterator[Case]:
         yield case(*qkv(two_rows(), *numbers, of=of), two_rows(), name=name)
 
 
-PACKED = Exercise("03.packed", each_alone, cases, wrong_versions(packed, WRONG))
+CHECK = Exercise("03.packed", each_alone, cases, WRONG, edits_of=packed)

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from llm_course.config import EngineConfig, ModelConfig
-from llm_course.exercises.inputs import seeded
-from llm_course.models.transformer import DecoderOnlyModel, build_decoder_only_model
+from llm_course.config import ModelConfig
+from llm_course.exercises.inputs import random_ids
+from llm_course.exercises.models import random_model
+from llm_course.models.transformer import DecoderOnlyModel
 
 SMALL = {
     "vocab_size": 24,
@@ -25,25 +25,30 @@ SMALL = {
 }
 
 
+# What goes wrong with a loss, as edits of a function that computes one.
+LOSS = {
+    "that compares each position with its own token, not with the next": (
+        "logits[:, :-1] -> logits ;; ids[:, 1:] -> ids"
+    ),
+    "in which the end of each text predicts the beginning of the next text": (
+        "logits[:, :-1].flatten(0, 1) -> logits.flatten(0, 1)[:-1] ;; "
+        "ids[:, 1:].flatten() -> ids.flatten()[1:]"
+    ),
+    "without the final norm in front of the head": "model.norm(x) -> x",
+}
+
+
 def small_config(**changes: Any) -> ModelConfig:
     """A model of two layers; its heads together are wider than its stream."""
     return ModelConfig(**(SMALL | changes))
 
 
-def small_model(seed: int = 0, scale: float = 10.0, **changes: Any) -> DecoderOnlyModel:
-    """The same random weights at each call, `scale` times as large as a new model's;
-    frozen."""
-    with seeded(seed), torch.no_grad():
-        settings = EngineConfig(device="cpu")
-        model = build_decoder_only_model(small_config(**changes), settings)
-        for weight in model.parameters():
-            weight.mul_(scale if weight.ndim == 2 else 0.5 + torch.rand_like(weight))
-    return model.requires_grad_(False)
+def small_model(seed: int = 0, **changes: Any) -> DecoderOnlyModel:
+    """Such a model, the same at each call."""
+    return random_model(small_config(**changes), 10.0, seed)
 
 
-def token_ids(*shape: int, seed: int = 0) -> Tensor:
-    """Random ids, the same at each call."""
-    return torch.randint(24, shape, generator=torch.Generator().manual_seed(seed))
+token_ids = partial(random_ids, SMALL["vocab_size"])
 
 
 def sizes(model: DecoderOnlyModel) -> str:
@@ -82,7 +87,7 @@ def change_left(model: DecoderOnlyModel, act: Callable[[], Any]) -> str | None:
     return None if same else "afterwards the model gives other logits. Is a hook left?"
 
 
-def leaves_the_model(function: Callable[..., Any], *more: Any) -> str | None:
+def model_kept(function: Callable[..., Any], *more: Any) -> str | None:
     """`function(model, ids, *more)` has to leave a model as it was, frozen or not."""
     for training in (False, True):
         model = small_model(num_layers=3, tie_word_embeddings=True)

@@ -1,4 +1,4 @@
-"""The check of exercise 04.prune: which layers can be left out."""
+"""The check of 04.prune: which layers can be left out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.ch04.models import leaves_the_model, small_model, token_ids
-from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.ch04.models import LOSS, model_kept, small_model, token_ids
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models.transformer import DecoderOnlyModel
 
@@ -52,17 +51,10 @@ WRONG = {
         "x = layer(x) -> x = layer(x)\n            else:\n"
         "                x = x + layer.mlp(layer.post_attention_layernorm(x))"
     ),
-    "that compares each position with its own token, not with the next": (
-        "logits[:, :-1] -> logits ;; ids[:, 1:] -> ids"
-    ),
-    "in which the end of each text predicts the beginning of the next text": (
-        "logits[:, :-1].flatten(0, 1) -> logits.flatten(0, 1)[:-1] ;; "
-        "ids[:, 1:].flatten() -> ids.flatten()[1:]"
-    ),
+    **LOSS,
     "that measures the last token alone": (
         "logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]"
     ),
-    "without the final norm in front of the head": "model.norm(x) -> x",
     "that returns how much the loss rises, not the loss": (
         "return dropped -> return [(n, x - loss_with(every)) for n, x in dropped]"
     ),
@@ -81,9 +73,7 @@ def cases() -> Iterator[Case]:
 
 def leaves_it(function: Callable[..., Dropped]) -> str | None:
     """Flags, modules and hooks do not show in the weights."""
-    return leaves_the_model(torch.no_grad()(function), 1)
+    return model_kept(torch.no_grad()(function), 1)
 
 
-PRUNE = Exercise(
-    "04.prune", prune, cases, wrong_versions(prune, WRONG), properties=(leaves_it,)
-)
+CHECK = Exercise("04.prune", prune, cases, WRONG, properties=(leaves_it,))

@@ -1,4 +1,4 @@
-"""The check of exercise 04.tied: the gradient of one matrix, tied by its two uses."""
+"""The check of 04.tied: the gradient of one matrix, tied by its two uses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.ch04.models import leaves_the_model, small_model, token_ids
-from llm_course.exercises.edits import wrong_versions
+from llm_course.exercises.ch04.models import LOSS, model_kept, small_model, token_ids
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models.transformer import DecoderOnlyModel
 
@@ -46,13 +45,7 @@ WRONG = {
     "with the two parts exchanged: first the table, then the head": (
         "return by_table, by_head -> return by_head, by_table"
     ),
-    "that compares each position with its own token, not with the next": (
-        "logits[:, :-1] -> logits ;; ids[:, 1:] -> ids"
-    ),
-    "in which the end of each text predicts the beginning of the next text": (
-        "logits[:, :-1].flatten(0, 1) -> logits.flatten(0, 1)[:-1] ;; "
-        "ids[:, 1:].flatten() -> ids.flatten()[1:]"
-    ),
+    **LOSS,
     "whose loss is the sum over all tokens, not their mean": (
         "ids[:, 1:].flatten() -> ids[:, 1:].flatten(), reduction='sum'"
     ),
@@ -66,7 +59,6 @@ WRONG = {
     "whose loss has the last token alone": (
         "logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]"
     ),
-    "without the final norm in front of the head": "model.norm(x) -> x",
     "in which a token that occurs twice pulls once": (
         "x = table[ids] -> x = first = table[ids] ;; (table, head) -> (first, head)"
         " ;; return -> pull, by_table = by_table, torch.zeros_like(table)\n"
@@ -93,6 +85,4 @@ def cases() -> Iterator[Case]:
     yield case(frozen, token_ids(2, 9), name="parameters that are frozen")
 
 
-TIED = Exercise(
-    "04.tied", tied, cases, wrong_versions(tied, WRONG), properties=(leaves_the_model,)
-)
+CHECK = Exercise("04.tied", tied, cases, WRONG, properties=(model_kept,))

@@ -1,10 +1,5 @@
 """Checks of the exercises of 05_generate."""
 
-from llm_course.exercises.ch05.beam import BEAM
-from llm_course.exercises.ch05.frequency import FREQUENCY
-from llm_course.exercises.ch05.gumbel import GUMBEL
-from llm_course.exercises.ch05.hunt import HUNT
-from llm_course.exercises.ch05.stop import STOP
-from llm_course.exercises.ch05.typical import TYPICAL
+from llm_course.exercises.ch05 import beam, frequency, gumbel, hunt, stop, typical
 
-EXERCISES = (FREQUENCY, GUMBEL, TYPICAL, STOP, BEAM, HUNT)
+EXERCISES = (frequency, gumbel, typical, stop, beam, hunt)

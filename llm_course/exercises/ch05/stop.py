@@ -1,5 +1,4 @@
-"""The check of exercise 05.stop: text that is shown while it grows, up to a stop
-string."""
+"""The check of 05.stop: text that is shown while it grows, up to a stop string."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.edits import Function, edited, wrong_versions
+from llm_course.exercises.edits import edited
 from llm_course.exercises.records import Case, Exercise, case
 
 Stream = Callable[[Iterable[str], str], Iterable[str]]
@@ -69,11 +68,7 @@ def matcher(pieces: Iterable[str], stop: str) -> Iterator[str]:
     yield stop[:fits]
 
 
-def returned(pieces: Iterable[str], stop: str) -> str:
-    return "".join(pieces).partition(stop)[0]
-
-
-WRONG: dict[str, str | Function] = {
+WRONG = {
     "that looks for the stop string in each piece alone": "- waiting -> - 0",
     "that has shown the beginning of the stop string before it sees the end": (
         "yield held[: held -> yield held[len(held) - len(piece) : held ;; "
@@ -120,7 +115,9 @@ WRONG: dict[str, str | Function] = {
         "else: -> elif character == stop[0]:\n            yield stop[:fits]\n"
         "            fits = 1\n        else:",
     ),
-    "that returns one string; with `yield` it can show text before the end": returned,
+    "that returns one string; with `yield` it can show text before the end": (
+        lambda pieces, stop: "".join(pieces).partition(stop)[0]
+    ),
     "that looks for a beginning only at the start of what it holds": (
         "len(held) - waiting -> 0 if stop.startswith(held) else len(held)"
     ),
@@ -150,6 +147,4 @@ def cases() -> Iterator[Case]:
     yield case(["ends", " here", "###"], "###", name="nothing after it")
 
 
-STOP = Exercise(
-    "05.stop", until_stop, cases, wrong_versions(until_stop, WRONG), call=shown
-)
+CHECK = Exercise("05.stop", until_stop, cases, WRONG, call=shown)

@@ -1,9 +1,5 @@
 """Checks of the exercises of 06_kv_cache."""
 
-from llm_course.exercises.ch06.fit import FIT
-from llm_course.exercises.ch06.hunt import HUNT
-from llm_course.exercises.ch06.rows import ROWS
-from llm_course.exercises.ch06.verify import VERIFY
-from llm_course.exercises.ch06.window import WINDOW
+from llm_course.exercises.ch06 import fit, hunt, rows, verify, window
 
-EXERCISES = (FIT, ROWS, WINDOW, VERIFY, HUNT)
+EXERCISES = (fit, rows, window, verify, hunt)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch06.models import tiny_config
-from llm_course.exercises.edits import Function, edited, wrong_versions
+from llm_course.exercises.edits import edited
 from llm_course.exercises.hunts import BugHunt
 
 
@@ -69,7 +69,7 @@ def with_layers(edits: str, cache: Any = ByLayer) -> type:
     return type("Changed", (cache,), {"one_layer": edited(OneLayer, edits)})
 
 
-OTHERS: dict[str, str | Function] = {
+OTHERS = {
     "the length advanced once for each layer": (
         "return layer. -> self.length += k.shape[2]\n        return layer. ;; "
         "self.length += n -> pass"
@@ -134,23 +134,17 @@ def nothing(implementation: Implementation) -> None:
     """Looks at nothing."""
 
 
-def refuses_a_longer_truncation(implementation: Implementation) -> None:
-    """The planted one refuses it, too."""
-    try:
-        implementation(tiny_config(), 1, 4).truncate(3)
-    except ValueError:
-        return
-    raise AssertionError
+def refuses(call: Callable[[ByLayer], object]) -> Callable[[Implementation], None]:
+    """A test that expects ValueError of a new cache."""
 
+    def test(implementation: Implementation) -> None:
+        try:
+            call(implementation(tiny_config(), 1, 4))
+        except ValueError:
+            return
+        raise AssertionError
 
-def refuses_another_dtype(implementation: Implementation) -> None:
-    """Neither the planted one nor the right one looks at it."""
-    try:
-        k = marked(0, 2).half()
-        implementation(tiny_config(), 1, 4).update(0, k, k)
-    except ValueError:
-        return
-    raise AssertionError
+    return test
 
 
 def expects_tensors(implementation: Implementation) -> None:
@@ -158,18 +152,20 @@ def expects_tensors(implementation: Implementation) -> None:
     assert isinstance(implementation(tiny_config(), 1, 4).layers[0], Tensor)
 
 
-HUNT = BugHunt(
+CHECK = BugHunt(
     "06.hunt",
     right=ByLayer,
     planted=PLANTED,
     kind="one that does not show as long as nothing goes wrong",
-    others=wrong_versions(ByLayer, OTHERS),
+    others=OTHERS,
     wrong={
         "Your test accepts the planted bug": whole_passes,
         "Your test accepts the planted bug.": lengths_only,
         "It passes a bug of this kind": nothing,
-        "It lets 6 of 6 others pass": refuses_a_longer_truncation,
+        "It lets 6 of 6 others pass": refuses(lambda cache: cache.truncate(3)),
         "Your test rejects the right implementation": expects_tensors,
-        "Your test rejects the right implementation.": refuses_another_dtype,
+        "Your test rejects the right implementation.": refuses(
+            lambda cache: cache.update(0, *2 * [marked(0, 2).half()])
+        ),
     },
 )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from llm_course.config import EngineConfig, ModelConfig
+from llm_course.config import ModelConfig
 from llm_course.engine import KVCache
-from llm_course.exercises.inputs import seeded
-from llm_course.models import DecoderOnlyModel, build_decoder_only_model
+from llm_course.exercises.inputs import random_ids
+from llm_course.exercises.models import random_model
+from llm_course.models import DecoderOnlyModel
 
 
 class HeldCache(KVCache):
@@ -26,23 +29,12 @@ def tiny_config(num_layers: int = 2) -> ModelConfig:
     )
 
 
-def tiny_model(
-    dtype: str = "float32", num_layers: int = 2, seed: int = 0
-) -> DecoderOnlyModel:
-    """The same random weights at each call, large enough to tell the logits apart."""
-    with seeded(seed):
-        settings = EngineConfig(device="cpu", dtype=dtype)
-        model = build_decoder_only_model(tiny_config(num_layers), settings)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(6.0 if parameter.ndim > 1 else 1.0)
-    return model.requires_grad_(False)
+def tiny_model(dtype: str = "float32", num_layers: int = 2) -> DecoderOnlyModel:
+    """One that seldom says the same token twice."""
+    return random_model(tiny_config(num_layers), 6.0, 3, dtype)
 
 
-def random_ids(rows: int, length: int, seed: int = 1) -> Tensor:
-    """[rows, length], each id below 50."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(50, (rows, length), generator=generator)
+token_ids = partial(random_ids, 50, seed=1)
 
 
 def held(model: DecoderOnlyModel, ids: Tensor, capacity: int) -> HeldCache:

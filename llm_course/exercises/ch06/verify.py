@@ -1,5 +1,4 @@
-"""The check of exercise 06.verify: several guessed tokens, judged by one forward
-pass."""
+"""The check of 06.verify: several guessed tokens, judged by one forward pass."""
 
 from __future__ import annotations
 
@@ -9,9 +8,8 @@ from typing import Any
 import torch
 
 from llm_course.engine import KVCache
-from llm_course.exercises.ch06.models import contents, held, random_ids, tiny_model
+from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.edits import wrong_versions
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models import DecoderOnlyModel
 
@@ -100,7 +98,7 @@ WRONG = {
     ),
 }
 
-PROMPT = random_ids(1, 6)
+PROMPT = token_ids(1, 6)
 OTHER = 49  # the model never chooses it
 
 
@@ -149,11 +147,4 @@ def passes(function: Verify) -> str | None:
     )
 
 
-VERIFY = Exercise(
-    "06.verify",
-    verify,
-    cases,
-    wrong_versions(verify, WRONG),
-    call=seen,
-    properties=(passes,),
-)
+CHECK = Exercise("06.verify", verify, cases, WRONG, call=seen, properties=(passes,))

@@ -1,5 +1,4 @@
-"""The check of exercise 06.window: the first tokens and the newest ones, in a cache of
-fixed size."""
+"""The check of 06.window: the first tokens and the newest, in a cache of fixed size."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from llm_course.engine import KVCache, make_cache
-from llm_course.exercises.ch06.models import random_ids, tiny_model
-from llm_course.exercises.edits import Function, edited, wrong_versions
+from llm_course.exercises.ch06.models import tiny_model, token_ids
+from llm_course.exercises.edits import edited
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.models import DecoderOnlyModel, SelfAttention
 
@@ -58,7 +57,7 @@ def fed_anew(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Ten
     return torch.stack(logits)
 
 
-WRONG: dict[str, str | Function] = {
+WRONG = {
     (
         "that takes cache.length for the position; it stops growing when tokens are"
         " forgotten"
@@ -108,11 +107,11 @@ WRONG: dict[str, str | Function] = {
 
 
 def cases() -> Iterator[Case]:
-    yield case(tiny_model(), random_ids(1, 4), 1, 3, name="all fits")
-    yield case(tiny_model(), random_ids(1, 8), 0, 3, name="no first tokens")
-    yield case(tiny_model(), random_ids(1, 12), 2, 4)
+    yield case(tiny_model(), token_ids(1, 4), 1, 3, name="all fits")
+    yield case(tiny_model(), token_ids(1, 8), 0, 3, name="no first tokens")
+    yield case(tiny_model(), token_ids(1, 12), 2, 4)
     deep = tiny_model(num_layers=3)
-    yield case(deep, random_ids(1, 12), 1, 1, name="itself and the first token")
+    yield case(deep, token_ids(1, 12), 1, 1, name="itself and the first token")
 
 
 def keys_read(function: Windowed) -> str | None:
@@ -134,7 +133,7 @@ def keys_read(function: Windowed) -> str | None:
         patch.object(SelfAttention, "attend", counting),
         patch.object(KVCache, "update", watching),
     ):
-        function(model, random_ids(1, 12), 2, 3)
+        function(model, token_ids(1, 12), 2, 3)
     if (most := max((keys for _, keys in shapes), default=0)) > 5:
         return (
             f"with first = 2 and last = 3 a pass reads {most} keys; the cache holds 5"
@@ -152,11 +151,12 @@ def keys_read(function: Windowed) -> str | None:
     return None
 
 
-WINDOW = Exercise(
+CHECK = Exercise(
     "06.window",
     banded,
     cases,
-    wrong_versions(stepwise, WRONG),
+    WRONG,
+    edits_of=stepwise,
     rtol=1e-3,
     atol=1e-3,
     properties=(keys_read,),

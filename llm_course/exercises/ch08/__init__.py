@@ -1,8 +1,5 @@
 """Checks of the exercises of chapter 08, on many requests at once."""
 
-from llm_course.exercises.ch08.goodput import GOODPUT
-from llm_course.exercises.ch08.hunt import HUNT
-from llm_course.exercises.ch08.lru import LRU
-from llm_course.exercises.ch08.pages import PAGES
+from llm_course.exercises.ch08 import goodput, hunt, lru, pages
 
-EXERCISES = (PAGES, GOODPUT, LRU, HUNT)
+EXERCISES = (pages, goodput, lru, hunt)
