@@ -1,5 +1,5 @@
-"""How the programs of this package end: with a status, and one sentence for what
-failed."""
+"""What the programs of this package share: the options for a model, and how they end,
+with a status, and one sentence for what failed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import NoReturn
 
 from llm_course.errors import readable
 
+MODEL = "smollm2-135m-instruct"
+WEIGHTS = ("float32", "bfloat16", "int8", "q4_1", "file")
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints a terminal can show, whatever was typed."""
@@ -19,6 +22,35 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Write the usage and `message`, and exit with status 2."""
         super().error(readable(message, 300))
+
+
+def whole(low: int, high: int = 2**40) -> Callable[[str], int]:
+    """A whole number from `low` to `high`, as argparse wants it."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            fix = f"a whole number from {low}" + f" to {high}" * (high < 2**40)
+            raise argparse.ArgumentTypeError(f"{text[:40]!r}: must be {fix}")
+        return value
+
+    return read
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model runs, and how: `--model`, `--weights` and `--threads`."""
+    add = parser.add_argument
+    add("--model", default=MODEL, help="a name, a folder, or a .gguf file")
+    add(
+        "--weights",
+        choices=WEIGHTS,
+        default="float32",
+        help='how they are kept in memory; "file": in a .gguf file\'s own numbers',
+    )
+    add("--threads", type=whole(1, 1024), metavar="N", help="None: all cores")
 
 
 def run_program(main: Callable[[], int | None]) -> int:

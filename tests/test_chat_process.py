@@ -56,8 +56,7 @@ def test_weights_in_fewer_bits(weights: str) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--threads", "0"], "threads = 0: must be at least 1"),
-        (["--weights", "file", "--threads", "0"], "threads = 0: must be at least 1"),
+        (["--system", " ", "--set", "seed", "x"], "seed = 'x': must be a whole number"),
         (["--weights", "file", "--model", "."], "needs a .gguf file"),
     ],
 )
@@ -68,9 +67,26 @@ def test_options_that_cannot_be(
     assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--threads", "0"], "--threads: '0': must be a whole number from 1 to 1024"),
+        (["--threads", "\x1b[2J"], "--threads: '\\x1b[2J': must be a whole number"),
+        (["--weights", "int3"], "--weights: invalid choice: 'int3'"),
+    ],
+)
+def test_options_that_are_no_values(
+    options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(options)
+    assert caught.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
 def test_the_weights_are_those_of_the_engine() -> None:
-    from llm_course.chat.terminal import WEIGHTS
     from llm_course.engine.quantize import WEIGHTS as PREPARED
+    from llm_course.programs import WEIGHTS
 
     assert (*PREPARED, "file") == WEIGHTS
 

@@ -20,11 +20,8 @@ from typing import cast
 from llm_course.chat.session import Chat
 from llm_course.checkpoints import load_pretrained
 from llm_course.models.transformer import DecoderOnlyModel
-from llm_course.programs import Parser, complain, missing_streams
+from llm_course.programs import Parser, add_model_options, complain, missing_streams
 from llm_course.text import Tokenizer
-
-MODEL = "smollm2-135m-instruct"
-WEIGHTS = ("float32", "bfloat16", "int8", "q4_1", "file")
 
 
 @contextmanager
@@ -95,7 +92,7 @@ def load(args: argparse.Namespace) -> Chat:
     chat = Chat(model, tokenizer, write=write)
     if args.system:
         chat.set_system(args.system)
-    for name, value in args.set:
+    for name, value in args.set or ():
         chat.set(name, value)
     return chat
 
@@ -103,21 +100,20 @@ def load(args: argparse.Namespace) -> Chat:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Exit status 1 when the model cannot be loaded or an option is
     wrong."""
-    parser = Parser(prog="llm_course.chat", description="Talk with the model.")
-    parser.add_argument(
-        "--model", default=MODEL, help="a name, a folder, or a .gguf file"
+    parser = Parser(
+        prog="llm_course.chat",
+        description="Talk with the model.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--system", help="the system message")
+    add_model_options(parser)
+    parser.add_argument("--system", help="the system message; None: the model's own")
     parser.add_argument(
-        "--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
+        "--set",
+        nargs=2,
+        action="append",
+        metavar=("NAME", "VALUE"),
+        help="a setting, as /set in the chat; may come several times",
     )
-    parser.add_argument(
-        "--weights",
-        choices=WEIGHTS,
-        default="float32",
-        help='how they are kept in memory; "file": in a .gguf file\'s own numbers',
-    )
-    parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
     args = parser.parse_args(argv)
     if missing_streams("stdin", "stdout"):
         return 1

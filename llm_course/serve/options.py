@@ -5,28 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from llm_course.chat.terminal import MODEL, WEIGHTS
-from llm_course.programs import Parser
+from llm_course.programs import Parser, add_model_options, whole
 
 KEY_VARIABLE = "LLM_COURSE_API_KEY"
-
-
-def whole(low: int, high: int = 2**40) -> Callable[[str], int]:
-    """A whole number from `low` to `high`, as argparse wants it."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            fix = f"a whole number from {low}" + f" to {high}" * (high < 2**40)
-            raise argparse.ArgumentTypeError(f"{text[:40]!r}: must be {fix}")
-        return value
-
-    return read
 
 
 def seconds(text: str) -> float:
@@ -48,15 +31,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Serve a model to many clients, as OpenAI's server does.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_model_options(parser)
     add = parser.add_argument
-    add("--model", default=MODEL, help="a name, a folder, or a .gguf file")
-    add(
-        "--weights",
-        choices=WEIGHTS,
-        default="float32",
-        help='how they are kept in memory; "file": in a .gguf file\'s own numbers',
-    )
-    add("--threads", type=whole(1, 1024), metavar="N", help="None: all cores")
     add("--name", help="the model's name for clients; None: that of --model")
     add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     add("--port", type=whole(0, 65535), default=8000, help="0: any that is free")
