@@ -191,7 +191,7 @@ def test_progress_shows_a_class_as_a_table(tmp_path: Path) -> None:
 
 def test_what_a_student_wrote_cannot_draw_on_the_terminal() -> None:
     answer = Answer("01.fold", title="\x1b]0;title\x07 \u202e")
-    shown = line("ben\x1b[2J", Row(answer, FAILING, "\x1b[31m" + "x" * 10_000))
+    shown = line("ben\x1b[2J\n", Row(answer, FAILING, "\x1b[31m" + "x" * 10_000))
     assert shown.isprintable()
     assert "\\x1b[31mxxx" in shown
     assert len(shown) < 1000

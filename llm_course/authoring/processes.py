@@ -35,12 +35,3 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def printable(text: str, most: int = 600) -> str:
-    """`text` from a file that others wrote, in one line, as a terminal may show it."""
-    shown = text if len(text) <= most else text[: most - 1] + "…"
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "replace").decode()
-        for c in shown
-    )

@@ -18,10 +18,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llm_course.authoring.location import ROOT
-from llm_course.authoring.processes import print_anything, printable
+from llm_course.authoring.processes import print_anything
 from llm_course.classroom.answers import read_answers
 from llm_course.classroom.exercise_cells import FormError
 from llm_course.classroom.supervise import LIMIT, Row, judge_notebook
+from llm_course.errors import readable
 
 Work = list[tuple[str, Path]]  # (a student, or "" for the reader, and a notebook)
 
@@ -42,13 +43,18 @@ def find(given: Path) -> Work:
     ]
 
 
+def one_line(text: str) -> str:
+    """Text of somebody else's notebook or folder, as a row may show it."""
+    return readable(text, 600).replace("\n", "\\n")
+
+
 def line(student: str, row: Row) -> str:
     """One row of the list, in columns that need not wait for the others."""
     answer = row.answer
     minutes = f"{answer.minutes} min" if answer.minutes else ""
     columns = f"{answer.key:<12}  {answer.title:<38}  {answer.level:<14}  {minutes:>6}"
     who = f"{student:<12}  " if student else ""
-    return printable(f"{who}{columns}  {row.status:<10}  {row.reason}".rstrip())
+    return one_line(f"{who}{columns}  {row.status:<10}  {row.reason}".rstrip())
 
 
 def table(rows: list[list[str]]) -> str:
@@ -76,7 +82,7 @@ def class_tables(found: Iterable[tuple[str, Row]]) -> Iterator[str]:
             status = chapter.get(student, {})
             solved = sum(value == "solved" for value in status.values())
             shown = [status.get(key, "-") for key in keys]
-            rows.append([printable(student), *shown, f"{solved} of {len(keys)}"])
+            rows.append([one_line(student), *shown, f"{solved} of {len(keys)}"])
         yield table(rows)
 
 
@@ -93,7 +99,7 @@ def judged(
         except FormError as error:
             said = str(error)
             said = said if said.startswith(name) else f"{name}: {said}"
-            problems.append(printable(said))
+            problems.append(one_line(said))
 
 
 def count(work: Work) -> int:
