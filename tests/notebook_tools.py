@@ -12,8 +12,11 @@ from typing import Any
 
 import nbformat
 
+from llm_course.authoring.chapters import notebooks_of
+
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = notebooks_of(ROOT / "notebooks")  # the chapters
+PLAYGROUND = ROOT / "notebooks" / "playground.ipynb"  # a page, and no chapter
 
 EXPORT_CELL = '''#| export models.tiny
 """A module of one function."""

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_notebook
 
 from llm_course.authoring.export import Module, collect, export_all, unsaved_cells
 from llm_course.authoring.sources import ExportError
@@ -46,7 +46,7 @@ def test_one_edited_line_of_each_notebook_is_drift(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "llm_course", tmp_path / "llm_course")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     assert export_all(tmp_path, check=True) == []
-    for path in sorted((tmp_path / "notebooks").glob("*.ipynb")):
+    for path in (tmp_path / "notebooks" / path.name for path in NOTEBOOKS):
         nb = read(path)
         cell = [cell for cell in code(nb) if cell.source.startswith("#| export")][-1]
         cell.source += "\n\n\nEXTRA = 1"
@@ -164,6 +164,11 @@ def test_deleting_the_export_cells_or_the_notebooks_does_not_pass(repo: Path) ->
     assert export_all(repo, check=True)[0].startswith("no notebooks in")
     path.write_text("{", encoding="utf-8")
     assert "is not a notebook" in export_all(repo, check=True)[0]
+
+
+def test_a_notebook_without_a_number_is_no_chapter(repo: Path) -> None:
+    write(repo / "notebooks" / "playground.ipynb", new_notebook())
+    assert export_all(repo, check=True) == []
 
 
 def test_the_command_says_what_is_stale_and_exits_with_one(repo: Path) -> None:

@@ -18,6 +18,7 @@ from tests.notebook_tools import (
     CURVE_CELL,
     EXPORT_CELL,
     NOTEBOOKS,
+    PLAYGROUND,
     TIMING_CELL,
     code,
     find,
@@ -83,6 +84,19 @@ UNCOMPARED: set[tuple[str, str]] = {
     ("06_kv_cache", "prompt = STORY.repeat(1, 9)  # [1, 243]"),
     ("06_kv_cache", "long_text = STORY.repeat(1, 40)"),
 }
+
+
+# Rules for chapters: the playground exports nothing, and is not read from the beginning.
+OF_CHAPTERS = (rules.last_cell, rules.reading_time)
+
+
+def test_the_playground_keeps_the_rules_that_are_not_for_chapters() -> None:
+    nb = read(PLAYGROUND)
+    kept = [*rules.RULES_FOR_NOTEBOOKS, *rules.RULES_OF_READING]
+    others = [rule for rule in kept if rule not in OF_CHAPTERS]
+    assert len(others) == len(kept) - 2
+    assert [line for rule in others for line in rule(PLAYGROUND, nb)] == []
+    assert rules.uncompared(PLAYGROUND) == set()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

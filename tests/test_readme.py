@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from tests.doc_tools import PAGES
+from tests.notebook_tools import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,7 +62,7 @@ def test_the_picture_is_one_of_the_notebooks():
 def test_the_readme_says_how_long_the_course_takes() -> None:
     """Within an hour of what the notebooks say of themselves."""
     reading = exercises = 0
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in NOTEBOOKS:
         cells = nbformat.read(path, 4).cells
         texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
         reading += int(re.findall(r"about (\d+) minutes", texts[0])[0])
@@ -76,6 +77,6 @@ def test_the_readme_says_how_long_the_course_takes() -> None:
 
 def test_the_pages_about_browsers_name_every_notebook() -> None:
     page = (ROOT / "docs" / "online.md").read_text(encoding="utf-8")
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in NOTEBOOKS:
         assert re.search(rf"^\| {path.stem} \|(.* GB \|){{2}}", page, re.M), path.stem
         assert f"/blob/main/notebooks/{path.name})" in page

@@ -16,7 +16,15 @@ DOCS = ROOT / "docs"
 TERMS = Path(__file__).with_name("terms.toml")
 # The pages of docs/ under the titles of the site's contents, in order. A page that no
 # list names comes last in "Using it".
-USING = ("install", "online", "package", "experiments", "troubleshooting", "teaching")
+USING = (
+    "install",
+    "online",
+    "package",
+    "lab",
+    "experiments",
+    "troubleshooting",
+    "teaching",
+)
 CODE = ("structure", "parity", "speed", "project/contributing", "project/changelog")
 LOOKING = ("terms", "reference/index")
 

@@ -59,7 +59,7 @@ def place_of(name: str) -> str | None:
         return ROOT_PAGES[name]
     if name == "README.md":
         return "index.md"
-    if name.startswith("notebooks/") and (ROOT / name).is_file():
+    if name in {f"notebooks/{chapter.path.name}" for chapter in chapters()}:
         return name
     if name.startswith("docs/") and (ROOT / name).is_file():
         return name.removeprefix("docs/")

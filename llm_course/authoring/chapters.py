@@ -27,11 +27,13 @@ def chapter_of(stem: str) -> int | None:
 
 
 def notebooks_of(folder: Path, chosen: Collection[int] | None = None) -> list[Path]:
-    """The notebooks of a folder, all or those of some chapters, in order.
+    """The chapters of a folder, all or some, in order; a notebook whose name starts
+    with no number is none.
 
     Raises ValueError for a chapter that is not there.
     """
-    paths = sorted(folder.glob("*.ipynb"))
+    found = sorted(folder.glob("*.ipynb"))
+    paths = [path for path in found if chapter_of(path.stem) is not None]
     if chosen is None:
         return paths
     found = [path for path in paths if chapter_of(path.stem) in chosen]

@@ -126,9 +126,12 @@ def test_links_of_the_repository_become_links_of_the_site(
     assert staging.site_links(text, file, page) == expected
 
 
-def test_a_file_that_the_site_does_not_have_is_a_link_to_the_repository() -> None:
-    link = staging.site_links("[a](../LICENSE)", "docs/online.md", "online.md")
-    assert link == f"[a]({staging.address()}/blob/main/LICENSE)"
+@pytest.mark.parametrize("name", ["LICENSE", "notebooks/playground.ipynb"])
+def test_a_file_that_the_site_does_not_have_is_a_link_to_the_repository(
+    name: str,
+) -> None:
+    link = staging.site_links(f"[a](../{name})", "docs/online.md", "online.md")
+    assert link == f"[a]({staging.address()}/blob/main/{name})"
 
 
 def test_another_mathjax_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
