@@ -76,6 +76,15 @@ class Bare:
         while not self._changes.empty():
             self.page.evaluate("c => model.change(...c)", self._changes.get())
 
+    def move_every_slider(self) -> dict[str, Any]:
+        """Press the right arrow on each; the settings of their names in Python."""
+        names = []
+        for slider in self.page.get_by_role("slider").all():
+            slider.press("ArrowRight")
+            self.pump()
+            names.append(slider.get_attribute("name"))
+        return {name: self.widget.settings[name] for name in names}
+
     def pump(self) -> list[dict[str, Any]]:
         """Let Python answer all messages, and the page hear it; the messages."""
         done = []

@@ -145,6 +145,24 @@ def test_a_run_ends_by_interrupt_rerun_and_restart(played: View) -> None:
 
 
 @pytest.mark.browser
+def test_a_second_tab_shows_and_does_the_same(played: View, lab: jupyter.Lab) -> None:
+    with jupyter.page_of(played.page.context.browser) as tab:
+        tab.goto(lab.url("lab/tree/one.ipynb"))
+        other = View(tab)
+        played.slider("temperature").fill("0.35")
+        slider = other.slider("temperature")
+        jupyter.wait_until(lambda: slider.input_value() == "0.35", "no move in the tab")
+        assert not other.busy()
+        played.start()
+        jupyter.wait_until(lambda: other.count() > 3, "no text in the tab")
+        other.click("Stop")  # what the first one began
+        played.ended("stopped")
+        jupyter.wait_until(lambda: other.count() == played.count(), "another text")
+        assert not other.busy()
+        assert tab.troubles == []
+
+
+@pytest.mark.browser
 def test_a_text_is_there_after_a_reload(played: View, lab: jupyter.Lab) -> None:
     page = played.page
     prompt = played.root.get_by_role("textbox", name="prompt")
@@ -171,6 +189,11 @@ WIDGETS = {  # what shows it, and a slider or a button to use
     "RoPE lab": ('RopeLab(model, tokenizer, "A cat sat.", 16)', "slider"),
     "Layer lens": ('LayerLens(model, tokenizer, "A cat sat")', "checkbox"),
     "Parameters by part": ("ParameterLab()", "slider"),
+    "Memory of caches": (
+        'CacheMemory({"SmolLM2": (model.config, 134_515_008)})',
+        "slider",
+    ),
+    "Budget of caches": ("BudgetLab(model.config)", "button"),
     "Cache lab": ('CacheLab(model, tokenizer, "A cat sat")', "button"),
     "Roofline": ("Roofline(10**8)", "slider"),
 }
