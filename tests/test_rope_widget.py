@@ -45,7 +45,8 @@ def test_the_dials_stand_where_the_module_turns(lab: RopeLab) -> None:
     say(lab, theta=4.0, head_dim="32", position=1234, context=13)
     cos, sin = RotaryEmbedding(32, 2048, 1e4).cos_sin(torch.tensor([[1234]]))
     speeds = RotaryEmbedding(32, 1, 1e4).inv_freq.double()
-    for pair, angle, turns in lab.chart["dials"]:
+    for pair, angle, turns, of_k in lab.chart["dials"]:
+        assert of_k == pytest.approx(1231 * float(speeds[pair]))
         assert math.cos(angle) == pytest.approx(float(cos[0, 0, pair]), abs=1e-3)
         assert math.sin(angle) == pytest.approx(float(sin[0, 0, pair]), abs=1e-3)
         assert turns == int(1234 * speeds[pair] / (2 * math.pi))

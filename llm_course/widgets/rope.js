@@ -22,7 +22,12 @@ function render(context) {
     make(right, "div", { class: "lab-quiet" }, text);
     return picture(right, width, height, text);
   };
-  const clocks = section("the pairs as clocks, at the position of q", 530, 88);
+  const clocks = section("the pairs as clocks, q bold, k thin; turn one by its hand: q and k go along", 530, 88);
+  clocks.classList.add("rp-clocks");
+  turnable(lab, clocks, () => model.get("chart"), (position) => {
+    lab.write({ position });
+    lab.moved();
+  });
   const waves = section("positions per turn, pair by pair; dashed: the context", 530, 104);
   const lines = section("q·k by offset, a mean over pairs of length 1", 530, 128);
 

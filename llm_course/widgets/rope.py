@@ -128,14 +128,14 @@ class RopeLab(LabWidget):
         rotary, context = self.rotary(settings), 2 ** settings["context"]
         turn = 2 * math.pi / rotary.inv_freq  # [D/2] positions per turn
         position = min(settings["position"], context - 1)
-        angles = (position * rotary.inv_freq.double()).tolist()
+        places = torch.tensor([position, max(0, position - settings["offset"])])
+        q, k = (places[:, None] * rotary.inv_freq.double()).tolist()  # angles of pairs
         step = max(1, len(turn) // DIALS)
         shown, never = range(0, len(turn), step), turn > context
         dials = [
-            [i, math.fmod(angles[i], 2 * math.pi), int(angles[i] / (2 * math.pi))]
+            [i, math.fmod(q[i], 2 * math.pi), int(q[i] / (2 * math.pi)), k[i]]
             for i in shown
         ]
-        places = torch.tensor([position, max(0, position - settings["offset"])])
         return {
             "turns": turn.tolist(),
             "never": never.tolist(),

@@ -17,21 +17,54 @@ function picture(parent, width, height, name) {
 
 const short = (n) => n < 10 ? n.toFixed(1) : Math.round(n).toLocaleString("en");
 
-/** One dial a pair: the hand starts at three o'clock and turns against the clock. */
+/** One dial a pair: the hands start at three o'clock and turn against the clock. The bold
+ *  one is that of q, the thin one that of k. */
 function dials(svg, { dials: all, never, turns, position }) {
   svg.replaceChildren();
-  all.forEach(([pair, angle, full], i) => {
-    const x = 32 + 66 * i, y = 30, tip = [x + 22 * Math.cos(angle), y - 22 * Math.sin(angle)];
+  all.forEach(([pair, angle, full, other], i) => {
+    const [x, y] = dialAt(i), tip = [x + 22 * Math.cos(angle), y - 22 * Math.sin(angle)];
     const slow = never[pair] ? "rp-slow" : "rp-fast", wide = angle > Math.PI ? 1 : 0;
     draw(svg, "circle", { cx: x, cy: y, r: 24, class: "rp-dial" });
     draw(svg, "path", { class: `rp-sweep ${slow}`,
       d: `M${x},${y} L${x + 22},${y} A22,22 0 ${wide} 0 ${tip} Z` });
+    draw(svg, "line", { x1: x, y1: y, x2: x + 22 * Math.cos(other), y2: y - 22 * Math.sin(other),
+      class: "rp-other" });
     const hand = draw(svg, "line", { x1: x, y1: y, x2: tip[0], y2: tip[1], class: `rp-hand ${slow}` });
     draw(svg, "text", { x, y: 68, "text-anchor": "middle" }, `pair ${pair}`);
     draw(svg, "text", { x, y: 82, "text-anchor": "middle" }, `${full.toLocaleString("en")} turns`);
     const name = `pair ${pair} at position ${position}: one turn in ${short(turns[pair])} positions`;
     draw(hand, "title", {}, name);
   });
+}
+
+const dialAt = (i) => [32 + 66 * i, 30]; // the middle of dial i
+
+/** Let a pointer turn a dial by its hand; `move` gets the position of q that this means. */
+function turnable(lab, svg, chart, move) {
+  let grip = null; // the dial that is held, the pointer's angle, and the position so far
+  const point = (event, i) => {
+    const box = svg.getBoundingClientRect(), scale = 530 / box.width, [x, y] = dialAt(i);
+    return [(event.clientX - box.left) * scale - x, y - (event.clientY - box.top) * scale];
+  };
+  lab.on(svg, "pointerdown", (event) => {
+    const { dials: all, position } = chart();
+    const i = all.findIndex((_, at) => Math.hypot(...point(event, at)) < 28);
+    if (i < 0 || lab.gone) return;
+    const [x, y] = point(event, i);
+    grip = { i, angle: Math.atan2(y, x), position };
+    svg.setPointerCapture(event.pointerId);
+    event.preventDefault(); // no text is selected on the way
+  });
+  lab.on(svg, "pointermove", (event) => {
+    if (!grip) return;
+    const { dials: all, turns, context } = chart(), [x, y] = point(event, grip.i);
+    const angle = Math.atan2(y, x), step = angle - grip.angle;
+    const part = step / TURN - Math.round(step / TURN); // the shorter way round
+    const to = grip.position + part * turns[all[grip.i][0]];
+    grip = { ...grip, angle, position: Math.min(context - 1, Math.max(0, to)) };
+    move(Math.round(grip.position));
+  });
+  for (const end of ["pointerup", "pointercancel"]) lab.on(svg, end, () => { grip = null; });
 }
 
 /** Positions per turn of each pair, on a log axis from 1 to 10 million. */

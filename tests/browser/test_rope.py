@@ -47,14 +47,51 @@ def test_bars_and_count_follow_the_base(bare: Bare) -> None:
 def test_clocks_point_where_the_pairs_do(bare: Bare) -> None:
     bare.page.get_by_role("slider", name="position of q").fill("50")
     bare.pump()
-    hands = bare.page.locator(".rp-hand").evaluate_all(
-        "all => all.map(h => ['x1', 'y1', 'x2', 'y2'].map(n => +h.getAttribute(n)))"
-    )
-    for (x1, y1, x2, y2), (_, angle, _) in zip(
-        hands, bare.widget.chart["dials"], strict=True
-    ):
-        assert (x2 - x1) / 22 == pytest.approx(math.cos(angle), abs=1e-6)
-        assert (y1 - y2) / 22 == pytest.approx(math.sin(angle), abs=1e-6)
+    frequencies = bare.widget.rotary(bare.widget.settings).inv_freq.tolist()
+    for hands, position in ((".rp-hand", 50), (".rp-other", 47)):
+        drawn = bare.page.locator(hands).evaluate_all(
+            "all => all.map(h => ['x1', 'y1', 'x2', 'y2'].map(n => +h.getAttribute(n)))"
+        )
+        for (x1, y1, x2, y2), frequency in zip(drawn, frequencies, strict=True):
+            angle = position * frequency
+            assert (x2 - x1) / 22 == pytest.approx(math.cos(angle), abs=1e-6)
+            assert (y1 - y2) / 22 == pytest.approx(math.sin(angle), abs=1e-6)
+
+
+def test_a_clock_is_turned_by_its_hand_and_the_score_stays(bare: Bare) -> None:
+    bare.page.get_by_role("slider", name="context").fill("13")
+    bare.pump()
+    box = bare.page.get_by_role("img", name="the pairs as clocks").bounding_box()
+    scale, told = box["width"] / 530, bare.page.get_by_text("q·k =")
+    turns, score = bare.widget.chart["turns"], told.inner_text().split("=")[1]
+
+    def hold(dial: int, angle: float) -> None:
+        """Move the mouse to where the hand of a dial stands at an angle."""
+        x = 32 + 66 * dial + 15 * math.cos(angle)
+        y = 30 - 15 * math.sin(angle)
+        bare.page.mouse.move(box["x"] + x * scale, box["y"] + y * scale)
+
+    def turn(dial: int, start: float, steps: list[float]) -> int:
+        hold(dial, start)
+        bare.page.mouse.down()
+        for step in steps:
+            start += step
+            hold(dial, start)
+        bare.page.mouse.up()
+        bare.pump()
+        return bare.widget.chart["position"]
+
+    for dial, steps in ((1, [1.2] * 8), (0, [-0.7] * 4), (2, [2.0, -0.5])):
+        before = bare.widget.chart["position"]
+        expected = before + sum(steps) / (2 * math.pi) * turns[dial]
+        assert turn(dial, 2.8, steps) == pytest.approx(expected, abs=1)
+        assert expected != pytest.approx(before, abs=2)
+        assert told.inner_text().split("=")[1] == score
+    bare.page.mouse.move(0, 0)
+    assert bare.sent() == []
+    assert turn(2, 0.0, [-2.5] * 20) == 0  # not below the first position
+    slider = bare.page.get_by_role("slider", name="position of q")
+    assert slider.input_value() == "0"
 
 
 def test_the_score_is_told_and_stays_while_both_move(bare: Bare) -> None:
