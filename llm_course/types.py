@@ -3,13 +3,23 @@ cache."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from llm_course.arguments import Must
+
+# What `checked` asks of a tensor beside its type; sizes are the functions' business.
+_VECTORS = Must(
+    "be floating-point numbers, with at least one dimension",
+    lambda x: x.is_floating_point() and x.ndim > 0,
+)
+
 TokenIds = Tensor  # [B, S] int64: ids into the vocabulary
-HiddenStates = Tensor  # [B, S, hidden] floating point: one vector per position
-Logits = Tensor  # [B, S, vocab] floating point: unnormalised log-probabilities
+# [B, S, hidden] floating point: one vector per position
+HiddenStates = Annotated[Tensor, _VECTORS]
+# [B, S, vocab] floating point: unnormalised log-probabilities
+Logits = Annotated[Tensor, _VECTORS]
 
 
 @runtime_checkable

@@ -4,10 +4,6 @@
 from __future__ import annotations
 
 NOT_YET = {
-    "RMSNorm": "hidden_dim eps",
-    "RMSNorm.forward": "x",
-    "MLP": "hidden_dim intermediate_dim",
-    "MLP.forward": "x",
     "RotaryEmbedding": "head_dim max_position_embeddings rope_theta rope_scaling",
     "RotaryEmbedding.forward": "q k position_ids",
     "apply_rotary": "x cos sin",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from llm_course.arguments import checked
+from llm_course.arguments import Must, at_least, checked, shaped, within
+from llm_course.types import Logits
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -109,3 +111,72 @@ def test_methods_and_constructors() -> None:
         Box("x")
     with pytest.raises(TypeError, match=r"Box.of: text = 3 is an int; give a str"):
         Box.of(3)
+
+
+def test_what_an_annotation_asks_beside_the_type() -> None:
+    @checked
+    def best(logits: Logits, n: Annotated[int, Must("be even", is_even)] = 2) -> Tensor:
+        return logits
+
+    best(torch.zeros(3))
+    with pytest.raises(ValueError, match=r"best: n = 3: must be even"):
+        best(torch.zeros(3), 3)
+    with pytest.raises(ValueError, match=r"logits = \[\] of torch.float32: must be"):
+        best(torch.zeros(()))
+    with pytest.raises(ValueError, match=r"logits = \[2\] of torch.int64: must be"):
+        best(torch.zeros(2).long())
+    with pytest.raises(TypeError, match="n = 'x' is a str; give an int"):
+        best(torch.zeros(3), "x")
+
+
+def is_even(n: int) -> bool:
+    return n % 2 == 0
+
+
+def test_a_context_manager_refuses_where_it_is_called() -> None:
+    @checked
+    @contextmanager
+    def opened(x: Tensor) -> Iterator[Tensor]:
+        yield x
+
+    with pytest.raises(TypeError, match="x = 3 is an int; give a Tensor"):
+        opened(3)
+
+
+def test_annotations_of_a_notebook_are_types_and_no_text() -> None:
+    def count(n):
+        return n
+
+    count.__annotations__ = {"n": int, "return": int}
+    with pytest.raises(TypeError, match="n = 'x' is a str; give an int"):
+        checked(count)("x")
+
+
+def test_numbers_have_bounds() -> None:
+    at_least(1, n=1, m=None)
+    within(0, 1, p=0, q=1.0)
+    for low, value in [(1, 0), (0.0, -1e-9), (0, float("nan"))]:
+        with pytest.raises(ValueError, match=rf"n = {value}: must be at least {low}"):
+            at_least(low, m=low, n=value)
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"p = {value}: must be from 0 to 1"):
+            within(0, 1, p=value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "good", "bad", "text"),
+    [
+        ((..., 4), [(4,), (2, 3, 4)], [(3,), (4, 1), ()], "[..., 4]"),
+        ((None, 3), [(1, 3), (5, 3)], [(3,), (1, 1, 3), (3, 1)], "[_, 3]"),
+        ((1, 2), [(1, 2)], [(2, 2), (1, 2, 1)], "[1, 2]"),
+    ],
+)
+def test_tensors_have_shapes(
+    shape: Any, good: list[Any], bad: list[Any], text: str
+) -> None:
+    for size in good:
+        shaped(shape, x=torch.zeros(size))
+    for size in bad:
+        with pytest.raises(ValueError, match="x has shape") as caught:
+            shaped(shape, x=torch.zeros(size))
+        assert str(caught.value) == f"x has shape {[*size]}: must be {text}"
