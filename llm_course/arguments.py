@@ -3,8 +3,8 @@
 Python takes no notice of annotations. Without a check, a list where a tensor belongs
 gets deep into the code, and what comes back is an error of some library that names
 neither the argument nor its value. `checked` reads the annotations and says both at
-once. What an annotation cannot say, such as the size of a dimension, is one of the
-three short questions at the end.
+once. What an annotation cannot say, such as the size of a dimension, is left to the
+short functions at the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numbers
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, wraps
 from itertools import chain
 from types import EllipsisType
 from typing import (
@@ -120,7 +120,9 @@ def fits(value: object, kind: Any) -> bool:
     kind = get_origin(kind) or kind
     if isinstance(value, str | bytes):
         return isinstance(value, kind) and kind in (str, bytes, object)
-    return isinstance(value, kind)
+    # a notebook's own edition of a class counts as the class
+    names = [one.__name__ for one in type(value).__mro__]
+    return isinstance(value, kind) or kind.__name__ in names
 
 
 def wanted(kind: Any) -> str:
@@ -172,3 +174,43 @@ def shaped(shape: tuple[int | EllipsisType | None, ...], **tensors: Tensor) -> N
             marks: dict[Any, str] = {None: "_", ...: "..."}
             text = ", ".join(marks.get(size, str(size)) for size in shape)
             raise ValueError(f"{name} has shape {[*x.shape]}: must be [{text}]")
+
+
+@lru_cache
+def _axes(wanted: str) -> list[list[tuple[str, int]]]:
+    """ "B H D, B D/2" -> [[(B, 1), (H, 1), (D, 1)], [(B, 1), (D, 2)]]."""
+    pairs = [[axis.partition("/") for axis in one.split()] for one in wanted.split(",")]
+    return [[(name, int(half or 1)) for name, _, half in one] for one in pairs]
+
+
+def axes_agree(wanted: str, **tensors: Tensor) -> None:
+    """Raise ValueError unless the tensors have the axes that `wanted` names, such as
+    "B H S D, B S D/2", and each letter means one size. A batch B of 1 fits all."""
+    sizes: dict[str, int] = {}
+    for axes, x in zip(_axes(wanted), tensors.values(), strict=True):
+        same = x.ndim == len(axes)
+        for (name, times), size in zip(axes, x.shape, strict=False):
+            if name != "B" or size != 1:
+                same &= sizes.setdefault(name, times * size) == times * size
+        if not same:
+            shapes = ", ".join(
+                f"{k} has shape {[*x.shape]}" for k, x in tensors.items()
+            )
+            raise ValueError(f"{shapes}: must be [{wanted.replace(', ', '], [')}]")
+
+
+def boolean_mask(shape: tuple[int, ...], **masks: Tensor | None) -> None:
+    """Raise ValueError for a mask that is not boolean, or not broadcastable."""
+    for name, mask in masks.items():
+        if mask is None:
+            continue
+        if str(mask.dtype) != "torch.bool":
+            raise ValueError(
+                f"{name} is {mask.dtype}: must be boolean, True = may attend (a 0/1"
+                " mask: use mask.bool())"
+            )
+        pairs = zip(reversed(mask.shape), reversed(shape), strict=False)
+        if mask.ndim > len(shape) or any(has not in (1, size) for has, size in pairs):
+            raise ValueError(
+                f"{name} has shape {[*mask.shape]}: must be broadcastable to {[*shape]}"
+            )

@@ -35,12 +35,15 @@ _LARGEST = sys.float_info.max
 
 
 def _reject(config: object, field: str, fix: str) -> NoReturn:
-    name, value = type(config).__name__, getattr(config, field)
+    _refuse(f"{type(config).__name__}.{field}", getattr(config, field), fix)
+
+
+def _refuse(name: str, value: object, fix: str) -> NoReturn:
     try:
         shown = f"{value!r:.200}"
     except ValueError:  # Python prints no whole number of more than 4300 digits
         shown = "a number of thousands of digits"
-    raise ConfigError(f"{name}.{field} = {shown}: {fix}")
+    raise ConfigError(f"{name} = {shown}: {fix}")
 
 
 def _is_number(value: object, low: float, high: float = _LARGEST) -> bool:
@@ -77,6 +80,29 @@ def _require_number(
             f"from {low:g} to {high:g}" if high < _LARGEST else f"of at least {low:g}"
         )
         _reject(config, name, f"must be a finite number {bound}")
+
+
+def check_rope_scaling(given: Any, name: str = "rope_scaling") -> None:
+    """Raise ConfigError for what is no scaling: neither None nor a dict of a known kind
+    with the numbers that it needs."""
+    if given is None:
+        return
+    kinds = ", ".join(ROPE_SCALING)
+    if not isinstance(given, dict):
+        fix = f'must be None or {{"rope_type": …}}, one of {kinds}'
+        _refuse(name, given, fix)
+    kind: Any = given.get("rope_type")
+    if not isinstance(kind, str) or kind not in ROPE_SCALING:
+        _refuse(name, given, f"its rope_type must be one of {kinds}")
+    needed = ROPE_SCALING[kind]
+    if not all(_is_positive(given.get(number)) for number in needed):
+        fix = f"{kind} needs positive numbers for {', '.join(needed)}"
+        _refuse(name, given, fix)
+    if unknown := sorted({*map(str, given)} - {"rope_type", *needed}):
+        fix = f"{kind} knows nothing of {', '.join(unknown):.200}: take it out"
+        _refuse(name, given, fix)
+    if kind == "llama3" and given["low_freq_factor"] >= given["high_freq_factor"]:
+        _refuse(name, given, "low_freq_factor must be below high_freq_factor")
 
 
 class _FromJson:
@@ -167,27 +193,10 @@ class ModelConfig(_FromJson):
     def _normalise_rope_scaling(self) -> None:
         """Leave None, or a dict of this config's own with the numbers of its kind."""
         given = self.rope_scaling
+        check_rope_scaling(given, "ModelConfig.rope_scaling")
         if given is None:
             return
-        kinds = ", ".join(ROPE_SCALING)
-        if not isinstance(given, dict):
-            fix = f'must be None or {{"rope_type": …}}, one of {kinds}'
-            _reject(self, "rope_scaling", fix)
-        kind: Any = given.get("rope_type")
-        if not isinstance(kind, str) or kind not in ROPE_SCALING:
-            _reject(self, "rope_scaling", f"its rope_type must be one of {kinds}")
-        needed = ROPE_SCALING[kind]
-        if not all(_is_positive(given.get(name)) for name in needed):
-            fix = f"{kind} needs positive numbers for {', '.join(needed)}"
-            _reject(self, "rope_scaling", fix)
-        if unknown := sorted({*map(str, given)} - {"rope_type", *needed}):
-            fix = f"{kind} knows nothing of {', '.join(unknown):.200}: take it out"
-            _reject(self, "rope_scaling", fix)
-        if kind == "llama3" and given["low_freq_factor"] >= given["high_freq_factor"]:
-            _reject(
-                self, "rope_scaling", "low_freq_factor must be below high_freq_factor"
-            )
-        own = None if kind == "default" else dict(given)
+        own = None if given["rope_type"] == "default" else dict(given)
         object.__setattr__(self, "rope_scaling", own)
 
     @property

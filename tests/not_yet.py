@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 NOT_YET = {
-    "RotaryEmbedding": "head_dim max_position_embeddings rope_theta rope_scaling",
-    "RotaryEmbedding.forward": "q k position_ids",
-    "apply_rotary": "x cos sin",
     "SelfAttention": "config layer_idx rotary",
-    "SelfAttention.forward": "hidden_states attention_mask position_ids kv_cache",
+    "SelfAttention.forward": "hidden_states attention_mask kv_cache",
     "attention_weights": "q k mask",
     "capture_attention": "model layers",
     "DecoderLayer": "config layer_idx rotary",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from llm_course.arguments import Must, at_least, checked, shaped, within
+from llm_course.arguments import (
+    Must,
+    at_least,
+    axes_agree,
+    boolean_mask,
+    checked,
+    shaped,
+    within,
+)
 from llm_course.types import Logits
 
 if TYPE_CHECKING:
@@ -180,3 +189,36 @@ def test_tensors_have_shapes(
         with pytest.raises(ValueError, match="x has shape") as caught:
             shaped(shape, x=torch.zeros(size))
         assert str(caught.value) == f"x has shape {[*size]}: must be {text}"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "fits"),
+    [
+        ((2, 3, 8), (2, 4), True),
+        ((2, 3, 8), (1, 4), True),
+        ((1, 3, 8), (2, 4), True),
+        ((2, 3, 8), (3, 4), False),
+        ((2, 3, 8), (2, 8), False),
+        ((2, 3, 7), (2, 4), False),
+        ((3, 8), (2, 4), False),
+        ((2, 3, 8), (2, 3, 4), False),
+    ],
+)
+def test_a_letter_means_one_size(x: Any, y: Any, fits: bool) -> None:
+    given = {"x": torch.zeros(x), "y": torch.zeros(y)}
+    if fits:
+        axes_agree("B H D, B D/2", **given)
+        return
+    text = f"x has shape {[*x]}, y has shape {[*y]}: must be [B H D], [B D/2]"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        axes_agree("B H D, B D/2", **given)
+
+
+def test_a_mask_is_boolean_and_broadcastable() -> None:
+    for shape in [(1, 1, 3, 5), (2, 4, 3, 5), (3, 5), (1,)]:
+        boolean_mask((2, 4, 3, 5), mask=torch.zeros(shape).bool(), none=None)
+    for bad in [(3, 3), (1, 3, 3, 5), (1, 1, 1, 3, 5)]:
+        with pytest.raises(ValueError, match=r"mask has shape \[.*: must be broadcast"):
+            boolean_mask((2, 4, 3, 5), mask=torch.zeros(bad).bool())
+    with pytest.raises(ValueError, match=r"mask is torch.int64: must be boolean"):
+        boolean_mask((2, 4, 3, 5), mask=torch.zeros(3, 5).long())

@@ -10,9 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llm_course.arguments import at_least, axes_agree, checked, shaped
+from llm_course.config import check_rope_scaling
+
 __all__ = ["apply_rotary", "scale_frequencies", "RotaryEmbedding"]
 
 
+@checked
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate each adjacent pair (x[2i], x[2i+1]) by the angle of its position and its
     frequency.
@@ -22,6 +26,7 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Source: Su et al. 2021, "RoFormer", section 3.2.2, equation 15.
     """
+    axes_agree("B H S D, B S D/2, B S D/2", x=x, cos=cos, sin=sin)
     # [B, 1, S, D/2]: the same for every head
     cos, sin = (cos.unsqueeze(1), sin.unsqueeze(1))
     even, odd = x[..., 0::2], x[..., 1::2]  # [B, H, S, D/2] each
@@ -68,6 +73,7 @@ class RotaryEmbedding(nn.Module):
     Source: Su et al. 2021, "RoFormer", section 3.2.2.
     """
 
+    @checked
     def __init__(
         self,
         head_dim: int,
@@ -77,6 +83,9 @@ class RotaryEmbedding(nn.Module):
     ) -> None:
         """`rope_scaling` as in `scale_frequencies`. Raises ValueError for an odd
         head_dim."""
+        at_least(1, head_dim=head_dim, rope_theta=rope_theta)
+        at_least(1, max_position_embeddings=max_position_embeddings)
+        check_rope_scaling(rope_scaling)
         super().__init__()
         if head_dim % 2:
             raise ValueError(
@@ -103,6 +112,8 @@ class RotaryEmbedding(nn.Module):
         Raises ValueError for a negative position, which would wrap to the end of the
         table.
         """
+        if position_ids.is_floating_point():
+            raise ValueError(f"position_ids are {position_ids.dtype}: give integers")
         low, high = (int(p) for p in position_ids.aminmax())
         if low < 0:
             raise ValueError(f"position_ids hold {low}: positions count from 0")
@@ -114,9 +125,11 @@ class RotaryEmbedding(nn.Module):
             self._build_table(length, position_ids.device)
         return self._cos[position_ids], self._sin[position_ids]
 
+    @checked
     def forward(
         self, q: Tensor, k: Tensor, position_ids: Tensor
     ) -> tuple[Tensor, Tensor]:
         """q [B, H, S, D], k [B, Hkv, S, D], position_ids [B, S] -> q and k, rotated."""
+        shaped((None, q.shape[2]), position_ids=position_ids)
         cos, sin = self.cos_sin(position_ids)  # [B, S, D/2] each
         return apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)

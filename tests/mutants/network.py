@@ -202,7 +202,7 @@ CONFIG = mutants_of(
     ),
     (
         "a scaling of kind default is kept",
-        'own = None if kind == "default" else dict(given)',
+        'own = None if given["rope_type"] == "default" else dict(given)',
         "own = dict(given)",
         "test_config.py::test_the_same_model_is_the_same_config",
     ),
