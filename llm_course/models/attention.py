@@ -12,6 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llm_course.arguments import (
+    at_least,
+    axes_agree,
+    boolean_mask,
+    checked,
+    shaped,
+)
 from llm_course.config import ModelConfig
 from llm_course.models.layers import RMSNorm
 from llm_course.models.rope import RotaryEmbedding
@@ -31,6 +38,7 @@ def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor
     return mask.tril(diagonal=num_keys - num_queries)[None, None]
 
 
+@checked
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     """The attention map: softmax(q kᵀ / sqrt(D)) over the keys that the mask allows.
 
@@ -40,6 +48,10 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
 
     Source: Vaswani et al. 2017, section 3.2.1; Ainslie et al. 2023 (GQA), section 2.2.
     """
+    axes_agree("B H Q D, B Hkv K D", q=q, k=k)
+    if q.shape[1] % k.shape[1]:
+        raise ValueError(f"q {[*q.shape]}, k {[*k.shape]}: Hkv must divide H")
+    boolean_mask((*q.shape[:3], k.shape[2]), mask=mask)
     if mask is None:
         mask = causal_mask(q.shape[2], k.shape[2], q.device)
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # [B, H, K, D]
@@ -63,6 +75,7 @@ class SelfAttention(nn.Module):
     Source: Vaswani et al. 2017, section 3.2; Ainslie et al. 2023, "GQA", section 2.2.
     """
 
+    @checked
     def __init__(
         self,
         config: ModelConfig,
@@ -71,6 +84,7 @@ class SelfAttention(nn.Module):
     ) -> None:
         """`rotary` lets all layers of a model share one table; by default the layer
         makes its own."""
+        at_least(0, layer_idx=layer_idx)
         super().__init__()
         self.layer_idx = layer_idx
         self.head_dim = config.head_dim
@@ -108,6 +122,7 @@ class SelfAttention(nn.Module):
             q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True
         )
 
+    @checked
     def forward(
         self,
         hidden_states: HiddenStates,
@@ -122,11 +137,7 @@ class SelfAttention(nn.Module):
         counts on from the cache's length. Raises ValueError for a mask that is not
         boolean.
         """
-        if attention_mask is not None and attention_mask.dtype != torch.bool:
-            raise ValueError(
-                f"attention_mask is {attention_mask.dtype}: the layer takes a boolean"
-                " mask, True = may attend (a 0/1 mask: use mask.bool())"
-            )
+        shaped((None, None, self.q_proj.in_features), hidden_states=hidden_states)
         if position_ids is None:
             past = kv_cache.length if kv_cache is not None else 0
             positions = torch.arange(past, past + hidden_states.shape[1])
@@ -137,11 +148,13 @@ class SelfAttention(nn.Module):
         q, k = self.rotary(q, k, position_ids)
         if kv_cache is not None:
             k, v = kv_cache.update(self.layer_idx, k, v)  # [B, Hkv, K, D], K = past + S
+        boolean_mask((*q.shape[:3], k.shape[2]), attention_mask=attention_mask)
         out = self.attend(q, k, v, attention_mask)  # [B, H, S, D]
         # [B, S, H*D] -> [B, S, hidden]
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
+@checked
 @contextmanager
 def capture_attention(
     model: nn.Module, layers: Collection[int] | None = None
@@ -151,7 +164,8 @@ def capture_attention(
     Yields a dict that fills as the model runs: layer index -> weights [B, H, Q, K] of
     the latest pass. `layers` limits the recording. The output of the model does not
     change: the fused kernel still computes it, and the maps are computed beside it.
-    After the block the layers are as they were.
+    After the block the layers are as they were. Raises ValueError for layers that the
+    model has not.
     """
     maps: dict[int, Tensor] = {}
 
@@ -162,12 +176,12 @@ def capture_attention(
 
         return attend
 
-    watched = [
-        module
-        for module in model.modules()
-        if isinstance(module, SelfAttention)
-        and (layers is None or module.layer_idx in layers)
-    ]
+    found = [layer for layer in model.modules() if isinstance(layer, SelfAttention)]
+    known = [layer.layer_idx for layer in found]
+    if not found or not all(i in known for i in layers or ()):
+        kind = type(model).__name__
+        raise ValueError(f"layers = {layers}: this {kind} has attention in {known}")
+    watched = [one for one in found if layers is None or one.layer_idx in layers]
     for layer in watched:
         # the instance's attribute hides the class's method
         vars(layer)["attend"] = recorder(layer)
