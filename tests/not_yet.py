@@ -5,12 +5,7 @@ from __future__ import annotations
 
 NOT_YET = {
     "SelfAttention.forward": "kv_cache",
-    "DecoderLayer": "config",
-    "DecoderOnlyModel": "config",
-    "DecoderOnlyModel.forward": (
-        "input_ids attention_mask position_ids kv_cache last_only"
-    ),
-    "build_decoder_only_model": "model_config engine_config",
+    "DecoderOnlyModel.forward": "kv_cache",
     "generate": (
         "model input_ids engine_config gen_config logger attention_mask "
         "generator kv_cache"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from llm_course.arguments import checked
 from llm_course.config import EngineConfig, ModelConfig
 from llm_course.models.attention import SelfAttention, causal_mask
 from llm_course.models.layers import MLP, RMSNorm
@@ -28,6 +29,7 @@ class DecoderLayer(nn.Module):
     Source: Touvron et al. 2023, "LLaMA", section 2.2 (pre-normalisation).
     """
 
+    @checked
     def __init__(
         self,
         config: ModelConfig,
@@ -40,6 +42,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.mlp = MLP(config.hidden_dim, config.intermediate_dim)
 
+    @checked
     def forward(
         self,
         hidden_states: HiddenStates,
@@ -86,6 +89,7 @@ class DecoderOnlyModel(nn.Module):
     `model.config` is the ModelConfig.
     """
 
+    @checked
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -109,6 +113,7 @@ class DecoderOnlyModel(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 
+    @checked
     def forward(
         self,
         input_ids: TokenIds,
@@ -208,6 +213,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+@checked
 def build_decoder_only_model(
     model_config: ModelConfig, engine_config: EngineConfig
 ) -> DecoderOnlyModel:
