@@ -15,20 +15,21 @@ from llm_course.viz.style import BLUE, CYCLE, DIVERGING, GREY, ORANGE, numpy, su
 
 
 def scale_by_layer(before: Tensor, after: Tensor, labels: Sequence[str]) -> Figure:
-    """RMS of each token's vector at each layer, entering the norm and leaving it.
+    """RMS of each token's vector at each layer, before the norm and after it.
 
     before, after: [layers, S] positive numbers; labels: one a token. Both panels share
     a log axis.
     """
     fig, axes = subplots(1, 2, width=9.5, height=3.4, sharey=True)
     for ax, values, title in zip(
-        axes, (before, after), ("what enters the norm", "what leaves it"), strict=True
+        axes, (before, after), ("what enters the norm", "what comes out"), strict=True
     ):
         names = map(repr, token_names(labels))
         for token, (name, color) in enumerate(zip(names, CYCLE, strict=False)):
             line = numpy(values)[:, token]
             ax.plot(line, color=color, marker="o", markersize=2.5, label=name)
-        ax.set(yscale="log", xlabel="layer", title=title)
+        ax.set(yscale="log", xlabel="layer of the norm", title=title)
+        ax.tick_params(labelleft=True)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("RMS of the vector")
     axes[1].legend(title="token", loc="upper right")
@@ -36,40 +37,45 @@ def scale_by_layer(before: Tensor, after: Tensor, labels: Sequence[str]) -> Figu
 
 
 def depth_bands(stacks: Mapping[str, Sequence[Tensor]]) -> Figure:
-    """Distribution of |activation| by depth, a panel a stack: the median and the middle
-    90 %.
+    """Distribution of the entries' sizes by depth, a panel a stack: the median and the
+    middle 90 %.
 
-    stacks: title -> the activations of each layer, of any shape. The panels share a log
+    stacks: title -> the vectors at each depth, of any shape. The panels share a log
     axis.
     """
     fig, axes = subplots(
         1, len(stacks), width=9.5, height=3.2, sharey=True, squeeze=False, sharex=True
     )
-    for i, (ax, (title, layers)) in enumerate(
-        zip(axes[0], stacks.items(), strict=True)
-    ):
+    for i, (ax, (title, steps)) in enumerate(zip(axes[0], stacks.items(), strict=True)):
         low, median, high = np.array(
-            [np.quantile(np.abs(numpy(x)), (0.05, 0.5, 0.95)) for x in layers]
+            [np.quantile(np.abs(numpy(x)), (0.05, 0.5, 0.95)) for x in steps]
         ).T
-        depth = np.arange(len(layers))
+        depth = np.arange(len(steps))
         ax.fill_between(depth, low, high, color=CYCLE[i], alpha=0.25, linewidth=0)
         ax.plot(depth, median, color=CYCLE[i])
-        ax.set(yscale="log", xlabel="layer", title=title)
-    axes[0, 0].set_ylabel("|activation|\nmedian, middle 90 %")
+        ax.set(yscale="log", xlabel="matrices", title=title)
+    axes[0, 0].set_ylabel("size of an entry")
     return fig
 
 
-def epsilon_knee(scales: Tensor, curves: Mapping[str, Tensor], real: Tensor) -> Figure:
+def epsilon_knee(
+    scales: Tensor,
+    curves: Mapping[str, Tensor],
+    real: Tensor,
+    knees: Sequence[float] = (),
+) -> Figure:
     """RMS of the output against RMS of the input, a curve an epsilon; `real` inputs as
     a band.
 
     scales [N] and curves' values [N] are RMS values; real: RMS values of the real
-    model's inputs.
+    model's inputs; knees: for each curve, the input where it has a dot.
     """
     fig, ax = subplots(width=7.5, height=3.6)
     for (label, values), color in zip(curves.items(), CYCLE, strict=False):
         style = "--" if "outside" in label else "-"
         ax.plot(numpy(scales), numpy(values), style, color=color, label=label)
+    for knee, values, color in zip(knees, curves.values(), CYCLE, strict=False):
+        ax.plot(knee, np.interp(knee, numpy(scales), numpy(values)), "o", color=color)
     low, high = numpy(real).min(), numpy(real).max()
     ax.axvspan(low, high, color=GREY, alpha=0.15, linewidth=0)
     ax.text(
@@ -78,7 +84,6 @@ def epsilon_knee(scales: Tensor, curves: Mapping[str, Tensor], real: Tensor) -> 
         "SmolLM2's\ninputs",
         ha="center",
         fontsize=9,
-        color=GREY,
     )
     ax.set(
         xscale="log",
@@ -111,9 +116,9 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
     image = top.imshow(
         values, aspect="auto", cmap=DIVERGING, vmin=-3, vmax=3, extent=box
     )
-    top.set_ylabel("layer")
+    top.set_ylabel("layer (two rows each)")
     # above the names of the channels
-    top.set_title("|weight| / median of its row", pad=26)
+    top.set_title("|weight| / median of its row", pad=32)
     bar = fig.colorbar(image, ax=top, ticks=[-3, -2, -1, 0, 1, 2, 3])
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
 
@@ -155,19 +160,24 @@ def activation_and_gate(
 
     curves: label -> [N]; product [M, M]: a row for each value of up, a column for each
     gate. The colours end where the left half does, or the dip below zero would not
-    show.
+    show; contour lines go on from there.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.4)
     for (label, y), style in zip(curves.items(), ("-", "--", ":"), strict=False):
         left.plot(numpy(x), numpy(y), style, label=label)
     left.axhline(0, color=GREY, linewidth=0.8)
-    left.set(xlabel="x", title="activations")
+    left.set(xlabel="z", title="activations")
     left.legend(loc="upper left")
     values = numpy(product)
     limit = np.abs(values[:, numpy(axis) < 0]).max()
     extent = [float(axis[0]), float(axis[-1])] * 2
     shown = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit, "aspect": "auto"}
     image = right.imshow(values, origin="lower", extent=extent, **shown)
+    levels = [-8, -4, -2, 2, 4, 8]
+    contours = right.contour(
+        numpy(axis), numpy(axis), values, levels, colors="white", linewidths=0.8
+    )
+    right.clabel(contours, fontsize=8)
     right.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
     right.set(xlabel="gate", ylabel="up", title="SiLU(gate) × up")
     fig.colorbar(image, ax=right, extend="both")
@@ -179,7 +189,7 @@ def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> F
     output.
 
     gates: label -> values of any shape; shares: label -> [I], the cumulative share of
-    the squared neurons, loudest first. A label that is in `shares` alone is drawn
+    the squared neurons, largest first. A label that is in `shares` alone is drawn
     dotted, as a comparison.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.4)
@@ -195,7 +205,7 @@ def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> F
         )
     left.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
     left.set(
-        xlabel="gate (before SiLU)", ylabel="density", title="where the gates fall"
+        xlabel="gate (before SiLU)", ylabel="density", title="distribution of the gates"
     )
     left.legend()
     for (label, values), color in zip(shares.items(), CYCLE, strict=False):
@@ -204,9 +214,11 @@ def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> F
             {"color": color} if label in gates else {"color": "black", "linestyle": ":"}
         )
         right.plot(np.arange(1, len(share) + 1), share, label=label, **look)
+        enough = int((share < 0.9).sum())  # where the curve reaches 90 %
+        right.scatter(enough + 1, share[enough], s=16, color=look["color"])
     right.axhline(0.9, color=GREY, linewidth=0.8)
     right.set(xscale="log", ylim=(0, 1.02))
-    right.set(xlabel="neurons, loudest first", ylabel="share of the sum of squares")
+    right.set(xlabel="neurons, largest first", ylabel="share of the sum of squares")
     right.set_title("how few neurons hold 90 % (grey line)")
     right.legend(loc="lower right")
     return fig

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from llm_course.viz.style import BLUE, GREY, ORANGE, subplots
+from llm_course.viz.style import BLUE, GREEN, GREY, ORANGE, subplots
 
 # name -> (label, x, y): the stream of data runs upwards, the layer's parts stand in the
 # middle.
@@ -29,18 +29,25 @@ WIDTH, HEIGHT = 2.6, 0.72
 
 
 def model_map(
-    lit: Collection[str], done: Collection[str] = (), *, loop: bool = False
+    lit: Collection[str],
+    done: Collection[str] = (),
+    *,
+    loop: bool = False,
+    stream: bool = False,
 ) -> Figure:
     """The path from token ids to text; `lit` parts are orange, `done` ones (earlier
     chapters) blue.
 
-    With `loop` an orange arrow leads from the sampling loop back to the token ids.
+    With `loop` an orange arrow leads from the sampling loop back to the token ids; with
+    `stream` the residual stream is green and named.
     Raises ValueError for a name that is not in PARTS.
     """
     if unknown := sorted((set(lit) | set(done)) - set(PARTS)):
         raise ValueError(f"unknown parts {unknown}; the map has {list(PARTS)}")
     fig, ax = subplots(width=6.0, height=5.6)
     _draw_frame(ax)
+    if stream:
+        _draw_stream(ax)
     for name, (label, x, y) in PARTS.items():
         _draw_part(
             ax, label, x, y, ORANGE if name in lit else BLUE if name in done else None
@@ -102,6 +109,15 @@ def _draw_loop(ax: Axes) -> None:
         rotation=90,
         **look,
     )
+
+
+def _draw_stream(ax: Axes) -> None:
+    """The residual stream: from the embedding past both parts to the final norm."""
+    left, bottom, top = -1.65, HEIGHT / 2, 5.95 - HEIGHT / 2
+    xs = [0, 0, left, left, 0, 0, left, left, 0, 0]
+    ys = [bottom, *(0.75, 0.75, 2.93, 2.93), *(3.1, 3.1, 5.2, 5.2), top]
+    ax.plot(xs, ys, color=GREEN, linewidth=2.2)
+    ax.text(-2.05, 4.15, "residual\nstream", ha="right", fontsize=9, color=GREEN)
 
 
 def _draw_frame(ax: Axes) -> None:
