@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, Patch, Rectangle, Wedge
 
@@ -99,6 +100,18 @@ def wavelengths(inv_freq: Any, context: int) -> Figure:
     ax.text(
         -0.4, context * 1.12, f"context: {context:,} positions", va="bottom", fontsize=9
     )
+    if never.any():
+        first = int(
+            never.argmax()
+        )  # it may miss the context by a hair: say by how much
+        ax.annotate(
+            f"pair {first}: {turn[first]:,.0f}",
+            (first, turn[first]),
+            (first - 0.6, 3 * turn[first]),
+            ha="right",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.8},
+        )
     ax.set(yscale="log", xlabel="pair i", ylabel="positions per turn, 2π / ωᵢ")
     ax.set(xticks=[*pairs[::4].tolist(), len(turn) - 1], xlim=(-0.7, len(turn) - 0.3))
     ax.legend(loc="upper left", bbox_to_anchor=(0, 0.98))
@@ -144,6 +157,9 @@ def unmet_angles(
         met = min(context * omega[i], 2 * np.pi)
         if met < 2 * np.pi:
             ax.axhspan(met, 2 * np.pi, color=RED, alpha=0.18, linewidth=0)
+        else:
+            box = {"color": "white", "pad": 2}
+            ax.text(0.5, 0.5, "all angles met", transform=ax.transAxes, bbox=box)
         for slowed, color, label in (
             (1, BLUE, "plain"),
             (factor, GREEN, f"divided by {factor}"),
@@ -164,14 +180,17 @@ def unmet_angles(
     return fig
 
 
-def cos_sin_heatmap(cos: Any, sin: Any) -> Figure:
-    """The two tables, each [positions, pairs], with positions running to the right."""
+def cos_sin_heatmap(cos: Any, sin: Any, flat_from: int | None = None) -> Figure:
+    """The two tables, each [positions, pairs], with positions running to the right; a
+    dotted line above pair `flat_from`."""
     fig, axes = subplots(2, 1, height=4.6, sharex=True)
     for ax, name, table in zip(
         axes, ("cos", "sin"), (numpy(cos), numpy(sin)), strict=True
     ):
         image = ax.imshow(table.T, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
         ax.set(title=f"{name}(p · ωᵢ)", ylabel="pair i")
+        if flat_from is not None:
+            ax.axhline(flat_from - 0.5, color="black", linestyle=":", linewidth=1.5)
     axes[1].set(xlabel="position p")
     fig.colorbar(image, ax=axes, shrink=0.7, ticks=[-1, 0, 1])
     return fig
@@ -182,8 +201,9 @@ def clocks(
 ) -> Figure:
     """One row of dials per position, one column per pair; the hand starts at 3 o'clock.
 
-    The number in a dial's corner counts its full turns so far; a tint shows the turn it
-    is in. Orange dials are the pairs that never complete a turn within the context.
+    The number in a dial's corner counts its full turns so far, and a dial with such a
+    number is pale; a darker tint shows the turn it is in. Orange dials are the pairs
+    that never complete a turn within the context.
     """
     inv_freq = numpy(inv_freq)
     size = (0.55 + 0.95 * len(positions)) * 9.0 / (1.2 + len(pairs))
@@ -201,7 +221,8 @@ def clocks(
                 ax.text(
                     1.0, -1.0, f"{turns:,.0f}", fontsize=8, ha="center", va="center"
                 )
-            ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GREY))
+            face = to_rgba(color, 0.12 if turns else 0.0)
+            ax.add_patch(Circle((0, 0), 1, facecolor=face, edgecolor=GREY))
             ax.plot(
                 [0, 0.9 * np.cos(angle)],
                 [0, 0.9 * np.sin(angle)],
@@ -230,14 +251,16 @@ def clocks(
     return fig
 
 
-def drift(positions: Any, exact: Any, rounded: Any, labels: Sequence[str]) -> Figure:
-    """Two curves over the same positions, one panel per stretch; each argument is a
-    list."""
+def drift(
+    positions: Any, exact: Any, rounded: Any, labels: Sequence[str], pair: int
+) -> Figure:
+    """Two curves of one pair over the same positions, one panel per stretch; each
+    argument is a list."""
     fig, axes = subplots(1, len(positions), height=2.8, sharey=True)
     for ax, p, a, b in zip(axes, positions, exact, rounded, strict=True):
         ax.plot(numpy(p), numpy(a), color=BLUE, label=labels[0])
         ax.plot(numpy(p), numpy(b), color=RED, linestyle="--", label=labels[1])
-        ax.set(xlabel="position p", title=f"from position {int(p[0]):,}")
+        ax.set(xlabel="position p", title=f"pair {pair}, from position {int(p[0]):,}")
     axes[0].set(ylabel="cos(p · ω)", ylim=(-1.05, 1.45), yticks=[-1, 0, 1])
     axes[0].legend(loc="upper left", ncols=2)
     return fig

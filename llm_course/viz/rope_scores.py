@@ -35,9 +35,9 @@ def score_matrix(scores: Any, offsets: Sequence[int]) -> Figure:
     left.set(
         xlabel="position of k",
         ylabel="position of q",
-        title="score of the same q and k",
+        title="score q·k / √D of the same q and k",
     )
-    fig.colorbar(image, ax=left, shrink=0.85, label="score q·k / √D")
+    fig.colorbar(image, ax=left, shrink=0.85)
     for offset, color in zip(offsets, (RED, "black", ORANGE), strict=False):
         q_places = np.arange(offset, size)
         left.plot(q_places - offset, q_places, color=color, linewidth=1.5)
@@ -49,10 +49,7 @@ def score_matrix(scores: Any, offsets: Sequence[int]) -> Figure:
     right.set(
         xlabel="position of q", ylabel="score q·k / √D", title="along the marked lines"
     )
-    low, high = scores.min(), scores.max()
-    # room for the legend
-    right.set(ylim=(low - 0.05 * (high - low), high + 0.45 * (high - low)))
-    right.legend(loc="upper right")
+    fig.legend(handles=right.lines, loc="outside lower center", ncols=3)
     return fig
 
 
@@ -96,7 +93,7 @@ def pair_contributions(offsets: Any, parts: Mapping[str, Any]) -> Figure:
     for ax in (left, right):
         ax.axhline(0, color=GREY, linewidth=0.6)
         ax.set(xlabel="offset: position of q − position of k", xticks=offsets[::2])
-    right.legend(loc="lower right")
+    fig.legend(handles=right.lines[: len(lines)], loc="outside lower center", ncols=4)
     return fig
 
 
@@ -150,7 +147,12 @@ def heads_moved(
     )
     for label, head in (named or {}).items():
         ax.annotate(
-            label, (x[head], y[head]), (8, 0), textcoords="offset points", va="center"
+            label,
+            (x[head], y[head]),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
         )
     ax.set(
         xlabel="attention on the previous token, right pairs",
