@@ -264,7 +264,7 @@ def test_a_factor_without_a_kind_is_linear(tiny_gguf):
 
 def test_gguf_of_another_architecture_or_with_other_tensors(tiny_gguf):
     with pytest.raises(
-        CheckpointError, match=r"'gemma3': supported are .* qwen2, qwen3"
+        CheckpointError, match=r"'gemma3': supported families .* qwen2, qwen3"
     ):
         read_gguf(tiny_gguf(architecture="gemma3"))
     with pytest.raises(CheckpointError, match=r"unexpected: layers\.0\.self_attn\.q_p"):

@@ -78,7 +78,7 @@ def test_masks_draws_the_three_masks():
         np.testing.assert_array_equal(array, mask.numpy())
 
 
-def test_masks_shades_the_columns_of_padding_and_in_the_last_panel_its_rows():
+def test_masks_shades_the_columns_of_padding_and_has_a_key():
     causal = torch.ones(5, 5).tril().bool()
     real = torch.tensor([0, 0, 1, 1, 1]).bool().expand(5, 5)
     fig = viz.masks(real, causal, real & causal)
@@ -88,7 +88,9 @@ def test_masks_shades_the_columns_of_padding_and_in_the_last_panel_its_rows():
         for ax in fig.axes[::2]
     ]
     np.testing.assert_array_equal(grey[0], ~real.numpy())
-    np.testing.assert_array_equal(grey[1], (~real | ~real.T).numpy())
+    np.testing.assert_array_equal(grey[1], ~real.numpy())
+    words = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert words == ["condition holds", "key is padding", "key comes later"]
 
 
 def test_influence_hides_zeros_and_writes_the_rest():
@@ -120,6 +122,15 @@ def test_parameter_bars_are_shares_that_fill_the_bar():
     ]
 
 
+def test_parameter_bars_say_which_part_is_too_thin_and_count_in_billions():
+    parts = {"embedding": 525_336_576, "MLP": 56_371_445_760, "norms": 1_318_912}
+    ax = viz.parameter_bars({"a model": parts}).axes[0]
+    assert [t.get_text() for t in ax.texts] == ["56.4 B\n99%"]
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "norms (too few to see)" in words
+    assert "embedding" in words
+
+
 def test_lens_curves_draws_ranks_and_probabilities():
     ranks, probs = (
         {"a": torch.tensor([9, 3, 1])},
@@ -136,6 +147,9 @@ def test_lens_curves_dashes_the_controls():
     curves = {name: [3, 1] for name in "abcde"}
     left = viz.lens_curves(curves, curves).axes[0]
     assert [line.get_linestyle() for line in left.lines] == ["-", "-", "-", "--", "--"]
+    names = ("a text → b", "c → d", "e → b")
+    same = viz.lens_curves(*[{name: [3, 1] for name in names}] * 2).axes[0].lines
+    assert [same[0].get_color() == line.get_color() for line in same] == [1, 0, 1]
     hollow = [line.get_markerfacecolor() == "white" for line in left.lines]
     assert hollow == [False, False, False, True, True]
 

@@ -84,7 +84,7 @@ def test_the_dashboard_draws_the_logarithm_of_the_errors():
     first, second = drawn(fig)
     assert (first[0] == -8).all()  # the floor
     assert (first[1:] == -7).all()
-    within = np.log10(parity.THRESHOLD / 2)  # measured just now: rounding is not shown
+    within = np.log10(parity.WITHIN)  # measured just now: rounding is not shown
     assert (second[:2] == within).all()
     assert second[2, 2] == -2
     assert (second[-1] == 0).all()  # the top
@@ -92,7 +92,9 @@ def test_the_dashboard_draws_the_logarithm_of_the_errors():
     labels = [t.get_text() for t in fig.axes[0].get_xticklabels()]
     assert labels == ["norm 1", "q", "k", "v", "attention", "norm 2", "MLP", "layer"]
     rows = [t.get_text() for t in fig.axes[0].get_yticklabels()]
-    assert rows == ["embedding", "layer 0", "", "final norm", "logits"]
+    assert rows == ["embedding", "layer 0", "layer 1", "final norm", "logits"]
+    (key,) = fig.legends
+    assert key.get_texts()[0].get_text() == "on the right: within 1e-5, not graded"
 
 
 def test_recorded_errors_are_relative_and_the_worst_of_the_prompts():

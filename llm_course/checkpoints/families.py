@@ -46,7 +46,7 @@ FAMILIES = {  # by the model_type of config.json
 }
 # a Mistral model is a "llama" in GGUF files
 ARCHITECTURES = {family.architecture: family for family in reversed(FAMILIES.values())}
-SUPPORTED = "supported are dense models of the families llama, mistral, qwen2, qwen3"
+SUPPORTED = "supported families (dense models only): llama, mistral, qwen2, qwen3"
 
 # Keys of config.json that change a model's numbers in other families. In a GGUF file
 # all keys are known, and whatever is not read is refused.

@@ -108,7 +108,7 @@ class DecoderOnlyModel(nn.Module):
         self.lm_head = nn.Linear(config.hidden_dim, config.vocab_size, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                # small, as GPT-2 and Llama start
+                # as GPT: Radford et al. 2018, section 4.1
                 nn.init.normal_(module.weight, std=0.02)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight

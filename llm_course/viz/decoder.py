@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from llm_course.viz.labels import plain, token_names
 from llm_course.viz.style import (
@@ -40,6 +41,7 @@ PART_COLORS = {
 }
 
 
+PALE = "#D9D9D9"
 SIGNS = {",": "comma", ".": "dot", "-": "dash", " ": "space"}
 
 
@@ -107,15 +109,9 @@ def additions(attention: object, mlp: object) -> Figure:
         label="attention adds",
     )
     ax.plot(layers, numpy(mlp), "s-", color=GREEN, markersize=4, label="MLP adds")
-    ax.axhline(1.0, color=GREY, linestyle=":", linewidth=1)
-    ax.text(
-        layers[-1],
-        1.1,
-        "as long as the stream itself",
-        ha="right",
-        fontsize=9,
-        color=GREY,
-    )
+    for ratio, text in ((1.0, "as long as the stream itself"), (0.5, "half as long")):
+        ax.axhline(ratio, color=GREY, linestyle=":", linewidth=1)
+        ax.text(14.5, 1.1 * ratio, text, ha="center", fontsize=9, color=GREY)
     ax.set(
         yscale="log",
         xlabel="layer",
@@ -140,12 +136,11 @@ def channel_writes(added: object, channel: int) -> Figure:
 
 
 def masks(real: object, causal: object, both: object) -> Figure:
-    """Three boolean masks [Q, K] side by side; blue: may attend, grey: padding.
+    """Three boolean masks [Q, K] side by side: blue where the condition holds.
 
-    Columns that are False throughout in `real` are padding, and so are the rows of the
-    same tokens.
+    Keys that `real` forbids are grey, those that only causality forbids are white.
     """
-    fig, axes = subplots(1, 3, width=8.0, height=3.0)
+    fig, axes = subplots(1, 3, width=8.0, height=3.4)
     titles = ("key is a real token", "and key is not later", "= may attend")
     for ax, mask, title in zip(axes, (real, causal, both), titles, strict=True):
         mask = numpy(mask).astype(float)
@@ -160,14 +155,13 @@ def masks(real: object, causal: object, both: object) -> Figure:
             title=title,
         )
         ax.set(xlabel="key column")
-    real = numpy(real).astype(bool)
-    padding = np.asarray(~real.any(axis=0))  # [K]
-    for ax, grey in (
-        (axes[0], padding & ~real),
-        (axes[2], padding | padding[-len(real) :, None]),
-    ):
-        ax.imshow(np.ma.masked_where(~grey, grey), cmap=ListedColormap(["#D9D9D9"]))
+    padding = ~numpy(real).astype(bool)  # [Q, K]
+    for ax in (axes[0], axes[2]):
+        ax.imshow(np.ma.masked_where(~padding, padding), cmap=ListedColormap([PALE]))
     axes[0].set_ylabel("query row")
+    key = {"condition holds": BLUE, "key is padding": PALE, "key comes later": "white"}
+    patches = [Patch(facecolor=c, edgecolor=GREY, label=k) for k, c in key.items()]
+    fig.legend(handles=patches, loc="outside lower center", ncols=len(key))
     return fig
 
 
@@ -220,7 +214,7 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
                 edgecolor="white",
             )
             if share > 0.05:
-                text = f"{count / 1e6:.1f} M\n{share:.0%}"
+                text = f"{_rounded(count)}\n{share:.0%}"
                 look = {
                     "color": "white" if part in ("embedding", "MLP") else "black",
                     "fontsize": 9,
@@ -228,7 +222,9 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
                 ax.text(left + share / 2, row, text, ha="center", va="center", **look)
             left += share
     for part, color in PART_COLORS.items():
-        ax.barh(0, 0, color=color, label=part)
+        shares = [m[part] / sum(m.values()) for m in models.values() if part in m]
+        thin = " (too few to see)" if shares and max(shares) < 0.002 else ""
+        ax.barh(0, 0, color=color, label=part + thin)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.set(
@@ -242,32 +238,42 @@ def parameter_bars(models: Mapping[str, Mapping[str, int]]) -> Figure:
     return fig
 
 
+def _rounded(count: int) -> str:
+    """In millions or billions: 8.2 M, 28.3 M, 525 M, 56.4 B."""
+    unit, size = ("B", 1e9) if count >= 1e9 else ("M", 1e6)
+    digits = 1 if count < 100 * size else 0
+    return f"{count / size:.{digits}f} {unit}"
+
+
 def lens_curves(ranks: Mapping[str, object], probs: Mapping[str, object]) -> Figure:
     """Rank (1 is first) and probability of a token after each layer, one line for each
-    name.
+    name "text → token".
 
-    The lines after the third are dashed, with hollow markers: controls.
+    A token has one colour. The lines after the third are dashed, with hollow markers:
+    controls.
     """
-    fig, axes = subplots(1, 2, width=9.0, height=3.2 + 0.2 * len(ranks))
+    fig, axes = subplots(1, 2, width=9.0, height=3.2 + 0.1 * len(ranks))
+    tokens = list(dict.fromkeys(name.split("→")[-1] for name in ranks))
     styles = ("o-", "s-", "^-", "d--", "v--", "x--")
     for n, name in enumerate(ranks):
+        color = CYCLE[tokens.index(name.split("→")[-1])]
         look = {
-            "color": CYCLE[n],
+            "color": color,
             "markersize": 3.5,
             "linewidth": 1.3,
             "label": plain(name),
         }
-        look |= {"markerfacecolor": "white" if n > 2 else CYCLE[n]}
+        look |= {"markerfacecolor": "white" if n > 2 else color}
         x = np.arange(-1, len(numpy(ranks[name])) - 1)
         axes[0].plot(x, numpy(ranks[name]), styles[n], **look)
         axes[1].plot(x, numpy(probs[name]), styles[n], **look)
-    axes[0].set(yscale="log", ylabel="rank of the token after the arrow")
+    axes[0].set(yscale="log", ylabel="rank", title="The token after the arrow: rank")
     axes[0].invert_yaxis()
-    axes[1].set(ylabel="its probability", ylim=(-0.02, 1.02))
+    axes[1].set(ylabel="probability", ylim=(-0.02, 1.02), title="and probability")
     for ax in axes:
         _mark_layers(ax, len(x))
     handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper left", ncols=1)
+    fig.legend(handles, labels, loc="outside upper left", ncols=2)
     return fig
 
 

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from llm_course.viz.style import GREY, numpy, subplots
 
 THRESHOLD = 1e-5  # what float32 may differ by, relative to the largest entry
 FLOOR, TOP = 1e-8, 1.0  # the ends of the colour scale
+WITHIN = 1e-7  # errors within the threshold are drawn as this one
 # The parts of a layer in the order of the computation, and how a column calls them.
 COLUMNS = {
     "input_layernorm": "norm 1",
@@ -125,7 +127,7 @@ def dashboard(
     for ax, (title, found) in zip(axes[0], models.items(), strict=True):
         values = grid(found)
         if title not in recorded:
-            values = np.where(values > threshold, values, threshold / 2)
+            values = np.where(values > threshold, values, WITHIN)
         logs = np.log10(np.clip(values, FLOOR, TOP))
         image = ax.imshow(logs, cmap=colors, norm=norm, aspect="auto")
         rows, cols = values.shape
@@ -139,12 +141,25 @@ def dashboard(
         ax.set_title(title)
         for side in ax.spines.values():
             side.set_visible(True)
-    numbers = [f"layer {n}" if n % 5 == 0 else "" for n in range(rows - 3)]
-    axes[0, 0].set_yticks(range(rows), ["embedding", *numbers, "final norm", "logits"])
+    last = rows - 4  # the number of the last layer
+    shown = [n for n in range(rows - 3) if n % 5 == 0 or n == last]
+    numbers = [f"layer {n}" if n in shown else "" for n in range(rows - 3)]
+    axes[0, 0].set_yticks(
+        range(rows), ["embedding", *numbers, "final norm", "logits"], fontsize=8
+    )
     bar = fig.colorbar(
         image, ax=axes[0].tolist(), label="largest error, relative to the largest entry"
     )
     ticks = np.arange(np.log10(FLOOR), np.log10(TOP) + 1)
     bar.set_ticks(ticks.tolist(), labels=[f"1e{int(t)}" if t else "1" for t in ticks])
     bar.ax.axhline(np.log10(threshold), color="black", linewidth=1.5)
+    if set(models) - set(recorded):
+        tint = colors(norm(np.log10(WITHIN)))
+        label = f"within {threshold:.0e}, not graded".replace("e-0", "e-")
+        if recorded:
+            label = f"on the right: {label}"
+        fig.legend(
+            handles=[Patch(facecolor=tint, edgecolor=GREY, label=label)],
+            loc="outside lower right",
+        )
     return fig
