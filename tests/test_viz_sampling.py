@@ -30,9 +30,9 @@ def test_next_token_bars_are_ranked_and_name_the_rest() -> None:
     (ax,) = viz.next_token_bars({"prompt": PROBS}, tokens, top=3).axes
     assert widths(ax, BLUE) == [0.4, 0.3, 0.2]
     assert [label.get_text() for label in ax.get_yticklabels()] == [
-        "' t1'",
-        "' t2'",
-        "' t3'",
+        "␣t1",
+        "␣t2",
+        "␣t3",
     ]
     assert "the other 2 tokens: 10%" in [text.get_text() for text in ax.texts]
 
@@ -92,8 +92,8 @@ def test_batch_grid_writes_pads_and_tokens() -> None:
     assert [text.get_text() for text in fig.axes[0].texts] == [
         "pad",
         "a",
-        "(blank)",
-        "c",
+        "␣",
+        "␣c",
     ]
     assert fig.axes[0].get_xlabel() == "column"
     faces = [to_hex(bar.get_facecolor()) for bar in fig.axes[0].patches]

@@ -97,8 +97,9 @@ def guarded(
     mask: Tensor | None,
     start: int,
 ) -> AbstractContextManager[None]:
-    """Around passes that put ids [B, n] into the slots from `start` on: a cache that
-    knows whose tokens it holds (notebook 06) refuses others. Other caches take all."""
+    """A context for passes that put ids [B, n] into a cache from slot `start` on. The
+    cache of notebook 06 refuses ids that do not continue its text; a cache without a
+    method `guard` accepts everything."""
     guard = getattr(kv_cache, "guard", None)
     return nullcontext() if guard is None else guard(model, ids, mask, start)
 
@@ -148,8 +149,8 @@ def next_token_logits(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch computes on the calling thread alone: to wake others for a few rows of
-    logits costs more than it saves, and they stay awake beside the next pass."""
+    """PyTorch runs on the calling thread alone. For a few rows of logits, waking other
+    threads costs more than it saves, and they would compete with the next pass."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,5 +1,5 @@
 # Exported from notebooks/05_generate.ipynb; edit there, then run its last cell.
-"""From logits to one token a row: the filters and the choice."""
+"""From logits to one token per row: the filters and the choice."""
 
 from __future__ import annotations
 

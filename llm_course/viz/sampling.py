@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
+from llm_course.viz.decoder import label
 from llm_course.viz.labels import plain, token_names
 from llm_course.viz.style import BLUE, CYCLE, GREY, ORANGE, RED, SKY, numpy, subplots
 from llm_course.viz.style import (
@@ -48,6 +49,8 @@ def next_token_bars(
         order = probs.argsort(descending=True)[:top].tolist()
         values = numpy(probs[order])
         ax.barh(range(top), values, color=BLUE)
+        for row, p in enumerate(values):
+            ax.text(p + 0.01, row, f"{p:.1%}", va="center", fontsize=8)
         _token_axis(ax, tokens(order))
         ax.set(xlabel="probability", title=plain(title), xlim=(0, 1))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -88,9 +91,9 @@ def filter_bars(
         )
         ax.set_xlim(0, 1.08 * longest)
         others = f"{_share_beside(before, order)} → {_share_beside(probs, order)}"
-        ax.text(0.04 * longest, top, others, va="center", fontsize=9)
+        ax.text(0.04 * longest, top, others, va="center", weight="bold")
     _token_axis(axes[0, 0], tokens(order))
-    axes[0, 0].set_yticks(range(top + 1), [*map(_quoted, tokens(order)), "all others"])
+    axes[0, 0].set_yticks(range(top + 1), [*map(label, tokens(order)), "all others"])
     axes[0, 0].set_ylim(top + 0.6, -0.6)
     handles = [
         Patch(facecolor=BLUE, label="kept, at its new probability"),
@@ -121,8 +124,8 @@ def temperature_curves(
     1 and T = 2.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.3)
-    for values, label, color in zip(numpy(probs).T, labels, CYCLE, strict=False):
-        left.plot(numpy(temperatures), values, color=color, label=_quoted(label))
+    for values, token, color in zip(numpy(probs).T, labels, CYCLE, strict=False):
+        left.plot(numpy(temperatures), values, color=color, label=label(token))
     left.set(ylabel="probability (log scale)", title="the leading tokens")
     left.set(yscale="log", ylim=(LEAST, 1.5))
     left.legend(title="token")
@@ -202,7 +205,7 @@ def draws_against_exact(exact: Tensor, counts: Tensor, labels: Sequence[str]) ->
         markersize=5,
         label=f"{draws:,.0f} draws",
     )
-    ax.set_xticks(rows, [_quoted(label) for label in labels], rotation=60, ha="right")
+    ax.set_xticks(rows, [label(token) for token in labels], rotation=60, ha="right")
     ax.set_ylabel("probability, frequency")
     ax.legend()
     return fig
@@ -215,8 +218,7 @@ def batch_grid(
     there.
 
     labels and kinds: [B][S]; a kind is "pad", "prompt", "generated" or "end". The table
-    goes on in a panel below after so many `columns`. A token of blanks only is written
-    (blank).
+    goes on in a panel below after so many `columns`.
     """
     labels = [token_names(row) for row in labels]
     rows, length = len(labels), len(labels[0])
@@ -229,7 +231,7 @@ def batch_grid(
             face, color = KINDS[kinds[y][x]]
             ax.barh(y, 0.94, left=x - 0.47, height=0.9, color=face)
             text = "pad" if kinds[y][x] == "pad" else _cell_text(labels[y][x])
-            ax.text(x, y, text, fontsize=8.5, color=color, ha="center", va="center")
+            ax.text(x, y, text, fontsize=8, color=color, ha="center", va="center")
         ax.set(xlim=(start - 0.5, start + columns - 0.5), ylim=(rows - 0.5, -0.5))
         ax.set_xticks(range(start, end))
         ax.set_yticks(range(rows), [f"row {i}" for i in range(rows)])
@@ -244,19 +246,14 @@ def batch_grid(
     return fig
 
 
-def _cell_text(label: str) -> str:
+def _cell_text(token: str) -> str:
     """A token as it fits into a narrow cell: a special one, like <|im_end|>, on two
     lines."""
-    if label.isspace():
-        return "(blank)"
-    return plain(label).strip(" ").replace("_", "_\n" if "<|" in label else "_")
+    text = plain(token).replace(" ", "␣")
+    return text.replace("_", "_\n") if "<|" in token else text
 
 
 def _token_axis(ax: Axes, labels: Sequence[str]) -> None:
-    """Tokens from top to bottom, quoted so that a leading blank is seen."""
-    ax.set_yticks(range(len(labels)), [_quoted(label) for label in labels])
+    """Tokens from top to bottom, a space shown as ␣."""
+    ax.set_yticks(range(len(labels)), [label(token) for token in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
-
-
-def _quoted(label: str) -> str:
-    return f"'{plain(label)}'"
