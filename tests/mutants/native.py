@@ -265,8 +265,8 @@ MODEL = mutants_of(
     ),
     (
         "positions that were given are not looked at",
-        "positions = np.broadcast_to(position_ids.numpy(), (B, S))",
-        "positions = slots",
+        "tokens[..., 2] = position_ids.numpy()",
+        "tokens[..., 2] = tokens[..., 1]",
         "test_native.py::test_positions_can_be_given",
     ),
     (
