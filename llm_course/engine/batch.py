@@ -103,13 +103,11 @@ def logits_of_pass(model: Any, cache: PagedCache, plan: Plan) -> Logits:
     pages = np.zeros((len(plan), max(len(row.table.pages) for row, _ in plan)), int)
     for r, (row, _) in enumerate(plan):
         pages[r, : len(row.table.pages)] = row.table.pages
-    size = cache.page_size
-    storages = np.array([(x.data_ptr(), x.numel(), size) for x in cache.layers])
     held = (model.matrices, tuple(cache.layers))
     logits = model.run(
         np.array(ids), np.array(tokens), spans,
         np.array(keep or [(len(ids) - 1, 0)]),  # a pass has at least one row of logits
-        pages, storages, held,
+        pages, cache.addresses, held,
     )  # fmt: skip
     for row, n in plan:
         row.table.advance(n)

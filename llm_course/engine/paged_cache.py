@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import sha256
 from typing import Self
 
@@ -114,6 +115,15 @@ class PagedCache(PagePool):
         """Bytes reserved."""
         return sum(layer.nbytes for layer in self.layers)
 
+    @cached_property
+    def addresses(self) -> np.ndarray:
+        """Of each layer: address, numbers and page size, as a kernel is told."""
+        places = [(x.data_ptr(), x.numel(), self.page_size) for x in self.layers]
+        return np.array(places)
+
+    def __getstate__(self) -> dict[str, object]:  # addresses do not survive a copy
+        return {k: v for k, v in vars(self).items() if k != "addresses"}
+
     def copy(self, source: int, target: int) -> None:
         for layer in self.layers:
             layer[:, target] = layer[:, source]
@@ -132,8 +142,7 @@ class PagedCache(PagePool):
     def gather(
         self, layer_idx: int, pages: Sequence[int], length: int
     ) -> tuple[Tensor, Tensor]:
-        """Copy the first `length` keys and values of a sequence: [1, Hkv, length, D]
-        each."""
+        """The first `length` keys of a sequence, copied, and values: [1, Hkv, n, D]."""
         held = self.layers[layer_idx][:, torch.tensor(pages)]  # [2, n, Hkv, size, D]
         joined = held.transpose(1, 2).flatten(2, 3)[:, None, :, :length]
         keys, values = joined.unbind()
