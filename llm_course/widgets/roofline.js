@@ -1,6 +1,6 @@
 // The roofline: sliders on the left, the roof on log axes on the right, a table below.
 const NEW = "http://www.w3.org/2000/svg", LEFT = 56, WIDE = 460, HIGH = 220;
-const WORK = [0.25, 512], SPEED = [1, 4000]; // the ends of the axes, which stay
+const WORK = [0.25, 512], SPEED = [1, 20000]; // the ends of the axes, which stay
 
 function draw(parent, tag, attributes = {}, text = "") {
   const made = parent.appendChild(document.createElementNS(NEW, tag));
@@ -15,7 +15,7 @@ const digits = (n) => Number(n.toPrecision(3)).toLocaleString("en");
 
 function show(svg, { roof, chosen, kinds }) {
   svg.replaceChildren();
-  for (const speed of [1, 10, 100, 1000]) {
+  for (const speed of [1, 10, 100, 1000, 10000]) {
     const y = place(1, speed)[1];
     draw(svg, "line", { x1: LEFT, x2: LEFT + WIDE, y1: y, y2: y, class: "rl-grid" });
     draw(svg, "text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, speed.toLocaleString("en"));
@@ -28,8 +28,10 @@ function show(svg, { roof, chosen, kinds }) {
   draw(svg, "polyline", { class: "rl-roof", points: roof.map(([w, s]) => place(w, s).join(",")).join(" ") });
   kinds.forEach((kind, i) => {
     const [x, y] = place(kind.work, kind.gflops);
+    const above = y - 8 - 12 * i; // one above the other, also where the roof is flat
+    draw(svg, "line", { x1: x, x2: x, y1: y, y2: above - 8, class: "rl-grid" });
     draw(svg, "circle", { cx: x, cy: y, r: 4, class: "rl-kind" });
-    draw(svg, "text", { x: x + 6, y: y + 14 + 12 * i }, kind.name); // one below the other
+    draw(svg, "text", { x: x - 3, y: above, "text-anchor": "end" }, kind.name);
   });
   const [x, y] = place(chosen.work, chosen.gflops);
   draw(svg, "line", { x1: x, x2: x, y1: y, y2: HIGH + 10, class: "rl-drop" });

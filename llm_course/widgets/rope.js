@@ -22,7 +22,7 @@ function render(context) {
     make(right, "div", { class: "lab-quiet" }, text);
     return picture(right, width, height, text);
   };
-  const clocks = section("the pairs as clocks, q bold, k thin; turn one by its hand: q and k go along", 530, 88);
+  const clocks = section("the pairs as clocks, q bold, k thin; turn one by its hand", 530, 88);
   clocks.classList.add("rp-clocks");
   turnable(lab, clocks, () => model.get("chart"), (position) => {
     lab.write({ position });

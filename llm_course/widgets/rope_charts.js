@@ -31,7 +31,7 @@ function dials(svg, { dials: all, never, turns, position }) {
       class: "rp-other" });
     const hand = draw(svg, "line", { x1: x, y1: y, x2: tip[0], y2: tip[1], class: `rp-hand ${slow}` });
     draw(svg, "text", { x, y: 68, "text-anchor": "middle" }, `pair ${pair}`);
-    draw(svg, "text", { x, y: 82, "text-anchor": "middle" }, `${full.toLocaleString("en")} turns`);
+    draw(svg, "text", { x, y: 82, "text-anchor": "middle" }, `${full.toLocaleString("en")} turn${full === 1 ? "" : "s"}`);
     const name = `pair ${pair} at position ${position}: one turn in ${short(turns[pair])} positions`;
     draw(hand, "title", {}, name);
   });

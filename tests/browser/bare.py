@@ -9,6 +9,8 @@ from typing import Any
 
 from llm_course.widgets.base import LabWidget
 
+# A narrow window; what JupyterLab leaves a cell of 1200, and that without a side bar.
+WIDTHS = (600, 784, 1080)
 HIDDEN = ("_esm", "_css", "layout", "tooltip", "tabbable")
 # `window.model` is as anywidget hands it to `render`; `sent` waits for Python.
 MOUNT = """async ({ source, style, state }) => {
@@ -75,6 +77,14 @@ class Bare:
         """Give the page what changed on Python's side."""
         while not self._changes.empty():
             self.page.evaluate("c => model.change(...c)", self._changes.get())
+
+    def assert_fits(self) -> None:
+        """Nothing is wider than the page, and from 700 on all stands on one screen."""
+        width = self.page.evaluate("innerWidth")
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
+        box = self.page.locator(".lab").bounding_box()
+        assert box["width"] <= width
+        assert width < 700 or box["height"] < 680  # JupyterLab's bars leave that of 900
 
     def move_every_slider(self) -> dict[str, Any]:
         """Press the right arrow on each; the settings of their names in Python."""

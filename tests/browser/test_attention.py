@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llm_course.widgets import AttentionExplorer
-from tests.browser.bare import Bare
+from tests.browser.bare import WIDTHS, Bare
 from tests.helpers import small_model
 from tests.test_playground import Letters
 
@@ -160,17 +160,14 @@ def test_no_map_of_another_sentence_stays_after_an_error(bare: Bare) -> None:
     assert bare.page.locator(".at-body").is_visible()
 
 
-@pytest.mark.parametrize("width", [600, 830, 1080])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_explorer_fits_one_screen(bare: Bare, width: int) -> None:
     bare.page.set_viewport_size({"width": width, "height": 900})
     for sentence in ("hello", "h" * 64):
         bare.page.get_by_role("textbox", name="sentence").fill(sentence)
         bare.page.wait_for_timeout(500)
         bare.pump()
-        over = bare.page.evaluate("document.documentElement.scrollWidth > innerWidth")
-        assert not over
+        bare.assert_fits()
         canvas = bare.page.get_by_role("img", name="Map of one head").bounding_box()
         right = bare.page.locator(".at-right").bounding_box()
-        if width > 800:
-            assert canvas["x"] + canvas["width"] <= right["x"]
-            assert bare.page.locator(".lab").bounding_box()["height"] < 680
+        assert width < 700 or canvas["x"] + canvas["width"] <= right["x"]

@@ -8,7 +8,7 @@ import pytest
 
 from llm_course.engine import cache_bytes
 from llm_course.widgets import BudgetLab
-from tests.browser.bare import Bare
+from tests.browser.bare import WIDTHS, Bare
 from tests.helpers import small_config
 
 CONFIG = small_config(num_layers=30, num_kv_heads=8, head_dim=64)
@@ -84,12 +84,9 @@ def test_the_page_admits_finishes_and_shows_the_refusal(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [600, 830])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_many_events_fit(page: Any, widget: BudgetLab, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     for _ in range(20):
         say(widget, "admit", 20)
-    Bare(page, widget)
-    over = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not over
-    assert page.locator(".lab").bounding_box()["height"] < 680
+    Bare(page, widget).assert_fits()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm_course.widgets import CacheLab, CacheMemory, runs
-from tests.browser.bare import Bare
+from tests.browser.bare import WIDTHS, Bare
 from tests.helpers import small_model
 from tests.test_cache_widgets import MODELS
 from tests.test_playground import Letters
@@ -108,7 +108,7 @@ def test_a_race_is_drawn_and_can_be_stopped(slots: Bare) -> None:
     assert bars == [32, 32]
 
 
-@pytest.mark.parametrize("width", [600, 830, 1080])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("which", ["memory", "slots"])
 def test_the_widgets_fit_one_screen(
     request: pytest.FixtureRequest, which: str, width: int
@@ -118,7 +118,4 @@ def test_the_widgets_fit_one_screen(
     if which == "slots":
         bare.page.get_by_role("textbox", name="prompt").fill("h" * 64)
         click(bare, "Prefill")
-    over = bare.page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not over
-    if width > 800:
-        assert bare.page.locator(".lab").bounding_box()["height"] < 680
+    bare.assert_fits()

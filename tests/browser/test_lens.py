@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm_course.widgets import LayerLens
-from tests.browser.bare import Bare
+from tests.browser.bare import WIDTHS, Bare
 from tests.helpers import small_model
 from tests.test_playground import Letters
 
@@ -84,11 +84,8 @@ def test_another_prompt_has_a_grid_of_its_own(bare: Bare) -> None:
     assert cells.nth(2).evaluate("b => b === document.activeElement")
 
 
-@pytest.mark.parametrize("width", [600, 830, 1080])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_lens_of_thirty_layers_fits_one_screen(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    Bare(page, LayerLens(small_model(num_layers=30), Letters(), "h" * 14))
-    over = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not over
-    if width > 800:
-        assert page.locator(".lab").bounding_box()["height"] < 680
+    lens = LayerLens(small_model(num_layers=30), Letters(), "h" * 14)
+    Bare(page, lens).assert_fits()

@@ -10,7 +10,7 @@ import torch
 from llm_course.models import DecoderOnlyModel
 from llm_course.widgets import ParameterLab
 from llm_course.widgets.parameters import SHAPES, config_of, count
-from tests.browser.bare import Bare
+from tests.browser.bare import WIDTHS, Bare
 
 SMALL = {**SHAPES["tiny"], "layers": 3, "hidden": 128, "kv_heads": 2, "group": "4"}
 
@@ -66,9 +66,7 @@ def test_the_page_shows_the_parts_and_follows_its_controls(page: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [600, 830, 1080])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_fits(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    Bare(page, ParameterLab())
-    over = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not over
+    Bare(page, ParameterLab()).assert_fits()

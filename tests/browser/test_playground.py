@@ -8,7 +8,7 @@ import pytest
 
 from llm_course.widgets import Playground, runs
 from llm_course.widgets.stages import stages
-from tests.browser.bare import Bare
+from tests.browser.bare import WIDTHS, Bare
 from tests.helpers import small_model
 from tests.test_playground import Gate, Letters, until
 
@@ -203,13 +203,8 @@ def test_the_models_text_is_text(bare: Bare) -> None:
     assert tokens(bare, "A").first.inner_text().startswith("<")
 
 
-@pytest.mark.parametrize("width", [600, 830, 1080])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_controls_and_their_effect_fit_one_screen(bare: Bare, width: int) -> None:
     bare.page.set_viewport_size({"width": width, "height": 900})
     press(bare, "Generate")
-    box = bare.page.locator(".lab").bounding_box()
-    assert box["width"] <= width
-    over = bare.page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not over
-    if width > 800:
-        assert box["height"] < 680  # JupyterLab's bars leave that of 900
+    bare.assert_fits()

@@ -10,7 +10,7 @@ import pytest
 
 from llm_course.widgets import Roofline
 from llm_course.widgets.roofline import KINDS, bound
-from tests.browser.bare import Bare
+from tests.browser.bare import WIDTHS, Bare
 
 MACHINE = {"bandwidth": 40.0, "peak": 200.0}
 WEIGHTS = 1_000_000_000
@@ -79,11 +79,7 @@ def test_the_page_shows_the_bounds(page: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [600, 830, 1080])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_roofline_fits_one_screen(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    Bare(page, Roofline(WEIGHTS, **MACHINE))
-    over = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not over
-    if width > 800:
-        assert page.locator(".lab").bounding_box()["height"] < 680
+    Bare(page, Roofline(WEIGHTS, **MACHINE)).assert_fits()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_course.widgets import RopeLab
-from tests.browser.bare import Bare
+from tests.browser.bare import WIDTHS, Bare
 from tests.helpers import small_model
 from tests.test_playground import Letters
 
@@ -143,10 +143,7 @@ def test_scaling_slows_the_pairs(bare: Bare) -> None:
     assert bare.widget.chart["turns"] == pytest.approx([4 * n for n in before])
 
 
-@pytest.mark.parametrize("width", [600, 830, 1080])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_lab_fits_one_screen(bare: Bare, width: int) -> None:
     bare.page.set_viewport_size({"width": width, "height": 900})
-    over = bare.page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not over
-    if width > 800:
-        assert bare.page.locator(".lab").bounding_box()["height"] < 680
+    bare.assert_fits()
