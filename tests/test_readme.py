@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 from tests.doc_tools import PAGES
 from tests.notebook_tools import NOTEBOOKS
@@ -57,6 +58,16 @@ def test_the_picture_is_one_of_the_notebooks():
     """Redraw it: copy the stored picture of the notebook to docs/."""
     for picture in (ROOT / "docs").glob("*.png"):
         assert picture.read_bytes() in stored_pictures(), picture.name
+
+
+def test_the_moving_picture_moves_and_is_small() -> None:
+    """Made anew by `python -m tests.make_moving_picture`."""
+    path = ROOT / "docs" / "playground.gif"
+    assert f"](docs/{path.name})" in README
+    assert path.stat().st_size < 600_000
+    with Image.open(path) as picture:
+        assert picture.n_frames > 20
+        assert picture.info["loop"] == 0  # for ever
 
 
 def test_the_readme_says_how_long_the_course_takes() -> None:
