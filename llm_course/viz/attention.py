@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from llm_course.viz.labels import plain, token_names
 from llm_course.viz.style import (
@@ -87,9 +87,8 @@ def mask_stages(
     for ax, title in zip(
         axes, ("1  scores", "2  after the mask", "3  after softmax"), strict=True
     ):
-        ax.set_title(title)
+        ax.set(title=title, xlabel="key: the token that is read")
     axes[0].set_ylabel("query: the token that reads")
-    axes[1].set_xlabel("key: the token that is read")
     return fig
 
 
@@ -199,7 +198,7 @@ def cache_growth(
     ax.set(
         xlabel="tokens of context",
         ylabel="KV cache, GB",
-        xlim=(0, tokens[-1] * 1.3),
+        xlim=(0, tokens[-1] * 1.35),
         ylim=(0, None),
     )
     ax.set_xticks(list(range(0, int(tokens[-1]) + 1, 2048)))
@@ -232,6 +231,7 @@ def scale_study(
         ax.set_xlabel("head width D")
     left.legend()
     middle.legend(loc="center right")
+    right.legend(loc="center right")
     return fig
 
 
@@ -258,7 +258,7 @@ def sink_by_layer(
     top.plot(
         layers,
         sink.mean(axis=1),
-        color=ORANGE,
+        color="black",
         linewidth=2,
         label="weight, mean of the layer",
     )
@@ -295,7 +295,7 @@ def sink_by_layer(
 
 def alignments(masks: Mapping[str, Any]) -> Figure:
     """Boolean masks [Q, K] side by side: blue squares may be read, white ones may
-    not."""
+    not; the frames are the queries' own keys."""
     fig, axes = subplots(1, len(masks), height=2.1, width=8.0, squeeze=False)
     for ax, (title, mask) in zip(axes.flat, masks.items(), strict=True):
         mask = numpy(mask).astype(bool)
@@ -303,6 +303,9 @@ def alignments(masks: Mapping[str, Any]) -> Figure:
             mask, cmap="Blues", vmin=0, vmax=1.4, edgecolors=GREY, linewidth=0.8
         )
         queries, keys = mask.shape
+        for i in range(queries):
+            corner = (keys - queries + i + 0.07, i + 0.07)
+            ax.add_patch(Rectangle(corner, 0.86, 0.86, fill=False, ec=ORANGE, lw=3))
         ax.set_xticks(np.arange(keys) + 0.5, [f"k{j}" for j in range(keys)])
         ax.set_yticks(
             np.arange(queries) + 0.5, [f"q{keys - queries + i}" for i in range(queries)]
