@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from llm_course.config import ModelConfig
@@ -15,7 +16,7 @@ CONFIG = ModelConfig(100, 48, 96, 2, num_heads=6, num_kv_heads=2)
 def test_new_rows_frames_the_last_row_and_hides_the_future() -> None:
     maps = [torch.full((n, n), 0.5) for n in (2, 3)]
     fig = viz.new_rows(maps, ["a", "b", "c"])
-    for ax, count in zip(fig.axes, (2, 3), strict=True):
+    for ax, count in zip(fig.axes[:2], (2, 3), strict=True):
         drawn = np.asarray(ax.images[0].get_array().filled(np.nan))
         assert np.isfinite(drawn).sum() == count * (count + 1) // 2
         (frame,) = ax.patches
@@ -43,6 +44,8 @@ def test_the_roof_is_the_lower_of_two_limits() -> None:
     x, y = ax.lines[0].get_data()
     np.testing.assert_allclose(y, np.minimum(100, 10 * x))
     assert list(ax.lines[2].get_ydata()) == [4, 90]
+    words = [text.get_text() for text in ax.texts]
+    assert {"1,\n1.2 × below", "64,\n1.1 × below"} <= set(words)
 
 
 def test_budget_stacks_the_requests_and_what_is_kept() -> None:
@@ -54,7 +57,7 @@ def test_budget_stacks_the_requests_and_what_is_kept() -> None:
     assert [text.get_text() for text in ax.texts] == ["a", "a", "b", "b"]
     colors = [ax.patches[i].get_facecolor() for i in (0, 1, 2, 3)]
     assert colors[0] == colors[1] != colors[2] == colors[3]
-    assert [label.get_text() for label in ax.get_xticklabels()] == labels
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["+a", "+b", "−a"]
 
 
 def test_turns_lie_end_to_end() -> None:
@@ -65,7 +68,7 @@ def test_turns_lie_end_to_end() -> None:
 
 def test_timeline_marks_each_token() -> None:
     (ax,) = viz.timeline({"a": [0.5, 0.6, 0.7]}).axes
-    assert ax.texts[0].get_text() == "first: 500 ms\nthen: 100 ms a token"
+    assert ax.texts[0].get_text() == "first: 500 ms\nthen: 100 ms per token"
     assert ax.patches[0].get_width() == 0.5
     marks = ax.collections[0].get_segments()
     assert [segment[0][0] for segment in marks] == [0.5, 0.6, 0.7]
@@ -84,6 +87,10 @@ def test_a_bar_is_as_long_as_the_memory_that_it_stands_for() -> None:
     sizes = {"small": (0.5, 0.02), "large": (140.0, 1.25)}
     axes = memory_bars(sizes, "two models", limits=(24, 80)).axes[0]
     widths = [patch.get_width() for patch in axes.patches]
-    assert widths == [0.5, 140.0, 0.02, 1.25]  # the weights, then the caches
+    assert widths == pytest.approx(
+        [0.5, 140.0, 0.02, 1.25]
+    )  # the weights, then the caches
+    assert [patch.get_x() for patch in axes.patches] == [0, 0, 0.5, 140]
+    assert " 140 + 1.25 = 141 GB" in [text.get_text() for text in axes.texts]
     assert [line.get_xdata()[0] for line in axes.lines] == [24, 80]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(sizes)

@@ -63,7 +63,7 @@ def prefill(
 def decode(
     model: DecoderOnlyModel, token: TokenIds, cache: KVCache, mask: Tensor | None = None
 ) -> Logits:
-    """One more token a row: token [B, 1] -> the logits [B, V] that follow it.
+    """One more token per row: token [B, 1] -> the logits [B, V] that follow it.
 
     `mask` [B, past + 1], 1 = real token; None = all real. Raises ValueError for more
     than one token.

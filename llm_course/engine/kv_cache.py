@@ -26,7 +26,7 @@ def cache_bytes(
     """Bytes for the keys and values of `num_tokens` tokens in each of `batch_size`
     rows.
 
-    2 (keys, values) x layers x rows x K/V heads x tokens x head_dim x bytes of a
+    2 (keys, values) x layers x rows x K/V heads x tokens x head_dim x bytes per
     number.
     """
     numbers = (
@@ -57,7 +57,7 @@ class Contents:
         # [B, n], -1 for padding, as far as they are known
         self.ids: TokenIds = torch.empty(batch_size, 0, dtype=torch.long)
         self._model: ReferenceType[nn.Module] | None = None
-        self._free = [True]  # a list: to pop from it is one step, for all threads
+        self._free = [True]  # a lock: list.pop is atomic
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -89,7 +89,8 @@ class Contents:
         owner = self._model() if self._model is not None and held else None
         known = self.ids[:, start:]
         if owner is not None and owner is not model and type(owner) is type(model):
-            # a prepared copy is of another class, and may go on where the model stopped
+            # a model prepared for speed (notebook 07) has another class, but the same
+            # weights: it may continue
             raise ValueError(
                 "the cache holds tokens that another model read: reset() it"
             )
@@ -98,13 +99,13 @@ class Contents:
                 "the cache holds the tokens of another text: reset() it, truncate() it"
                 " to what both have in common, or make another one"
             )
-        if self.ids.shape[1] >= start:  # else those between are unknown, and stay so
+        if self.ids.shape[1] >= start:  # else the ids in the gap stay unknown
             self.ids = torch.cat([self.ids[:, :start], ids.cpu()], dim=1)
         self._model = ref(model)
 
 
 class KVCache:
-    """The keys and values of every layer, in memory reserved ahead. Implements
+    """The keys and values of every layer, in memory reserved in advance. Implements
     `types.Cache`.
 
     A layer's storage is one tensor [2, B, Hkv, capacity, D]: keys, already rotated by
@@ -127,8 +128,8 @@ class KVCache:
         buffers: list[Tensor] | None = None,
     ) -> None:
         """`capacity` tokens have room at first; past it the cache grows, up to
-        `max_length` tokens (None: no limit). `buffers`, one flat tensor a layer, are
-        used instead of new memory.
+        `max_length` tokens (None: no limit). `buffers`, one flat tensor per layer,
+        are used instead of new memory.
 
         Raises ValueError when a size is below 1, or max_length below capacity.
         """
@@ -156,7 +157,7 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
-        """Tokens a row that fit without growing."""
+        """Tokens per row that fit without growing."""
         return min(layer.shape[3] for layer in self.layers)
 
     @property
@@ -230,8 +231,8 @@ class KVCache:
         return held.narrow(3, self.length, n), held
 
     def advance(self, n: int) -> None:
-        """Count n more tokens. The model calls this once a forward pass, after its last
-        layer."""
+        """Count n more tokens. The model calls this once per forward pass, after its
+        last layer."""
         self.length += n
 
     def truncate(self, length: int) -> None:
@@ -248,7 +249,7 @@ class KVCache:
         self.truncate(0)
 
     def _grow(self, layer_idx: int, needed: int) -> Tensor:
-        """Move one layer to a larger room. Each grows when it runs full, so a pass may
+        """Move one layer to a larger buffer. Each grows when it is full, so a pass may
         break off."""
         if self.max_length is not None and needed > self.max_length:
             raise ValueError(
@@ -305,7 +306,7 @@ class KVCacheManager:
     """Hands out caches within a byte budget, and takes their memory back for the next
     request.
 
-    The memory of one cache is one flat buffer a layer. A freed cache's buffers are
+    The memory of one cache is one flat buffer per layer. A freed cache's buffers are
     kept; a request that fits into them gets them, the smallest that do. When new memory
     would pass the budget, kept buffers are given up first; caches in use never are.
     """
@@ -324,7 +325,7 @@ class KVCacheManager:
         self.device = device
         self.dtype = dtype
         self._used: dict[int, tuple[KVCache, list[Tensor]]] = {}  # by id of the cache
-        # one list of buffers, a layer each, for each cache
+        # for each cache, a list of buffers, one per layer
         self._kept: list[list[Tensor]] = []
         self._peak = self._allocated = self._reused = self._refused = 0
 

@@ -159,7 +159,7 @@ def choose_token(
     *,
     generator: torch.Generator | None = None,
 ) -> TokenIds:
-    """Choose one token a row as `config` asks: temperature, top-k, top-p, min-p, a
+    """Choose one token per row as `config` asks: temperature, top-k, top-p, min-p, a
     draw.
 
     logits [B, V] -> ids [B, 1]. `do_sample` False or `temperature` 0 takes the most

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from llm_course.viz.decoder import label
 from llm_course.viz.labels import token_names
 from llm_course.viz.style import (
     BLUE,
@@ -28,6 +29,8 @@ from llm_course.viz.style import (
     lines as lines,  # for the notebook, beside the figures here
 )
 
+YELLOW = "#F0E442"  # the eighth of Okabe and Ito's colours
+
 
 def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
     """Attention maps [S, S] of consecutive steps, each one token longer; the new row is
@@ -35,14 +38,14 @@ def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
 
     `tokens` label the longest one.
     """
-    size, tokens = len(tokens), token_names(tokens)
+    size, tokens = len(tokens), [label(token) for token in token_names(tokens)]
     fig, axes = subplots(1, len(maps), width=9.5, height=3.9)
     for ax, weights in zip(axes, maps, strict=True):
         values = numpy(weights)
         count = len(values)
         drawn = np.full((size, size), np.nan)
         drawn[:count, :count] = np.where(np.tri(count, dtype=bool), values, np.nan)
-        ax.imshow(drawn, cmap=SEQUENTIAL, vmin=0, vmax=1)
+        image = ax.imshow(drawn, cmap=SEQUENTIAL, vmin=0, vmax=1)
         box = Rectangle(
             (-0.5, count - 1.5), count, 1, fill=False, ec=RED, lw=2.5, clip_on=False
         )
@@ -52,6 +55,7 @@ def new_rows(maps: Sequence[Any], tokens: Sequence[str]) -> Figure:
         ax.set_yticks(range(count), tokens[:count])
         ax.tick_params(length=0, labelsize=8)
         ax.spines[:].set_visible(False)
+    fig.colorbar(image, ax=axes, shrink=0.6, label="attention weight")
     fig.supylabel("query", fontsize=10)
     fig.supxlabel("key", fontsize=10)
     return fig
@@ -104,7 +108,7 @@ def roofline(
     work: FLOPs per byte read. achieved and peak: GFLOP/s. bandwidth: GB/s.
     """
     fig, ax = subplots(width=8.0, height=4.2)
-    x = np.geomspace(min(work) / 3, max(work) * 2, 200)
+    x = np.geomspace(min(work) / 3, max(work) * 4, 200)
     ax.plot(
         x, np.minimum(peak, bandwidth * x), color=GREY, label="limit of this machine"
     )
@@ -122,9 +126,15 @@ def roofline(
             color=GREY,
         )
     ax.plot(work, achieved, "o", color=RED, label="one forward pass")
-    for a, b, label in zip(work, achieved, labels, strict=True):
+    for a, b, name in zip(work, achieved, labels, strict=True):
+        below = min(peak, bandwidth * a) / b
         ax.annotate(
-            label, (a, b), (-5, -11), textcoords="offset points", ha="right", fontsize=9
+            f"{name},\n{below:.1f} × below",
+            (a, b),
+            (6, -4),
+            textcoords="offset points",
+            va="top",
+            fontsize=9,
         )
     ax.set(
         xscale="log", yscale="log", xlabel="FLOPs per byte of weights", ylabel="GFLOP/s"
@@ -147,11 +157,12 @@ def budget(
     kept: MB of freed memory. `refused` are the events that were.
     """
     fig, ax = subplots(width=9.0, height=3.8)
-    colors: dict[str, str] = {}  # grey is for what is kept
+    shades = (*CYCLE[:6], YELLOW)  # grey is for what is kept
+    colors: dict[str, str] = {}
     for x, (requests, free) in enumerate(zip(held, kept, strict=True)):
         bottom = 0.0
         for name, size in requests.items():
-            color = colors.setdefault(name, CYCLE[len(colors) % 6])
+            color = colors.setdefault(name, shades[len(colors) % len(shades)])
             ax.bar(x, size, bottom=bottom, color=color, width=0.9, edgecolor="white")
             ax.text(x, bottom + size / 2, name, ha="center", va="center")
             bottom += size
@@ -161,15 +172,14 @@ def budget(
     for x in refused:
         ax.plot(x, limit * 1.06, "x", color=RED, clip_on=False)
     ax.set(xlabel="event: + a request, − its end", ylabel="MB", ylim=(0, 1.15 * limit))
-    ax.set_xticks(range(len(labels)), labels)
-    ax.set_xlim(-0.6, len(labels) - 0.4)
+    ax.set_xticks(range(len(labels)), [event.replace("-", "−") for event in labels])
+    ax.set_xlim(-0.6, max(len(labels), 10) - 0.4)
     handles: list[Any] = [
-        Patch(facecolor=GREY, label="in use, by request"),
         Patch(facecolor="none", edgecolor=GREY, hatch="///", label="freed, kept"),
         Line2D([], [], color=RED, label="budget"),
         Line2D([], [], color=RED, marker="x", ls="", label="a request refused"),
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=4)
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 
@@ -183,8 +193,8 @@ def turns(held: Sequence[int], fed: Sequence[int], replied: Sequence[int]) -> Fi
         ("prefilled", fed, RED),
         ("decoded", replied, ORANGE),
     )
-    for label, counts, color in kinds:
-        ax.barh(rows, counts, left=left, color=color, height=0.75, label=label)
+    for kind, counts, color in kinds:
+        ax.barh(rows, counts, left=left, color=color, height=0.75, label=kind)
         for y, count in enumerate(counts):
             if count:
                 ax.text(left[y] + count / 2, y, str(count), ha="center", va="center")
@@ -209,7 +219,7 @@ def timeline(runs: Mapping[str, Sequence[float]]) -> Figure:
         ax.barh(y, times[0], color=SKY, height=0.6)
         ax.vlines(times, y - 0.3, y + 0.3, color=BLUE, linewidth=1.0)
         apart = np.median(np.diff(times))
-        text = f"first: {1000 * times[0]:.0f} ms\nthen: {1000 * apart:.0f} ms a token"
+        text = f"first: {1000 * times[0]:.0f} ms\nthen: {1000 * apart:.0f} ms per token"
         ax.text(times[-1] + 0.02 * end, y, text, va="center", fontsize=9)
     ax.set_yticks(range(len(runs)), list(runs))
     ax.invert_yaxis()
@@ -231,7 +241,7 @@ def error_growth(
     What is below `floor`, where rounding decides, is drawn there.
     """
     fig, ax = subplots(width=8.0, height=3.4)
-    for (label, values), color in zip(
+    for (name, values), color in zip(
         curves.items(), (GREEN, RED, ORANGE), strict=False
     ):
         ax.plot(
@@ -240,7 +250,7 @@ def error_growth(
             "o-",
             color=color,
             ms=4,
-            label=label,
+            label=name,
         )
     band = f"rounding: below {floor:.0e}, drawn at the edge"
     ax.axhspan(floor / 2, floor, color=GREY, alpha=0.25, label=band)
