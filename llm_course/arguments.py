@@ -155,6 +155,13 @@ def at_least(low: float, **values: float | None) -> None:
             raise ValueError(f"{name} = {value}: must be at least {low}")
 
 
+def above(low: float, **values: float) -> None:
+    """Raise ValueError for a value that is not above `low`."""
+    for name, value in values.items():
+        if not value > low:
+            raise ValueError(f"{name} = {value}: must be above {low}")
+
+
 def within(low: float, high: float, **values: float) -> None:
     """Raise ValueError for a value outside [low, high], or NaN."""
     for name, value in values.items():
@@ -176,6 +183,17 @@ def shaped(shape: tuple[int | EllipsisType | None, ...], **tensors: Tensor) -> N
             raise ValueError(f"{name} has shape {[*x.shape]}: must be [{text}]")
 
 
+def ids_below(limit: int, **tensors: Tensor) -> None:
+    """Raise ValueError for ids that are no whole numbers from 0 to `limit` - 1."""
+    for name, ids in tensors.items():
+        low, high = (i.item() for i in ids.aminmax()) if ids.numel() else (0, 0)
+        if ids.is_floating_point() or low < 0 or high >= limit:
+            raise ValueError(
+                f"{name} are {low} to {high}, {ids.dtype}: must be whole numbers from 0"
+                f" to {limit - 1}"
+            )
+
+
 @lru_cache
 def _axes(wanted: str) -> list[list[tuple[str, int]]]:
     """ "B H D, B D/2" -> [[(B, 1), (H, 1), (D, 1)], [(B, 1), (D, 2)]]."""
@@ -185,13 +203,14 @@ def _axes(wanted: str) -> list[list[tuple[str, int]]]:
 
 def axes_agree(wanted: str, **tensors: Tensor) -> None:
     """Raise ValueError unless the tensors have the axes that `wanted` names, such as
-    "B H S D, B S D/2", and each letter means one size. A batch B of 1 fits all."""
+    "B H S D, b S D/2", and each letter means one size; b is B or 1."""
     sizes: dict[str, int] = {}
     for axes, x in zip(_axes(wanted), tensors.values(), strict=True):
         same = x.ndim == len(axes)
         for (name, times), size in zip(axes, x.shape, strict=False):
-            if name != "B" or size != 1:
-                same &= sizes.setdefault(name, times * size) == times * size
+            if name == "b":
+                name, size = "B", sizes["B"] if size == 1 else size
+            same &= sizes.setdefault(name, times * size) == times * size
         if not same:
             shapes = ", ".join(
                 f"{k} has shape {[*x.shape]}" for k, x in tensors.items()

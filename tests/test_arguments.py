@@ -15,10 +15,12 @@ from torch import Tensor
 
 from llm_course.arguments import (
     Must,
+    above,
     at_least,
     axes_agree,
     boolean_mask,
     checked,
+    ids_below,
     shaped,
     within,
 )
@@ -164,12 +166,23 @@ def test_annotations_of_a_notebook_are_types_and_no_text() -> None:
 def test_numbers_have_bounds() -> None:
     at_least(1, n=1, m=None)
     within(0, 1, p=0, q=1.0)
+    above(0, p=1e-9)
     for low, value in [(1, 0), (0.0, -1e-9), (0, float("nan"))]:
         with pytest.raises(ValueError, match=rf"n = {value}: must be at least {low}"):
             at_least(low, m=low, n=value)
     for value in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=rf"p = {value}: must be from 0 to 1"):
             within(0, 1, p=value)
+    for value in (0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"p = {value}: must be above 0"):
+            above(0, p=value)
+
+
+def test_ids_are_whole_numbers_below_a_limit() -> None:
+    ids_below(4, ids=torch.tensor([0, 3]), none=torch.zeros(1, 0).long())
+    for bad, text in [([0, 4], "0 to 4"), ([-1, 3], "-1 to 3"), ([0.5], "0.5 to 0.5")]:
+        with pytest.raises(ValueError, match=rf"ids are {text}, .* from 0 to 3"):
+            ids_below(4, ids=torch.tensor(bad))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +209,7 @@ def test_tensors_have_shapes(
     [
         ((2, 3, 8), (2, 4), True),
         ((2, 3, 8), (1, 4), True),
-        ((1, 3, 8), (2, 4), True),
+        ((1, 3, 8), (2, 4), False),
         ((2, 3, 8), (3, 4), False),
         ((2, 3, 8), (2, 8), False),
         ((2, 3, 7), (2, 4), False),
@@ -207,11 +220,11 @@ def test_tensors_have_shapes(
 def test_a_letter_means_one_size(x: Any, y: Any, fits: bool) -> None:
     given = {"x": torch.zeros(x), "y": torch.zeros(y)}
     if fits:
-        axes_agree("B H D, B D/2", **given)
+        axes_agree("B H D, b D/2", **given)
         return
-    text = f"x has shape {[*x]}, y has shape {[*y]}: must be [B H D], [B D/2]"
+    text = f"x has shape {[*x]}, y has shape {[*y]}: must be [B H D], [b D/2]"
     with pytest.raises(ValueError, match=re.escape(text)):
-        axes_agree("B H D, B D/2", **given)
+        axes_agree("B H D, b D/2", **given)
 
 
 def test_a_mask_is_boolean_and_broadcastable() -> None:

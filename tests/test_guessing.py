@@ -24,6 +24,7 @@ from llm_course.engine import (
 )
 from llm_course.engine.guessing import SAME, Guesser, Lookup
 from llm_course.engine.kv_cache import KVCache
+from llm_course.models import DecoderOnlyModel
 from tests.helpers import CPU, ListCache, random_ids, small_config, small_model
 
 derandomized = settings(max_examples=40, deadline=None, derandomize=True)
@@ -36,10 +37,11 @@ PASSAGE = (
 KINDS = ("as built", "fused", "float32", "int8", "q4_1")
 
 
-class Pairs:
+class Pairs(DecoderOnlyModel):
     """A model that knows which token follows which: logits [V, V] by the last token."""
 
     def __init__(self, logits: torch.Tensor) -> None:
+        torch.nn.Module.__init__(self)
         self.logits, self.rows = logits, []
         self.config = small_config(vocab_size=len(logits), num_layers=1)
         self.embed_tokens = torch.nn.Embedding(1, 1)

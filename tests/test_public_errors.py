@@ -243,6 +243,8 @@ def parts(value: object) -> Iterator[str]:
     if isinstance(value, torch.Tensor):
         yield from (str([*value.shape]), str(value.dtype), "Tensor")
         yield from map(str, value.flatten().tolist())
+    elif isinstance(value, engine.KVCache):
+        yield from (f"{value.batch_size} rows", f"[{value.batch_size}, ")
     elif is_dataclass(value):
         yield from (repr(part) for part in vars(value).values())
     else:

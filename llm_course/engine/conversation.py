@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from llm_course.arguments import checked
 from llm_course.config import GenerationConfig
-from llm_course.engine.generation import generate_stream
+from llm_course.engine.generation import generate_stream, token_ids
 from llm_course.engine.inference import make_cache
 from llm_course.models.transformer import DecoderOnlyModel
 
@@ -28,12 +29,14 @@ class Conversation:
     from the start, is not computed again.
     """
 
+    @checked
     def __init__(self, model: DecoderOnlyModel) -> None:
         self.model = model
         self.cache = make_cache(model)
         self.reused = 0  # ids of the latest prompt that were in the cache
         self._held: list[int] = []  # the ids whose keys and values the cache holds
 
+    @checked
     def stream(
         self,
         input_ids: Sequence[int],
@@ -48,14 +51,15 @@ class Conversation:
         Raises ValueError when another stream of this conversation has begun since, and
         what `generate` raises, which says what `vocab_size` is.
         """
-        ids, held = list(input_ids), self._held[: self.cache.length]
+        row = token_ids("input_ids", input_ids, self.model.config.vocab_size)[None]
+        ids, held = row[0].tolist(), self._held[: self.cache.length]
         # The last id is always fed: its logits choose the first new token.
         reused = min(shared_prefix(held, ids), max(len(ids) - 1, 0))
         self.cache.truncate(reused)
         self.reused, self._held = reused, ids
         steps = generate_stream(
             self.model,
-            torch.tensor([ids], dtype=torch.long),
+            row,
             gen_config,
             eos_token_id,
             generator=generator,

@@ -12,6 +12,7 @@ from operator import index
 import torch
 from torch import Tensor
 
+from llm_course.arguments import checked
 from llm_course.config import EngineConfig, GenerationConfig, ModelConfig
 from llm_course.engine.sampling import apply_repetition_penalty, choose_token
 from llm_course.models.transformer import DecoderOnlyModel, resolve_device
@@ -50,8 +51,8 @@ def real_tokens(
         )
     if not attention_mask[..., -1:].all():
         raise ValueError(
-            "a row ends in padding: pad on the left, so that each prompt ends at"
-            " its end"
+            f"attention_mask {list(attention_mask.shape)}: a row ends in padding: pad"
+            " on the left, so that each prompt ends at its end"
         )
     return attention_mask.to(device).bool()
 
@@ -60,15 +61,16 @@ def token_ids(name: str, given: int | Sequence[int] | None, vocab_size: int) -> 
     """None, one id or several -> [E] int64. Raises ValueError, which names the
     argument, for what is no id of the vocabulary."""
     given = () if given is None else given
-    several = given if isinstance(given, Iterable) else [given]
-    try:
-        ids = [-1 if isinstance(i, bool) else index(i) for i in several]
-    except TypeError:  # 1.5, say
-        ids = [-1]
-    if not all(0 <= i < vocab_size for i in ids):
-        raise ValueError(
-            f"{name} = {given!r}: ids are whole numbers from 0 to {vocab_size - 1}"
-        )
+    ids: list[int] = []
+    for one in given if isinstance(given, Iterable) else [given]:
+        try:
+            ids.append(-1 if isinstance(one, bool) else index(one))
+        except TypeError:  # 1.5, say
+            ids.append(-1)
+        if not 0 <= ids[-1] < vocab_size:
+            raise ValueError(
+                f"{name} = {one!r}: ids are whole numbers from 0 to {vocab_size - 1}"
+            )
     return torch.tensor(ids, dtype=torch.long)
 
 
@@ -175,6 +177,7 @@ def choose(
         return choose_token(logits[:, :vocab_size], config, generator=generator)
 
 
+@checked
 def generate_stream(
     model: DecoderOnlyModel,
     input_ids: TokenIds,
@@ -191,8 +194,8 @@ def generate_stream(
     """Yield the new tokens of each row, one step at a time: [B, 1]. Arguments as in
     `generate`.
 
-    Nothing runs, and nothing is checked, before the first token is asked for; leaving
-    the loop stops the generation.
+    Nothing runs, and only types are checked, before the first token is asked for;
+    leaving the loop stops the generation.
     """
     config = gen_config or GenerationConfig()
     device = model.embed_tokens.weight.device
@@ -235,6 +238,7 @@ def generate_stream(
         logger.debug("stopped after %d tokens: %s", step, reason)
 
 
+@checked
 def generate(
     model: DecoderOnlyModel,
     input_ids: TokenIds,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from llm_course.arguments import at_least, checked
 from llm_course.engine.generation import guarded, in_pieces
 from llm_course.engine.kv_cache import KVCache
 from llm_course.models.transformer import DecoderOnlyModel
@@ -14,6 +15,7 @@ from llm_course.types import Logits, TokenIds
 __all__ = ["make_cache", "prefill", "decode"]
 
 
+@checked
 def make_cache(
     model: DecoderOnlyModel,
     batch_size: int = 1,
@@ -32,6 +34,7 @@ def make_cache(
     )
 
 
+@checked
 @torch.inference_mode()
 def prefill(
     model: DecoderOnlyModel,
@@ -53,12 +56,12 @@ def prefill(
 
     Source: Agrawal et al. 2023, "SARATHI", section 4.1 (chunked prefill).
     """
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size = {chunk_size}: must be None or at least 1")
+    at_least(1, chunk_size=chunk_size)
     with guarded(cache, model, input_ids, mask, cache.length):
         return in_pieces(model, input_ids, mask, cache, chunk_size)
 
 
+@checked
 @torch.inference_mode()
 def decode(
     model: DecoderOnlyModel, token: TokenIds, cache: KVCache, mask: Tensor | None = None

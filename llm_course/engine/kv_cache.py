@@ -11,12 +11,15 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
+from llm_course.arguments import at_least, checked
 from llm_course.config import ModelConfig
+from llm_course.models.transformer import resolve_device
 from llm_course.types import TokenIds
 
 __all__ = ["cache_bytes", "Contents", "KVCache", "CacheStats", "KVCacheManager"]
 
 
+@checked
 def cache_bytes(
     config: ModelConfig,
     num_tokens: int,
@@ -29,6 +32,7 @@ def cache_bytes(
     2 (keys, values) x layers x rows x K/V heads x tokens x head_dim x bytes per
     number.
     """
+    at_least(0, num_tokens=num_tokens, batch_size=batch_size)
     numbers = (
         config.num_layers
         * batch_size
@@ -116,6 +120,7 @@ class KVCache:
     Source: Pope et al. 2022, "Efficiently Scaling Transformer Inference", section 2.1.
     """
 
+    @checked
     def __init__(
         self,
         config: ModelConfig,
@@ -133,9 +138,8 @@ class KVCache:
 
         Raises ValueError when a size is below 1, or max_length below capacity.
         """
-        for name, value in (("batch_size", batch_size), ("capacity", capacity)):
-            if value < 1:
-                raise ValueError(f"{name} = {value}: must be at least 1")
+        at_least(1, batch_size=batch_size, capacity=capacity)
+        device = resolve_device(str(device))
         if max_length is not None and max_length < capacity:
             raise ValueError(
                 f"max_length = {max_length}: below the capacity of {capacity}"
@@ -149,6 +153,12 @@ class KVCache:
             ]
         else:
             numbers = torch.Size(shape).numel()
+            sizes = [buffer.numel() for buffer in buffers]
+            if len(sizes) != config.num_layers or min(sizes) < numbers:
+                raise ValueError(
+                    f"buffers is a list of {sizes} numbers: must be {config.num_layers}"
+                    f" of at least {numbers}, one for each layer"
+                )
             self.layers = [buffer[:numbers].view(shape) for buffer in buffers]
 
     @property
@@ -197,6 +207,7 @@ class KVCache:
             finally:  # a pass that broke off has left the length where it was
                 self.contents.ids = self.contents.ids[:, : self.length]
 
+    @checked
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k and v [B, Hkv, S, D] of one layer; return all of them [B, Hkv, length
         + S, D].
@@ -218,9 +229,9 @@ class KVCache:
         Both are views of one layer's storage, which grows if it must. Raises ValueError
         past `max_length`.
         """
-        if layer_idx >= len(self.layers):
+        if not 0 <= layer_idx < len(self.layers):
             raise ValueError(
-                f"a cache of {len(self.layers)} layers, and a model with more:"
+                f"layer_idx = {layer_idx}, and a cache of {len(self.layers)} layers:"
                 " make_cache(model) makes one that fits"
             )
         end = self.length + n
@@ -230,11 +241,15 @@ class KVCache:
         held = storage.narrow(3, 0, end)
         return held.narrow(3, self.length, n), held
 
+    @checked
     def advance(self, n: int) -> None:
         """Count n more tokens. The model calls this once per forward pass, after its
         last layer."""
+        if not 0 <= n <= self.capacity - self.length:
+            raise ValueError(f"n = {n}: so many tokens were not stored")
         self.length += n
 
+    @checked
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens. Raises ValueError when there are
         not so many, and while another thread is in a pass."""
@@ -311,6 +326,7 @@ class KVCacheManager:
     would pass the budget, kept buffers are given up first; caches in use never are.
     """
 
+    @checked
     def __init__(
         self,
         config: ModelConfig,
@@ -320,15 +336,17 @@ class KVCacheManager:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """`budget` in bytes, for all caches together and all layers of each."""
+        at_least(0, budget=budget)
         self.config = config
         self.budget = budget
-        self.device = device
+        self.device = resolve_device(str(device))
         self.dtype = dtype
         self._used: dict[int, tuple[KVCache, list[Tensor]]] = {}  # by id of the cache
         # for each cache, a list of buffers, one per layer
         self._kept: list[list[Tensor]] = []
         self._peak = self._allocated = self._reused = self._refused = 0
 
+    @checked
     def allocate(self, num_tokens: int, batch_size: int = 1) -> KVCache:
         """A cache with room for `num_tokens` in each row, prompt and new tokens
         together.
@@ -336,6 +354,7 @@ class KVCacheManager:
         It does not grow. Raises MemoryError that states need and budget when it does
         not fit.
         """
+        at_least(1, num_tokens=num_tokens, batch_size=batch_size)
         need = cache_bytes(self.config, num_tokens, batch_size, self.dtype)
         # Buffers more than twice too large are left to a request that needs them.
         fitting = [kept for kept in self._kept if need <= _nbytes(kept) <= 2 * need]
@@ -356,6 +375,7 @@ class KVCacheManager:
         self._peak = max(self._peak, self.stats.in_use)
         return cache
 
+    @checked
     def free(self, cache: KVCache) -> None:
         """Take a cache's memory back. The cache cannot be used any more.
 
@@ -363,7 +383,7 @@ class KVCacheManager:
         before.
         """
         if id(cache) not in self._used:
-            raise ValueError("this cache was not allocated here, or was freed before")
+            raise ValueError("this KVCache was not allocated here, or was freed before")
         _, buffers = self._used.pop(id(cache))
         cache.reset()
         cache.layers = []  # or the old owner could write into the next request's memory

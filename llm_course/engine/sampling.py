@@ -8,6 +8,14 @@ import math
 import torch
 from torch import Tensor
 
+from llm_course.arguments import (
+    above,
+    at_least,
+    axes_agree,
+    checked,
+    ids_below,
+    within,
+)
 from llm_course.config import GenerationConfig
 from llm_course.types import Logits, TokenIds
 
@@ -28,6 +36,7 @@ __all__ = [
 NEVER = float("-inf")  # the logit of a token that must not be drawn
 
 
+@checked
 def top_k_filtering(logits: Logits, top_k: int | None) -> Logits:
     """Keep the `top_k` largest logits of each row, and ties with the last of them.
 
@@ -37,6 +46,7 @@ def top_k_filtering(logits: Logits, top_k: int | None) -> Logits:
 
     Source: Fan et al. 2018, "Hierarchical Neural Story Generation", section 5.4.
     """
+    at_least(0, top_k=top_k)
     if not top_k or top_k >= logits.shape[-1]:
         return logits
     smallest_kept = logits.topk(top_k, dim=-1).values[..., -1:]  # [..., 1]
@@ -49,17 +59,19 @@ def in_float64(logits: Logits) -> Tensor:
     return (logits.cpu() if has_none else logits).double()
 
 
+@checked
 def top_p_filtering(logits: Logits, top_p: float) -> Logits:
     """Keep the fewest tokens of each row whose probabilities add up to at least
     `top_p`.
 
     logits [..., V] -> [..., V] with -inf elsewhere. At least one token stays, whatever
-    the p; p >= 1 keeps all. The input is never changed in place; it is returned itself
-    when p >= 1.
+    the p; p = 1 keeps all. The input is never changed in place; it is returned itself
+    when p = 1.
 
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration",
     section 3.1.
     """
+    within(0, 1, top_p=top_p)
     if top_p >= 1.0:
         return logits
     # float64: thousands of small float32 probabilities do not add up to what they
@@ -75,6 +87,7 @@ def top_p_filtering(logits: Logits, top_p: float) -> Logits:
     return logits.masked_fill(drop, NEVER)
 
 
+@checked
 def min_p_filtering(logits: Logits, min_p: float) -> Logits:
     """Keep the tokens at least `min_p` times as probable as the most probable one.
 
@@ -83,12 +96,14 @@ def min_p_filtering(logits: Logits, min_p: float) -> Logits:
 
     Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", section 3.
     """
+    within(0, 1, min_p=min_p)
     if min_p <= 0.0:
         return logits
     probs = torch.softmax(logits.float(), dim=-1)
     return logits.masked_fill(probs < min_p * probs.amax(dim=-1, keepdim=True), NEVER)
 
 
+@checked
 def apply_repetition_penalty(
     logits: Logits,
     input_ids: TokenIds,
@@ -99,8 +114,7 @@ def apply_repetition_penalty(
     `penalty`, negative ones multiplied.
 
     logits [B, V], input_ids [B, S] -> [B, V]. Positions where attention_mask [B, S] is
-    0 are padding and do not count. The input is never changed in place; it is returned
-    itself when penalty is 1.
+    0 are padding. The input is never changed; it is returned itself if penalty is 1.
 
     Source: Keskar et al. 2019, "CTRL", section 4.1, divides only; that negative logits
     are multiplied is as in the `transformers` library.
@@ -110,6 +124,9 @@ def apply_repetition_penalty(
     counts = (
         torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
     )
+    axes_agree("B V, B S, B S", logits=logits, ids=input_ids, mask=counts)
+    ids_below(logits.shape[-1], input_ids=input_ids)
+    above(0, penalty=penalty)
     seen = torch.zeros(logits.shape, dtype=torch.long, device=logits.device)
     seen = seen.scatter_add(-1, input_ids, counts) > 0  # [B, V]
     return torch.where(
@@ -153,6 +170,7 @@ def check_finite(best: Tensor) -> None:
             )
 
 
+@checked
 def choose_token(
     logits: Logits,
     config: GenerationConfig,
@@ -178,6 +196,7 @@ def choose_token(
     return torch.multinomial(torch.softmax(kept, dim=-1), 1, generator=generator)
 
 
+@checked
 def sample_next_token(
     logits: Logits,
     temperature: float = 1.0,

@@ -26,7 +26,7 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Source: Su et al. 2021, "RoFormer", section 3.2.2, equation 15.
     """
-    axes_agree("B H S D, B S D/2, B S D/2", x=x, cos=cos, sin=sin)
+    axes_agree("B H S D, b S D/2, b S D/2", x=x, cos=cos, sin=sin)
     # [B, 1, S, D/2]: the same for every head
     cos, sin = (cos.unsqueeze(1), sin.unsqueeze(1))
     even, odd = x[..., 0::2], x[..., 1::2]  # [B, H, S, D/2] each

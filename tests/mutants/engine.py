@@ -241,8 +241,8 @@ LOOP = mutants_of(
     ),
     (
         "True is an id",
-        "-1 if isinstance(i, bool) else index(i)",
-        "index(i)",
+        "-1 if isinstance(one, bool) else index(one)",
+        "index(one)",
         "test_engine_limits.py::test_what_is_no_id_is_refused_by_name",
     ),
     (
