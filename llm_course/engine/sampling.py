@@ -189,10 +189,8 @@ def choose_token(
     check_finite(best.values)
     if not config.do_sample or config.temperature == 0:
         return best.indices[:, None]  # [B, 1]
-    # [B, V]
-    kept = filtered_logits(
-        logits, config.temperature, config.top_k, config.top_p, min_p=config.min_p
-    )
+    t, k, p = config.temperature, config.top_k, config.top_p
+    kept = filtered_logits(logits, t, k, p, min_p=config.min_p)  # [B, V]
     return torch.multinomial(torch.softmax(kept, dim=-1), 1, generator=generator)
 
 
