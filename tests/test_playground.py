@@ -239,7 +239,7 @@ class Gate:
 
 
 def until(condition: Any) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 90  # kernels may have to be compiled
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
