@@ -4,22 +4,26 @@ ended."""
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import signal
 import socket
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 from openai import AsyncOpenAI
 
-from tests.serve.tools import NAME, Server, in_a_loop, running, wait_until
+from llm_course.bench.load import call
+from tests.serve.tools import NAME, PATIENCE, Server, in_a_loop, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +144,44 @@ def test_clients_that_come_and_go_leave_nothing_behind(server: Server) -> None:
     wait_until(server.is_empty)
     assert "Traceback" not in server.log
     assert server.client().completions.create(model=NAME, prompt="Hi").choices
+
+
+def test_a_thousand_clients_of_whom_many_leave(server: Server) -> None:
+    """Pages, threads and memory are as before; an answer came whole or not at
+    all."""
+    chance, ends = random.Random(0), Counter[str]()
+    process = psutil.Process(server.process.pid)
+
+    async def visit(room: asyncio.Semaphore) -> None:
+        prompt = chance.choices(range(300, 400), k=chance.randint(1, 60))
+        body = LONG | {
+            "prompt": prompt,
+            "max_tokens": 12,
+            "stream": chance.random() < 0.5,
+        }
+        patience = chance.choice((0.001, 0.01, 0.03, PATIENCE))
+        async with room:
+            try:
+                async with asyncio.timeout(patience):
+                    lines = [x async for x in call(server.url, "/v1/completions", body)]
+                ends["whole" if b"length" in b"".join(lines) else "torn"] += 1
+            except TimeoutError:
+                ends["left"] += 1
+
+    async def visits(number: int) -> None:
+        room = asyncio.Semaphore(24)
+        await asyncio.gather(*(visit(room) for _ in range(number)))
+
+    in_a_loop(visits(100))  # now the threads that wait for work are there
+    wait_until(server.is_empty)
+    threads, memory = process.num_threads(), process.memory_info().rss
+    in_a_loop(visits(900))
+    wait_until(server.is_empty)
+    assert ends["torn"] == 0
+    assert min(ends["whole"], ends["left"]) > 100
+    assert process.num_threads() <= threads + 8  # the pool of `to_thread` may grow
+    assert process.memory_info().rss < memory + 30 * 2**20
+    assert "Traceback" not in server.log
 
 
 class Asked:
