@@ -366,8 +366,9 @@ def test_the_gauges_of_a_moment():
     ("changes", "message"),
     [
         ({"prompt": []}, "empty prompt"),
-        ({"prompt": [96]}, "outside the vocabulary, 0 to 95"),
-        ({"prompt": [-1]}, "outside the vocabulary"),
+        ({"prompt": [96]}, "prompt = 96: ids are whole numbers from 0 to 95"),
+        ({"prompt": [-1]}, "prompt = -1: ids are"),
+        ({"prompt": [1.5]}, "prompt = 1.5: ids are"),
         ({"n": 0}, "n = 0: must be from 1 to 16"),
         ({"n": 17}, "n = 17"),
         ({"stop": ["x"]}, "stop strings need a tokenizer"),

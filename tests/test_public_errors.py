@@ -246,7 +246,8 @@ def parts(value: object) -> Iterator[str]:
     elif isinstance(value, engine.KVCache):
         yield from (f"{value.batch_size} rows", f"[{value.batch_size}, ")
     elif is_dataclass(value):
-        yield from (repr(part) for part in vars(value).values())
+        for part in vars(value).values():
+            yield from (repr(part), *map(repr, part if isinstance(part, tuple) else ()))
     else:
         yield from (str(value), repr(value)[:60], repr(value)[1:-1])
         if isinstance(value, list | dict):

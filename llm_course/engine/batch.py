@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llm_course.arguments import at_least, checked
 from llm_course.config import ModelConfig
 from llm_course.engine.generation import (
     check_lengths,
@@ -138,13 +139,14 @@ class Desk:
         """No request is left to work on."""
         return not self.live
 
+    @checked
     def add(self, request: Request) -> Handle:
         """Let a request wait for its turn. Raises ValueError for one that cannot be
         answered, whatever else runs. Warns of more tokens than the model was trained
         for."""
         self._check(request)
         new = request.config.max_new_tokens
-        check_lengths(self.config, len(request.prompt), new, None)
+        check_lengths(self.config, len(request.prompt), new, None, frames=4)
         choices = [Choice(i) for i in range(request.n)]
         handle = Handle(self._next_id, request, choices, self.clock())
         self._next_id += 1
@@ -190,21 +192,22 @@ class Desk:
         }
 
     def _check(self, request: Request) -> None:
-        token_ids("eos_ids", [*request.eos_ids], self.config.vocab_size)
+        for name in ("prompt", "eos_ids"):
+            token_ids(name, [*getattr(request, name)], self.config.vocab_size)
         problem, last = None, self.config.vocab_size - 1
         tokens = len(request.prompt) + request.config.max_new_tokens - 1
         room = self.cache.num_pages * self.cache.page_size
         if not request.prompt:
-            problem = "an empty prompt: start from the BOS token"
-        elif not 0 <= min(request.prompt) <= max(request.prompt) <= last:
-            problem = f"a prompt with ids outside the vocabulary, 0 to {last}"
+            problem = f"prompt = {request.prompt}, an empty prompt: start from the BOS"
+            problem += " token"
         elif not 1 <= request.n <= self.scheduler.max_rows:
             problem = f"n = {request.n}: must be from 1 to {self.scheduler.max_rows}"
         elif request.logprobs is not None and not 0 <= request.logprobs <= last + 1:
             problem = f"logprobs = {request.logprobs}: must be None, or from 0 to"
             problem += f" {last + 1}"
         elif request.stop and (self.tokenizer is None or "" in request.stop):
-            problem = "stop strings need a tokenizer, and at least one character each"
+            problem = f"stop = {request.stop!r:.60}: stop strings need a tokenizer, and"
+            problem += " at least one character each"
         elif tokens > room:
             problem = f"{tokens} tokens to keep, and pages for {room}: ask for fewer"
         if problem:
@@ -240,6 +243,7 @@ class Engine(Desk):
     Source: Yu et al. 2022, "Orca", section 4.1 (scheduling between iterations).
     """
 
+    @checked
     def __init__(
         self,
         model: DecoderOnlyModel,
@@ -254,6 +258,7 @@ class Engine(Desk):
         """`budget` bytes hold the keys and values of all rows. Without a tokenizer
         there is no text, and there are no stop strings. Raises ValueError for a budget
         of less than a page, and for what a Scheduler refuses."""
+        at_least(1, page_size=page_size)
         weight, native = model.embed_tokens.weight, compiled_engine()
         a_page = cache_bytes(model.config, page_size, dtype=weight.dtype)
         if budget < a_page:

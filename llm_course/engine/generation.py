@@ -290,7 +290,11 @@ def generate(
 
 
 def check_lengths(
-    config: ModelConfig, prompt: int, new_tokens: int, vocab_size: int | None
+    config: ModelConfig,
+    prompt: int,
+    new_tokens: int,
+    vocab_size: int | None,
+    frames: int = 3,  # from here to the caller, whom the warning names
 ) -> None:
     """Warn of a text longer than what the model was trained for. Raises ValueError for
     a vocab_size below 1."""
@@ -301,7 +305,7 @@ def check_lengths(
             f"{prompt} tokens of the prompt and max_new_tokens = {new_tokens} are more"
             f" than the {config.max_position_embeddings} positions of the model"
             " (max_position_embeddings); text beyond them tends to fall apart",
-            stacklevel=3,
+            stacklevel=frames,
         )
 
 

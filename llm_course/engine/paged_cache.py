@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llm_course.arguments import at_least, checked
 from llm_course.config import ModelConfig
+from llm_course.models.transformer import resolve_device
 
 __all__ = ["OutOfPages", "block_hash", "PagePool", "PagedCache", "PageTable"]
 
@@ -40,11 +42,10 @@ class PagePool:
     Source: Kwon et al. 2023, "PagedAttention", sections 4.2 to 4.4.
     """
 
+    @checked
     def __init__(self, num_pages: int, page_size: int) -> None:
         """Raises ValueError when a size is below 1."""
-        for name, value in (("num_pages", num_pages), ("page_size", page_size)):
-            if value < 1:
-                raise ValueError(f"{name} = {value}: must be at least 1")
+        at_least(1, num_pages=num_pages, page_size=page_size)
         self.num_pages, self.page_size = num_pages, page_size
         self.owners = [0] * num_pages
         self.free = OrderedDict.fromkeys(range(num_pages))  # the next one stands first
@@ -93,6 +94,7 @@ class PagedCache(PagePool):
     """The memory of all pages: one tensor [2, pages, Hkv, page size, D] a layer, keys
     and values, as the kernels of `engine.native_attention` read it."""
 
+    @checked
     def __init__(
         self,
         config: ModelConfig,
@@ -103,6 +105,7 @@ class PagedCache(PagePool):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(num_pages, page_size)
+        device = resolve_device(str(device))
         shape = (2, num_pages, config.num_kv_heads, page_size, config.head_dim)
         with torch.inference_mode(False):  # as in `KVCache`: usable everywhere
             self.layers = [

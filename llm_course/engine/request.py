@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -33,6 +33,7 @@ class TextDecoder(Protocol):
     def finish(self) -> str: ...
 
 
+@runtime_checkable
 class TextTokenizer(Protocol):
     """What an engine needs of a tokenizer; ids from `vocab_size` on are never drawn."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass
 
+from llm_course.arguments import at_least, checked
 from llm_course.engine.paged_cache import PagePool, PageTable
 
 __all__ = ["Row", "Scheduler"]
@@ -39,11 +40,11 @@ class Scheduler:
     Kwon et al. 2023, section 4.5 (recomputation).
     """
 
+    @checked
     def __init__(self, pool: PagePool, max_rows: int, max_step_tokens: int) -> None:
         """Raises ValueError for max_rows < 1, and where not every row could have a
         token in each step."""
-        if max_rows < 1:
-            raise ValueError(f"max_rows = {max_rows}: must be at least 1")
+        at_least(1, max_rows=max_rows)
         if max_step_tokens < max_rows:
             raise ValueError(
                 f"max_step_tokens = {max_step_tokens}: must be at least max_rows ="

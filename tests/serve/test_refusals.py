@@ -63,7 +63,7 @@ def fault(answer) -> dict[str, Any]:
         (CHAT, {"messages": [{"role": "user", "content": "a " * 600}]}, "shorten"),
         (TEXT, {"prompt": ""}, "an empty prompt"),
         (TEXT, {"prompt": []}, "prompt"),
-        (TEXT, {"prompt": [49152]}, "outside the vocabulary"),
+        (TEXT, {"prompt": [49152]}, "prompt = 49152: ids are whole numbers"),
         (TEXT, {"prompt": [-1]}, "prompt"),
         (TEXT, {"prompt": [[1], []]}, "prompt"),
         (TEXT, {"prompt": ["a"] * 300}, "places"),
