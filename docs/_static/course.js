@@ -28,7 +28,13 @@ function fitAll() {
   document.querySelectorAll('mjx-container[display="true"]').forEach(fit);
 }
 
+// A place on the same page is behind the drawer that was opened to find it.
+function closeDrawer(event) {
+  if (event.target.closest("a")) event.target.closest("dialog")?.close();
+}
+
 function start() {
+  document.querySelectorAll("dialog").forEach((drawer) => drawer.addEventListener("click", closeDrawer));
   document.querySelectorAll(".bd-content table:not(.steps table)").forEach(nameCells);
   document.querySelectorAll(".cell_output img").forEach(linkFigure);
   window.MathJax?.startup?.promise?.then(fitAll);

@@ -27,6 +27,7 @@ def fingerprint() -> str:
 def setup(app: Any) -> dict[str, bool]:
     app.add_config_value("course_fingerprint", fingerprint(), "env", [str])
     app.connect("source-read", staging.on_source_read)
+    app.connect("autodoc-process-signature", reference.on_signature)
     app.connect("autodoc-process-docstring", reference.on_docstring)
     app.connect("autodoc-skip-member", reference.on_skip)
     app.connect("build-finished", mathjax.on_build_finished)

@@ -74,6 +74,16 @@ def summary(name: str) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
+# A type with a rule of `checked` is shown as the type.
+RULE = re.compile(r"(?:~?typing\.|~?torch\.)?Annotated\[(~?[\w.]+), .*?Must\(.*?>\)\]")
+
+
+def on_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, arguments: Any, result: Any
+) -> tuple[Any, Any]:
+    return tuple(x and RULE.sub(r"\1", x) for x in (arguments, result))
+
+
 def on_docstring(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:

@@ -10,7 +10,7 @@ from llm_course.arguments import at_least, checked
 from llm_course.engine.generation import guarded, in_pieces
 from llm_course.engine.kv_cache import KVCache
 from llm_course.models.transformer import DecoderOnlyModel
-from llm_course.types import Logits, TokenIds
+from llm_course.types import Cache, Logits, TokenIds
 
 __all__ = ["make_cache", "prefill", "decode"]
 
@@ -39,7 +39,7 @@ def make_cache(
 def prefill(
     model: DecoderOnlyModel,
     input_ids: TokenIds,
-    cache: KVCache,
+    cache: Cache,
     mask: Tensor | None = None,
     *,
     chunk_size: int | None = None,
@@ -64,7 +64,7 @@ def prefill(
 @checked
 @torch.inference_mode()
 def decode(
-    model: DecoderOnlyModel, token: TokenIds, cache: KVCache, mask: Tensor | None = None
+    model: DecoderOnlyModel, token: TokenIds, cache: Cache, mask: Tensor | None = None
 ) -> Logits:
     """One more token per row: token [B, 1] -> the logits [B, V] that follow it.
 

@@ -245,8 +245,7 @@ class KVCache:
     def advance(self, n: int) -> None:
         """Count n more tokens. The model calls this once per forward pass, after its
         last layer."""
-        if not 0 <= n <= self.capacity - self.length:
-            raise ValueError(f"n = {n}: so many tokens were not stored")
+        at_least(0, n=n)
         self.length += n
 
     @checked

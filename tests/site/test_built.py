@@ -114,8 +114,8 @@ def test_every_exported_name_is_linked_from_its_chapter(site: Path) -> None:
 def test_predictions_and_answers_are_folded(site: Path) -> None:
     text = text_of(site / "notebooks" / "01_rmsnorm.html")
     shown = re.sub(r"<details.*?</details>", "", text, flags=re.S)
-    assert "size 237 after 30 layers" in text  # what the first prediction asks for
-    assert "size 237 after 30 layers" not in shown
+    assert "size 237 after 30 matrices" in text  # what the first prediction asks for
+    assert "size 237 after 30 matrices" not in shown
     assert "Repetition turns a small factor" in text
     assert "Repetition turns a small factor" not in shown
 
