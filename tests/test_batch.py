@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm_course.config import GenerationConfig
@@ -246,6 +246,8 @@ def test_log_probabilities_are_those_of_the_model_before_the_filters():
     st.lists(st.text("ab", max_size=3), max_size=12),
     st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
 )
+@example(["a", "a"], ["ab"])  # held back, and not needed
+@example(["abb"], ["bb", "ab"])  # two at once
 def test_text_ends_before_the_first_stop_string(pieces, stop):
     stops, shown, sent = StopStrings(stop), "", ""
     for piece in pieces:

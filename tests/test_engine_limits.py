@@ -40,6 +40,12 @@ def test_what_is_no_id_is_refused_by_name(name, given):
         run(small_model(), random_ids(1, 3), **{name: given})
 
 
+@pytest.mark.parametrize("given", [True, [2, False]])
+def test_a_truth_value_is_no_id(given):
+    with pytest.raises(ValueError, match=r"eos_token_id = .* from 0 to 95"):
+        token_ids("eos_token_id", given, 96)
+
+
 @pytest.mark.parametrize(
     ("given", "ids"),
     [(None, []), (2, [2]), ((2, 0), [2, 0]), (np.int64(3), [3]), ({4}, [4])],

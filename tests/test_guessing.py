@@ -158,6 +158,24 @@ def test_a_loop_takes_few_passes_and_the_cache_never_counts_a_guess(always):
     assert model.rows == [7, 8, 8, 8, 8, 7]  # 1 + 4 * 8 + 7 = 40 tokens
 
 
+def test_a_row_with_padding_is_guessed_as_well(always):
+    model, ids = small_model(), random_ids(1, 6)
+    mask, config = (
+        torch.tensor([[0, 0, 1, 1, 1, 1]]),
+        replace(GREEDY, max_new_tokens=30),
+    )
+    rows, forward = [], model.forward
+
+    def counted(ids, *args, **kwargs):
+        rows.append(ids.shape[1])
+        return forward(ids, *args, **kwargs)
+
+    model.forward = counted
+    ours = new(model, ids, config, attention_mask=mask)
+    assert max(rows[1:]) > 1
+    assert ours == new(model, ids, replace(config, guess_ahead=0), attention_mask=mask)
+
+
 def test_real_keys_stand_in_the_cache_after_each_token(always):
     model, ids = small_model(), random_ids(1, 6)
     cache, config = make_cache(model), replace(GREEDY, max_new_tokens=30)

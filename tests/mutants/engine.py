@@ -243,7 +243,7 @@ LOOP = mutants_of(
         "True is an id",
         "-1 if isinstance(one, bool) else index(one)",
         "index(one)",
-        "test_engine_limits.py::test_what_is_no_id_is_refused_by_name",
+        "test_engine_limits.py::test_a_truth_value_is_no_id",
     ),
     (
         "no warning of too many tokens",

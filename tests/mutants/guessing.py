@@ -75,7 +75,7 @@ GUESSING = mutants_of(
         "the mask ends before the guesses",
         "pad(mask, (0, len(guesses)), value=True)",
         "mask",
-        CIRCLE,
+        f"{G}test_a_row_with_padding_is_guessed_as_well",
     ),
     (
         "several rows decide near ties too",
