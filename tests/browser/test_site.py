@@ -103,7 +103,8 @@ def test_the_dark_theme_is_dark_and_figures_stay_on_paper(
 def test_a_prediction_opens_by_a_click(page: Any, address: str) -> None:
     page.set_viewport_size(NARROW)
     page.goto(f"{address}notebooks/01_rmsnorm.html")
-    answer = page.get_by_text("size 237 after 30 layers")
+    answer = page.get_by_text("size 237 after 30 matrices")
+    assert answer.count() == 1
     assert not answer.is_visible()
     page.get_by_text("Show the output").first.click()
     assert answer.is_visible()
