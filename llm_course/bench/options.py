@@ -8,9 +8,8 @@ from pathlib import Path
 
 from llm_course.bench.results import CONTESTANTS
 from llm_course.checkpoints import PINNED_MODELS
-from llm_course.programs import Parser
+from llm_course.programs import MODEL, Parser
 
-MODEL = "smollm2-135m-instruct"
 FULL = {"rounds": 5, "prompts": [32, 512], "batches": [1, 4, 16], "new_tokens": 64}
 QUICK = {"rounds": 3, "prompts": [32], "batches": [1], "new_tokens": 16}
 

@@ -32,9 +32,8 @@ from llm_course.bench.load import (
     serve_trace,
     tokenize,
 )
-from llm_course.bench.options import MODEL
 from llm_course.bench.passage import PASSAGE
-from llm_course.programs import Parser, complain
+from llm_course.programs import MODEL, Parser, complain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
