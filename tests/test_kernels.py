@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
 
@@ -37,6 +37,19 @@ def product(packed, x: np.ndarray) -> np.ndarray:
     return out[:, : packed.outputs]
 
 
+def as_used(kind: str, x: np.ndarray) -> np.ndarray:
+    """Inputs [rows, in] as a product takes them, in float64: several rows for integers
+    are rounded to 16 bits, by a step of their group of 32 that is a power of two."""
+    if len(x) == 1 or kind in ("float32", "bfloat16"):
+        return x.astype(float)
+    groups = padded(x, (1, GROUP)).astype(float).reshape(len(x), -1, GROUP)
+    _, power = np.frexp(np.abs(groups).max(axis=-1, keepdims=True))  # below 2 ** power
+    step = np.ldexp(1.0, np.maximum(power - 15, -126))
+    numbers = np.minimum(np.floor(groups / step + 0.5), 32767)
+    assert np.abs(numbers * step - groups).max(initial=0) <= step.max(initial=0)
+    return (numbers * step).reshape(len(x), -1)[:, : x.shape[1]]
+
+
 @few
 @given(
     kind=st.sampled_from(KINDS),
@@ -51,7 +64,7 @@ def test_products_are_those_of_the_dequantized_matrix(
     rng = np.random.default_rng(seed)
     packed = pack(rng.normal(size=(outputs, inputs)).astype(np.float32), kind)
     x = rng.normal(size=(count, inputs)).astype(np.float32)
-    wide, weight = x.astype(float), packed.rows(np.arange(outputs)).astype(float)
+    wide, weight = as_used(kind, x), packed.rows(np.arange(outputs)).astype(float)
     error = np.abs(product(packed, x) - wide @ weight.T)
     assert (error <= 1e-5 * (np.abs(wide) @ np.abs(weight).T)).all()
 
@@ -88,6 +101,50 @@ def test_each_weight_is_multiplied_by_its_input(kind, count):
     for start in range(0, 70, count):
         x = np.eye(70, dtype=np.float32)[start : start + count]
         assert np.array_equal(product(packed, x), weight.T[start : start + count])
+
+
+def rounding(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers, steps and sums that the kernels make of x [rows, in]."""
+    rows_of, groups = len(x), x.shape[1] // GROUP
+    numbers = np.zeros(x.shape, np.int16)
+    steps, sums = np.full((2, rows_of, groups), np.nan, np.float32)
+    rows.round_inputs(x, rows_of, numbers, steps, sums)
+    return numbers, steps, sums
+
+
+@few
+@given(
+    st.lists(
+        st.floats(-(2.0**99), 2.0**99, width=32), min_size=4 * GROUP, max_size=4 * GROUP
+    )
+)
+@example([2.0 - 2**-23, *[0.0] * 127])  # rounds up to 2 ** 15, which has no place
+@example([1e-38, *[0.0] * 127])
+def test_rounded_inputs_are_within_half_a_step(numbers):
+    x = np.array(numbers, np.float32).reshape(2, 2 * GROUP)
+    whole, steps, sums = rounding(x)
+    groups = x.astype(float).reshape(2, 2, GROUP)
+    largest = np.abs(groups).max(axis=-1)
+    error = np.abs(whole.reshape(2, 2, GROUP) * steps[..., None].astype(float) - groups)
+    assert (
+        error
+        <= np.where(whole == 32767, 1, 0.5).reshape(groups.shape) * steps[..., None]
+    ).all()
+    assert (steps <= np.maximum(largest * 2.0**-14, 2.0**-126)).all()
+    rounded = whole.reshape(groups.shape).astype(float).sum(axis=-1) * steps
+    np.testing.assert_allclose(sums, rounded, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["q8_0", "q4_1"])
+def test_what_is_not_finite_stays_so_when_inputs_are_rounded(kind, bad):
+    x = np.ones((5, 70), np.float32)
+    x[3, 40] = bad
+    packed = whole_numbers(kind, np.random.default_rng(0))
+    out = np.empty((5, len(packed.data) * LANES), np.float32)
+    rows.multiply(packed.describe(), padded(x, (4, GROUP)), out)
+    assert not np.isfinite(out[3, : packed.outputs]).any()
+    assert np.isfinite(out[[0, 1, 2, 4]]).all()
 
 
 @njit(**OPTIONS)

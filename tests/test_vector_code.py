@@ -17,6 +17,11 @@ PATTERNS = {  # a multiplication of several float32 at once
     "x86_64": r"\b(vfn?m(add|sub)\w*|v?mul)ps\s",
     "aarch64": r"\b(fmla|fmls|fmul)\s+v\d+\.[24]s",
 }
+INTEGERS = {  # products of pairs of 16-bit numbers, or of 16-bit numbers
+    "x86_64": r"\bv?p(maddwd|dpwssd)\s",
+    "aarch64": r"\bsm(lal|ull)2?\s",
+}
+ROUNDING = {"x86_64": r"\bv?cvttps2dq\s", "aarch64": r"\bfcvtz?[sm]s?\s+v"}
 NAMES = {"AMD64": "x86_64", "arm64": "aarch64"}
 MACHINE = NAMES.get(platform.machine(), platform.machine())
 pytestmark = [
@@ -29,11 +34,11 @@ def zeros(*shape: int, dtype: type = np.float32) -> np.ndarray:
     return np.zeros(shape, dtype)
 
 
-def counts(kernel) -> dict[str, int]:
+def counts(kernel, patterns: dict[str, str] = PATTERNS) -> dict[str, int]:
     """Vector multiplications in each version that was compiled, by types of
     arguments."""
     return {
-        str(types): len(re.findall(PATTERNS[MACHINE], kernel.inspect_asm(types)))
+        str(types): len(re.findall(patterns[MACHINE], kernel.inspect_asm(types)))
         for types in kernel.signatures
     }
 
@@ -68,8 +73,7 @@ def compiled() -> None:
         kernels.row_bfloat16,
         kernels.row_q8_0,
         kernels.row_q4_1,
-        rows.eight_inputs,
-        rows.add_products,
+        rows.add_floats,
         native_attention.scores_of,
         native_attention.add_values,
         native_attention.weigh,
@@ -80,6 +84,18 @@ def test_inner_loops_are_vector_instructions(kernel):
     found = counts(kernel)
     assert found
     assert min(found.values()) >= 8, found
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(
+    ("kernel", "patterns", "least"),
+    [(rows.add_integers, INTEGERS, 12 * 16), (rows.round_inputs, ROUNDING, 1)],
+    ids=["products", "rounding"],
+)
+def test_integers_are_multiplied_and_made_in_vectors(kernel, patterns, least):
+    found = counts(kernel, patterns)
+    assert found
+    assert min(found.values()) >= least, found
 
 
 def test_loops_of_single_numbers_would_be_noticed():

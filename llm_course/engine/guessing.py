@@ -63,12 +63,12 @@ def verify(
     return logits
 
 
-def close(logits: Logits) -> bool:
+def close(model: DecoderOnlyModel, logits: Logits) -> bool:
     """Whether the largest of logits [1, V] has another so near that rounding, which
     depends on how many rows a pass has, may decide between them."""
+    rounding = getattr(model, "rounding", torch.finfo(logits.dtype).eps)
     low, high = logits.aminmax()
-    rounding = CLOSE * torch.finfo(logits.dtype).eps * max(-low, high)
-    return int((logits >= high - rounding).sum()) > 1
+    return int((logits >= high - CLOSE * rounding * max(-low, high)).sum()) > 1
 
 
 class Guesser:
@@ -103,7 +103,7 @@ class Guesser:
             else:
                 self.ask(model, ids, mask, kv_cache)
             if self.kept.numel():
-                if not self.unsure(ids, mask):
+                if not self.unsure(model, ids, mask):
                     kv_cache.advance(1)  # its keys and values are there already
                     return self.kept[:, 0]
                 self.guesses, self.account = [], self.account - 1
@@ -123,9 +123,10 @@ class Guesser:
             self.kept = verify(model, ids, self.guesses, mask, cache)
             self.account -= self.kept.shape[1] / 4
 
-    def unsure(self, ids: TokenIds, mask: Seen) -> bool:
+    def unsure(self, model: DecoderOnlyModel, ids: TokenIds, mask: Seen) -> bool:
         """Whether a pass over one row has to decide, since nothing is drawn."""
         if self.config.do_sample and self.config.temperature > 0:
             return False
         penalty = self.config.repetition_penalty
-        return close(apply_repetition_penalty(self.kept[:, 0], ids, penalty, mask))
+        logits = apply_repetition_penalty(self.kept[:, 0], ids, penalty, mask)
+        return close(model, logits)

@@ -28,6 +28,7 @@ __all__ = [
     "exp",
     "LINE",
     "AHEAD",
+    "prefetch_line",
     "prefetch",
     "look_ahead",
     "row_q8_0",
@@ -134,17 +135,23 @@ LINE = 64  # bytes that come from the memory together
 AHEAD = 4096  # bytes between what is read and what is asked for
 
 
+def prefetch_line(builder, address):
+    """Write down the request for the line at an address; a hint, which may be followed
+    or not."""
+    where = builder.inttoptr(address, cgutils.voidptr_t)
+    i32 = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [where.type, i32, i32, i32])
+    hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    # to read (0), into every level of the cache (3), data (1)
+    builder.call(hint, [where, i32(0), i32(3), i32(1)])
+
+
 @intrinsic
 def prefetch(typingctx, address):
-    """Ask for the line at an address; a hint, which may be followed or not."""
+    """Ask for the line at an address."""
 
     def codegen(context, builder, signature, args):
-        where = builder.inttoptr(args[0], cgutils.voidptr_t)
-        i32 = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [where.type, i32, i32, i32])
-        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        # to read (0), into every level of the cache (3), data (1)
-        builder.call(hint, [where, i32(0), i32(3), i32(1)])
+        prefetch_line(builder, args[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen

@@ -217,6 +217,9 @@ class NativeModel(DecoderOnlyModel):
             sizes,
             np.float32(config.rms_norm_eps),
         )
+        # several rows meet 8 and 4 bits as integers, of 15 bits and a sign
+        kinds = {matrix.kind for matrix in self.matrices.values()}
+        self.rounding = 2.0**-15 if kinds & {"q8_0", "q4_1"} else 2.0**-23
         self.threads = threads
         self.workers = workers_of(threads or torch.get_num_threads())
         self.read_a_token = sum(m.nbytes for m in self.matrices.values())

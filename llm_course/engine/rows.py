@@ -1,6 +1,6 @@
 # Exported from notebooks/07_speed.ipynb; edit there, then run its last cell.
-"""The same products for several rows at once: weights that have been read and unpacked
-serve up to 96 rows."""
+"""The same products for several rows at once: weights that have been read serve up to
+96 rows."""
 
 from __future__ import annotations
 
@@ -17,23 +17,35 @@ from llm_course.engine.kernels import (
     Q4_1,
     Q8_0,
     f32,
-    half,
+    float_of,
     i32,
     look_ahead,
     one_row,
     pointer,
     split_inputs,
-    upper_half,
 )
 from llm_course.engine.quantize import GROUP, LANES
+from llm_course.engine.strips import (
+    ROWS,
+    STRIP,
+    strip_bfloat16,
+    strip_float16,
+    strip_float32,
+    strip_of_pairs,
+)
 
 __all__ = [
     "BLOCK",
-    "eight_inputs",
+    "add_floats",
     "add_products",
+    "round_inputs",
+    "pairs_of_q8_0",
+    "pairs_of_q4_1",
     "Room",
     "room_of",
+    "add_integers",
     "tickets",
+    "sums_of",
     "product",
     "multiply",
 ]
@@ -43,87 +55,138 @@ BLOCK = 96  # rows that share weights: their sums fit into the first-level cache
 
 
 @njit(**OPTIONS)
-def eight_inputs(matrix, tile, i, scratch):
-    """Inputs i to i + 7 of a tile as float32 [8, 48]: unpacked into `scratch`, or where
-    they lie."""
-    kind, n = matrix[0], matrix[4]
-    first, group = (tile * n + i) * LANES, tile * (n // GROUP) + i // GROUP
-    if kind == FLOAT32:
-        address = matrix[1] + 4 * first
-        look_ahead(address, 4 * 8 * LANES)
-        return carray(pointer(address), 8 * LANES, np.float32)
-    if kind == BFLOAT16:
-        address = matrix[1] + 2 * first
-        look_ahead(address, 2 * 8 * LANES)
-        b = carray(pointer(address), 8 * LANES, np.uint16)
-        for k in range(8 * LANES):
-            scratch[k] = upper_half(b[k])
-    elif kind == Q8_0:
-        address = matrix[1] + first
-        look_ahead(address, 8 * LANES)
-        q = carray(pointer(address), 8 * LANES, np.int8)
-        d = carray(pointer(matrix[2] + 2 * LANES * group), LANES, np.uint16)
-        for j in range(LANES):
-            scale = half(d[j])
-            for u in range(8):
-                scratch[u * LANES + j] = f32(q[u * LANES + j]) * scale
-    else:
-        address = matrix[1] + first // 2
-        look_ahead(address, 4 * LANES)
-        words = carray(pointer(address), LANES, np.int32)
-        dm = carray(pointer(matrix[2] + 4 * LANES * group), 2 * LANES, np.uint16)
-        for j in range(LANES):
-            word, d4, m4 = words[j], half(dm[j]), half(dm[LANES + j])
-            for u in range(8):
-                number = f32(i32(i32(word >> i32(4 * u)) & i32(15)))
-                scratch[u * LANES + j] = number * d4 + m4
-    return scratch
+def add_floats(kind, w, below, x, down, right, n, rows, acc):
+    """acc [rows, 48] += x [rows, n] @ w [n, 48]; rows in fours, w and x by address.
+    The minima of q4_1 are float16."""
+    size = 4 if kind == FLOAT32 else 2
+    for lane in range(0, LANES, STRIP):
+        for row in range(0, rows, ROWS):
+            here, at = w + size * lane, x + down * row
+            to = acc.ctypes.data + 4 * (LANES * row + lane)
+            if kind == FLOAT32:
+                strip_float32(here, below, at, down, right, n, to)
+            elif kind == BFLOAT16:
+                strip_bfloat16(here, below, at, down, right, n, to)
+            else:
+                strip_float16(here, below, at, down, right, n, to)
 
 
 @njit(**OPTIONS)
 def add_products(w, x, first, n, rows, acc):
-    """acc [rows, 48] += x[:rows, first : first + n] @ w [n, 48]; rows and n in fours.
+    """acc [rows, 48] += x[:rows, first : first + n] @ w [n, 48], all of them arrays of
+    float32; rows in fours."""
+    down, right = x.strides
+    at = x.ctypes.data + right * first
+    add_floats(FLOAT32, w.ctypes.data, 4 * LANES, at, down, right, n, rows, acc)
 
-    Four rows times four inputs at once: each weight that is loaded serves four rows,
-    and each sum is loaded once for four inputs.
+
+@njit(**OPTIONS)
+def round_inputs(x, rows, numbers, steps, sums):
+    """x [rows, in] -> int16 numbers [rows, in], and for each group of 32 inputs a step
+    and the rounded sum [rows, in / 32].
+
+    A step is a power of two: whole numbers up to 2 ** 14 stay what they are.
     """
-    for i in range(0, n, 4):
-        t, c = w[i * LANES : (i + 4) * LANES], first + i
-        for k in range(0, rows, 4):
-            p = acc[k * LANES : (k + 4) * LANES]
-            a0, a1, a2, a3 = x[k, c], x[k, c + 1], x[k, c + 2], x[k, c + 3]
-            k1, k2, k3 = k + 1, k + 2, k + 3
-            b0, b1, b2, b3 = x[k1, c], x[k1, c + 1], x[k1, c + 2], x[k1, c + 3]
-            c0, c1, c2, c3 = x[k2, c], x[k2, c + 1], x[k2, c + 2], x[k2, c + 3]
-            d0, d1, d2, d3 = x[k3, c], x[k3, c + 1], x[k3, c + 2], x[k3, c + 3]
+    groups = x.shape[1] // GROUP
+    size = x.shape[1] // groups  # 32 as a constant would be unrolled number by number
+    for m in range(rows):
+        bits = x[m].view(np.int32)
+        for g in range(groups):
+            start, end = g * size, (g + 1) * size
+            line, to = x[m, start:end], numbers[m, start:end]
+            b = bits[start:end]  # without signs, the bits of floats sort like them
+            largest, total = i32(0), i32(0)
+            for i in range(len(line)):
+                largest = max(largest, i32(b[i] & i32(0x7FFFFFFF)))
+            power = max(i32(largest >> i32(23)), i32(15))  # 127 for 1 to 2
+            step = i32(i32(power - i32(14)) << i32(23))
+            if power == i32(255):  # infinity or NaN: so is the product
+                step = i32(0x7FC00000)
+            inverse = float_of(i32(i32(268 - power) << i32(23)))
+            for i in range(len(line)):
+                number = i32(np.floor(line[i] * inverse + f32(0.5)))
+                number = min(number, i32(32767))
+                to[i], total = number, i32(total + number)
+            steps[m, g], sums[m, g] = float_of(step), float_of(step) * f32(total)
+
+
+@njit(**OPTIONS)
+def pairs_of_q8_0(q, pairs):
+    """int8 q [32, 48] -> pairs of inputs as int16 [16, 48, 2], in words [16, 48]."""
+    for i in range(GROUP // 2):
+        two, to = (
+            q[2 * i * LANES : (2 * i + 2) * LANES],
+            pairs[i * LANES : (i + 1) * LANES],
+        )
+        for j in range(LANES):
+            low, high = i32(two[j]), i32(two[LANES + j])
+            to[j] = i32(low & i32(0xFFFF)) | i32(high << i32(16))
+
+
+@njit(**OPTIONS)
+def pairs_of_q4_1(words, pairs):
+    """Words [4, 48] of eight numbers -> the same."""
+    for i in range(GROUP // 8):
+        line = words[i * LANES : (i + 1) * LANES]
+        for u in range(4):
+            to = pairs[(4 * i + u) * LANES : (4 * i + u + 1) * LANES]
             for j in range(LANES):
-                w0, w1, w2, w3 = t[j], t[LANES + j], t[2 * LANES + j], t[3 * LANES + j]
-                p[j] += w0 * a0 + w1 * a1 + w2 * a2 + w3 * a3
-                p[LANES + j] += w0 * b0 + w1 * b1 + w2 * b2 + w3 * b3
-                p[2 * LANES + j] += w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
-                p[3 * LANES + j] += w0 * d0 + w1 * d1 + w2 * d2 + w3 * d3
+                two = i32(line[j] >> i32(8 * u))
+                to[j] = i32(two & i32(15)) | i32(i32(two & i32(240)) << i32(12))
 
 
 class Room(NamedTuple):
     """What one thread needs for its products."""
 
-    shifted: NDArray  # [in]: an input as q4_1 wants it, and
-    sums: NDArray  # [in / 32]: its groups' sums; see `split_inputs`
-    acc: NDArray  # [rows * 48]: what `product` leaves
-    part: NDArray  # [48]: the sums of a group
-    weights: NDArray  # [8 * 48]: eight inputs of a tile, unpacked
+    shifted: NDArray  # [in]: a single row as q4_1 wants it; see `split_inputs`
+    part: NDArray  # [48]: a single row's sums of one group
+    numbers: NDArray  # [rows, in]: rounded inputs, their
+    steps: NDArray  # [rows, in / 32], and the
+    sums: NDArray  # [rows, in / 32] of each group; see `round_inputs`
+    pairs: NDArray  # [16 * 48]: a group of weights, unpacked
+    block: NDArray  # [1]: which row is the first of those rounded; -1 for none
 
 
 @njit(**OPTIONS)
 def room_of(inputs, rows):
     """Room for products of so many rows."""
+    rows = 1 if rows == 1 else BLOCK
     return Room(
         np.empty(inputs, f32),
-        np.empty(inputs // GROUP, f32),
-        np.empty((1 if rows == 1 else BLOCK) * LANES, f32),
         np.empty(LANES, f32),
-        np.empty(8 * LANES, f32),
+        np.empty((rows, inputs), np.int16),
+        np.empty((rows, inputs // GROUP), f32),
+        np.empty((rows, inputs // GROUP), f32),
+        np.empty(GROUP // 2 * LANES, np.int32),
+        np.full(1, -1),
     )
+
+
+@njit(**OPTIONS)
+def add_integers(matrix, tile, rows, room, acc):
+    """acc [rows, 48] += the rounded inputs times a tile of q8_0 or q4_1."""
+    kind, groups, count = matrix[0], matrix[4] // GROUP, GROUP * LANES
+    first, size = tile * groups, 2 * LANES if kind == Q8_0 else 4 * LANES
+    if kind == Q4_1:  # each group's minimum times the sum of its inputs
+        minima, x = matrix[2] + size * first + 2 * LANES, room.sums.ctypes.data
+        add_floats(kind, minima, size, x, *room.sums.strides, groups, rows, acc)
+    down, steps_down = room.numbers.strides[0], room.steps.strides[0]
+    for g in range(groups):
+        at = matrix[1] + (count if kind == Q8_0 else count // 2) * (first + g)
+        if kind == Q8_0:
+            look_ahead(at, count)
+            pairs_of_q8_0(carray(pointer(at), count, np.int8), room.pairs)
+        else:
+            look_ahead(at, count // 2)
+            pairs_of_q4_1(carray(pointer(at), count // 8, np.int32), room.pairs)
+        scales = matrix[2] + size * (first + g)
+        for lane in range(0, LANES, STRIP):
+            for row in range(0, rows, ROWS):
+                x = room.numbers.ctypes.data + down * row + 2 * GROUP * g
+                steps = room.steps.ctypes.data + steps_down * row + 4 * g
+                w, d = room.pairs.ctypes.data + 4 * lane, scales + 2 * lane
+                to = acc.ctypes.data + 4 * (LANES * row + lane)
+                strip_of_pairs(w, x, down, steps, steps_down, d, to)
 
 
 @njit(**OPTIONS)
@@ -133,22 +196,37 @@ def tickets(matrix, rows):
 
 
 @njit(**OPTIONS)
-def product(matrix, ticket, x, rows, room):
-    """One piece of x [rows, in] times the matrix, left in room.acc [rows, 48].
+def sums_of(rows):
+    """Room for what `product` leaves of so many rows."""
+    return np.empty((1 if rows == 1 else BLOCK) * LANES, f32)
+
+
+@njit(**OPTIONS)
+def product(matrix, ticket, x, rows, room, acc):
+    """One piece of x [rows, in] times the matrix, left in acc [rows, 48].
 
     Returns (first row, rows, first output): where it belongs. x has rows in fours,
     unless it has one.
     """
-    acc, tile, row = room.acc, ticket % matrix[3], ticket // matrix[3] * BLOCK
+    tile, row = ticket % matrix[3], ticket // matrix[3] * BLOCK
     count = min(BLOCK, rows - row)
+    padded = (count + 3) // 4 * 4
+    kind, n, block = matrix[0], matrix[4], x[row:]
     if rows == 1:
-        one_row(matrix, tile, x[0], room.shifted, room.sums, acc, room.part)
+        one_row(matrix, tile, x[0], room.shifted, room.sums[0], acc, room.part)
+        return row, count, tile * LANES
+    acc[: padded * LANES] = 0
+    if kind in (FLOAT32, BFLOAT16):
+        below = 4 * LANES if kind == FLOAT32 else 2 * LANES
+        for i in range(0, n, GROUP):  # so many weights stay near for all rows
+            w, at = matrix[1] + below * (tile * n + i), block.ctypes.data + 4 * i
+            down, right = x.strides
+            add_floats(kind, w, below, at, down, right, GROUP, padded, acc)
     else:
-        padded = (count + 3) // 4 * 4
-        acc[: padded * LANES] = 0
-        for i in range(0, matrix[4], 8):
-            w = eight_inputs(matrix, tile, i, room.weights)
-            add_products(w, x[row:], i, 8, padded, acc)
+        if room.block[0] != row:
+            round_inputs(block, padded, room.numbers, room.steps, room.sums)
+            room.block[0] = row
+        add_integers(matrix, tile, padded, room, acc)
     return row, count, tile * LANES
 
 
@@ -157,11 +235,11 @@ def multiply(packed, x, out):
     """out [rows, tiles * 48] = x [rows, padded in] @ W.T, on one thread: what the steps
     of a pass are tested with."""
     rows = len(out)
-    room = room_of(x.shape[1], rows)
+    room, acc = room_of(x.shape[1], rows), sums_of(rows)
     if rows == 1 and packed[0] == Q4_1:
-        split_inputs(x[0], packed[4], room.shifted, room.sums)
+        split_inputs(x[0], packed[4], room.shifted, room.sums[0])
     for ticket in range(tickets(packed, rows)):
-        row, count, column = product(packed, ticket, x, rows, room)
+        row, count, column = product(packed, ticket, x, rows, room, acc)
         for m in range(count):
             for j in range(LANES):
-                out[row + m, column + j] = room.acc[m * LANES + j]
+                out[row + m, column + j] = acc[m * LANES + j]

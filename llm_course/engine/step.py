@@ -32,7 +32,7 @@ from llm_course.engine.native_attention import (
     room_of_lanes,
 )
 from llm_course.engine.quantize import LANES
-from llm_course.engine.rows import Room, product, room_of, tickets
+from llm_course.engine.rows import product, room_of, sums_of, tickets
 
 __all__ = [
     "PHASES",
@@ -176,24 +176,24 @@ def norm(x, rows, hidden, weight, eps, out):
 
 
 @njit(**OPTIONS)
-def products_phase(matrices, x, rows, out, add, counters, phase, me, room):
+def products_phase(matrices, x, rows, out, add, counters, phase, me, room, acc):
     """out (+)= x @ W.T for matrices that share their input, side by side."""
-    count = 0
+    count, room.block[0] = 0, -1  # x is new: nothing of it is rounded yet
     for k in range(len(matrices)):
         count += tickets(matrices[k], rows)
     ticket = take(counters, phase, me, count)
     if ticket >= 0 and rows == 1 and np.any(matrices[:, 0] == Q4_1):
-        split_inputs(x[0], matrices[0, 4], room.shifted, room.sums)
+        split_inputs(x[0], matrices[0, 4], room.shifted, room.sums[0])
     while ticket >= 0:
         k, left, offset = 0, ticket, 0
         while left >= tickets(matrices[k], rows):
             left -= tickets(matrices[k], rows)
             offset += matrices[k, 3] * LANES
             k += 1
-        row, n, column = product(matrices[k], left, x, rows, room)
+        row, n, column = product(matrices[k], left, x, rows, room, acc)
         for m in range(n):
             y = out[row + m, offset + column : offset + column + LANES]
-            sums = room.acc[m * LANES : (m + 1) * LANES]
+            sums = acc[m * LANES : (m + 1) * LANES]
             if add:
                 for j in range(len(sums)):
                     y[j] += sums[j]
@@ -206,20 +206,19 @@ def products_phase(matrices, x, rows, out, add, counters, phase, me, room):
 
 
 @njit(**OPTIONS)
-def gated_phase(matrices, x, rows, out, counters, phase, me, room, up_sums):
+def gated_phase(matrices, x, rows, out, counters, phase, me, room, gates, ups):
     """out = silu(x @ gate.T) * (x @ up.T)."""
-    second = Room(room.shifted, room.sums, up_sums, room.part, room.weights)
-    count = tickets(matrices[0], rows)
+    count, room.block[0] = tickets(matrices[0], rows), -1
     ticket = take(counters, phase, me, count)
     if ticket >= 0 and rows == 1 and np.any(matrices[:, 0] == Q4_1):
-        split_inputs(x[0], matrices[0, 4], room.shifted, room.sums)
+        split_inputs(x[0], matrices[0, 4], room.shifted, room.sums[0])
     while ticket >= 0:
-        row, n, column = product(matrices[0], ticket, x, rows, room)
-        product(matrices[1], ticket, x, rows, second)
+        row, n, column = product(matrices[0], ticket, x, rows, room, gates)
+        product(matrices[1], ticket, x, rows, room, ups)
         for m in range(n):
             y = out[row + m, column : column + LANES]
-            gate = room.acc[m * LANES : (m + 1) * LANES]
-            up = up_sums[m * LANES : (m + 1) * LANES]
+            gate = gates[m * LANES : (m + 1) * LANES]
+            up = ups[m * LANES : (m + 1) * LANES]
             for j in range(len(gate)):
                 y[j] = gate[j] / (f32(1) + exp(-gate[j])) * up[j]
         finish(counters, phase, me)
@@ -360,7 +359,7 @@ def work(weights, p, me):
     layers, rows = len(matrices) - 1, len(p.tokens)
     wide = max(p.x.shape[1], p.inner.shape[1], p.mixed.shape[1])
     room = room_of(wide, rows)
-    up_sums = np.empty(len(room.acc), f32)
+    acc, ups = sums_of(rows), sums_of(rows)
     lanes = room_of_lanes(D, LANES if len(p.blocks) > 0 else 0)
     scores = np.empty(H // Hkv * CHUNK, f32)
     h = np.zeros(p.x.shape, f32)
@@ -375,7 +374,9 @@ def work(weights, p, me):
             storage, (p.pages, page_size, Hkv, D),
         )  # fmt: skip
         norm(p.x, rows, hidden, weights.norms[2 * i], weights.eps, h)
-        products_phase(m[0:3], h, rows, p.heads, False, p.counters, phase, me, room)
+        products_phase(
+            m[0:3], h, rows, p.heads, False, p.counters, phase, me, room, acc
+        )
         # past the last layer's attention only the kept tokens count
         compact = i == layers - 1 and len(p.keep) < rows
         fused = p.alone and not compact
@@ -390,13 +391,13 @@ def work(weights, p, me):
             keep_phase(p, phase + 4, me)
             rows = len(p.keep)
         products_phase(
-            m[3:4], p.mixed, rows, p.x, True, p.counters, phase + 5, me, room
+            m[3:4], p.mixed, rows, p.x, True, p.counters, phase + 5, me, room, acc
         )
         norm(p.x, rows, hidden, weights.norms[2 * i + 1], weights.eps, h)
-        gated_phase(m[4:6], h, rows, p.inner, p.counters, phase + 6, me, room, up_sums)
+        gated_phase(m[4:6], h, rows, p.inner, p.counters, phase + 6, me, room, acc, ups)
         products_phase(
-            m[6:7], p.inner, rows, p.x, True, p.counters, phase + 7, me, room
+            m[6:7], p.inner, rows, p.x, True, p.counters, phase + 7, me, room, acc
         )
     norm(p.x, rows, hidden, weights.norms[2 * layers], weights.eps, h)
     head, last = matrices[layers, 0:1], layers * PHASES
-    products_phase(head, h, rows, p.logits, False, p.counters, last, me, room)
+    products_phase(head, h, rows, p.logits, False, p.counters, last, me, room, acc)

@@ -12,6 +12,8 @@ from tests.mutants import mutants_of
 QUANTIZE, KERNELS = "test_quantize.py::", "test_kernels.py::"
 PRODUCTS = f"{KERNELS}test_products_are_those_of_the_dequantized_matrix"
 WHOLE = f"{KERNELS}test_whole_numbers_are_multiplied_exactly"
+ROUNDED = f"{KERNELS}test_rounded_inputs_are_within_half_a_step"
+FINITE = f"{KERNELS}test_what_is_not_finite_stays_so_when_inputs_are_rounded"
 EACH = f"{KERNELS}test_each_weight_is_multiplied_by_its_input"
 SINGLES = f"{KERNELS}test_attention_of_single_queries"
 BLOCKS = f"{KERNELS}test_attention_of_a_block_of_queries"
@@ -127,22 +129,90 @@ SEVERAL_ROWS = mutants_of(
     "engine.rows",
     (
         "every tile is the first",
-        "first, group = (tile * n + i) * LANES",
-        "first, group = i * LANES",
+        "matrix[1] + below * (tile * n + i)",
+        "matrix[1] + below * i",
+        WHOLE,
+        EACH,
+    ),
+    (
+        "integers of the first tile",
+        "first, size = tile * groups,",
+        "first, size = 0,",
         WHOLE,
         EACH,
     ),
     (
         "the scales of a tile's first group",
-        "tile * (n // GROUP) + i // GROUP\n",
-        "tile * (n // GROUP)\n",
+        "scales = matrix[2] + size * (first + g)",
+        "scales = matrix[2] + size * first",
+        PRODUCTS,
+    ),
+    (
+        "the steps of a row's first group",
+        "steps_down * row + 4 * g",
+        "steps_down * row",
+        PRODUCTS,
+    ),
+    (
+        "no minimum for several rows",
+        "        add_floats(kind, minima, size, x, *room.sums.strides, groups, rows, acc)",
+        "        pass",
+        WHOLE,
         PRODUCTS,
     ),
     (
         "every block of rows is the first",
-        "add_products(w, x[row:],",
-        "add_products(w, x,",
+        "x[row:]",
+        "x",
         WHOLE,
+    ),
+    (
+        "inputs of the first block are rounded once for all",
+        "room.block[0] != row",
+        "room.block[0] < 0",
+        WHOLE,
+    ),
+    (
+        "the highest number of a pair has a sign",
+        "i32(two & i32(240)) << i32(12)",
+        "i32(two >> i32(4)) << i32(16)",
+        WHOLE,
+        EACH,
+    ),
+    (
+        "a rounded input past the largest number",
+        "min(number, i32(32767))",
+        "number",
+        ROUNDED,
+    ),
+    (
+        "infinity becomes a number",
+        "i32(0x7FC00000)",
+        "step",
+        FINITE,
+    ),
+)
+
+STRIPS = mutants_of(
+    "engine.strips",
+    (
+        "rows share their inputs",
+        "here = onward(builder, here, down)\n                for total",
+        "pass\n                for total",
+        WHOLE,
+    ),
+    (
+        "a pair's second product is its first",
+        "range(1, 2 * WIDTH, 2)",
+        "range(0, 2 * WIDTH, 2)",
+        WHOLE,
+        EACH,
+    ),
+    (
+        "rows share their steps",
+        "steps = onward(builder, steps, steps_down)",
+        "pass",
+        PRODUCTS,
     ),
 )
 
@@ -283,4 +353,4 @@ MODEL = mutants_of(
     ),
 )
 
-NATIVE = (*PACKING, *ONE_ROW, *SEVERAL_ROWS, *ATTENTION, *STEP, *MODEL)
+NATIVE = (*PACKING, *ONE_ROW, *SEVERAL_ROWS, *STRIPS, *ATTENTION, *STEP, *MODEL)
