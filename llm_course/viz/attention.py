@@ -18,14 +18,13 @@ from llm_course.viz.style import (
     CYCLE,
     GREEN,
     GREY,
+    MASKED,
     ORANGE,
     RED,
     SEQUENTIAL,
     numpy,
     subplots,
 )
-
-MASKED = "#D9D9D9"  # grey, in no colour map: what the mask removed
 
 
 def visible(token: str) -> str:

@@ -95,7 +95,9 @@ def wavelengths(inv_freq: Any, context: int) -> Figure:
         color=BLUE,
         label="turns at least once within the context",
     )
-    ax.bar(pairs[never], turn[never], color=ORANGE, label="never completes a turn")
+    ax.bar(
+        pairs[never], turn[never], color=ORANGE, label="no full turn within the context"
+    )
     ax.axhline(context, color="black", linestyle="--", linewidth=1)
     ax.text(
         -0.4, context * 1.12, f"context: {context:,} positions", va="bottom", fontsize=9
@@ -157,9 +159,6 @@ def unmet_angles(
         met = min(context * omega[i], 2 * np.pi)
         if met < 2 * np.pi:
             ax.axhspan(met, 2 * np.pi, color=RED, alpha=0.18, linewidth=0)
-        else:
-            box = {"color": "white", "pad": 2}
-            ax.text(0.5, 0.5, "all angles met", transform=ax.transAxes, bbox=box)
         for slowed, color, label in (
             (1, BLUE, "plain"),
             (factor, GREEN, f"divided by {factor}"),
@@ -170,7 +169,8 @@ def unmet_angles(
         edge = {"color": "black", "linestyle": "--", "linewidth": 1}
         ax.axvline(context / 1000, label=f"context: {context:,}", **edge)
         turns = context * omega[i] / (2 * np.pi)
-        ax.set(title=f"pair {i}: {turns:.1f} turns in training")
+        said = "all angles met" if met == 2 * np.pi else "some never met"
+        ax.set(title=f"pair {i}: {turns:.1f} turns, {said}")
         ax.set(xlabel="offset, in thousands", xlim=(0, factor * context / 1000))
     axes[0].set(ylabel="angle, modulo a full turn", ylim=(0, 2 * np.pi))
     axes[0].set_yticks([0, np.pi, 2 * np.pi], ["0", "π", "2π"])

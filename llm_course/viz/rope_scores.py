@@ -13,6 +13,7 @@ from llm_course.viz.style import (
     BLUE,
     GREEN,
     GREY,
+    MASKED,
     ORANGE,
     RED,
     SEQUENTIAL,
@@ -31,19 +32,21 @@ def score_matrix(scores: Any, offsets: Sequence[int]) -> Figure:
     scores = numpy(scores)
     size = len(scores)
     fig, (left, right) = subplots(1, 2, height=3.6)
-    image = left.imshow(scores, cmap=SEQUENTIAL)
+    later = np.triu(np.ones_like(scores, dtype=bool), 1)  # keys after the query
+    image = left.imshow(np.ma.array(scores, mask=later), cmap=SEQUENTIAL)
+    left.set_facecolor(MASKED)
     left.set(
         xlabel="position of k",
         ylabel="position of q",
         title="score q·k / √D of the same q and k",
     )
     fig.colorbar(image, ax=left, shrink=0.85)
-    for offset, color in zip(offsets, (RED, "black", ORANGE), strict=False):
+    for offset, color in zip(offsets, (RED, "black"), strict=False):
         q_places = np.arange(offset, size)
         left.plot(q_places - offset, q_places, color=color, linewidth=1.5)
         line = np.diagonal(scores, -offset)
         right.plot(q_places, line, color=color, label=f"offset {offset}: both move")
-    style = {"color": GREY, "linestyle": ":", "linewidth": 1.8}
+    style = {"color": ORANGE, "linestyle": ":", "linewidth": 2.5}
     left.plot(np.zeros(size), np.arange(size), **style)
     right.plot(np.arange(size), scores[:, 0], **style, label="k stays at 0")
     right.set(

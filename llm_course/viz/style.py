@@ -29,6 +29,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 SEQUENTIAL = "viridis"  # for magnitudes: dark is small
 DIVERGING = "RdBu_r"  # for signed values: white is zero
+MASKED = "#D9D9D9"  # grey, in no colour map: what the mask removed
 
 RC: dict[Any, Any] = {
     "figure.dpi": 100,
