@@ -165,7 +165,7 @@ def capture_attention(
     the latest pass. `layers` limits the recording. The output of the model does not
     change: the fused kernel still computes it, and the maps are computed beside it.
     After the block the layers are as they were. Raises ValueError for layers that the
-    model has not.
+    model does not have.
     """
     maps: dict[int, Tensor] = {}
 
