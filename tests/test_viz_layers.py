@@ -31,14 +31,17 @@ def test_the_colours_of_the_gate_show_the_dip_below_zero() -> None:
     assert high < 0.1 * product.max()
 
 
-def test_gate_at_work_draws_the_comparison_on_the_right_alone() -> None:
+def test_gate_at_work_draws_chance_dotted_in_the_colour_of_its_layer() -> None:
     share = torch.linspace(0.1, 1, 10)
     gates = {"layer 5": torch.randn(4, 10, generator=torch.Generator().manual_seed(0))}
-    left, right = viz.gate_at_work(gates, {"layer 5": share, "random": share**2}).axes
+    chance = {"layer 5": share**2}
+    left, right = viz.gate_at_work(gates, {"layer 5": share}, chance).axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["layer 5"]
     assert [text.get_text() for text in right.get_legend().get_texts()] == [
         "layer 5",
-        "random",
+        "by chance",
     ]
     assert right.get_xscale() == "log"
     np.testing.assert_allclose(right.lines[1].get_ydata(), share**2)
+    assert right.lines[0].get_color() == right.lines[1].get_color()
+    assert [line.get_linestyle() for line in right.lines[:2]] == ["-", ":"]

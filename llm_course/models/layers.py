@@ -1,5 +1,5 @@
 # Exported from notebooks/01_rmsnorm.ipynb; edit there, then run its last cell.
-"""The two position-wise layers of a decoder: RMSNorm and the SwiGLU MLP."""
+"""The parts of a layer that treat each position alone: RMSNorm and the SwiGLU MLP."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RMSNorm(nn.Module):
 
 
 class MLP(nn.Module):
-    """The SwiGLU feed-forward layer: `W_down(SiLU(W_gate x) * W_up x)`, without biases.
+    """The SwiGLU feed-forward part: `W_down(SiLU(W_gate x) * W_up x)`, without biases.
 
     Source: Shazeer 2020, "GLU Variants Improve Transformer", section 2 (FFN_SwiGLU).
     """

@@ -140,11 +140,10 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
         bottom.annotate(
             str(channel),
             (channel, average[channel]),
-            xytext=(6, 0),
+            xytext=(0, 14 if average[channel] > 0.5 else 5),  # above the cloud
             textcoords="offset points",
             fontsize=9,
-            va="center",
-            bbox={"color": "white", "pad": 1},
+            ha="center",
         )
     bottom.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
     bottom.set(yscale="log", xlabel="channel", ylabel="geom. mean", ylim=(0.05, 2))
@@ -184,13 +183,17 @@ def activation_and_gate(
     return fig
 
 
-def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> Figure:
+def gate_at_work(
+    gates: Mapping[str, Tensor],
+    shares: Mapping[str, Tensor],
+    chance: Mapping[str, Tensor],
+) -> Figure:
     """Left: where the gate's inputs fall, by layer. Right: how few neurons carry the
     output.
 
     gates: label -> values of any shape; shares: label -> [I], the cumulative share of
-    the squared neurons, largest first. A label that is in `shares` alone is drawn
-    dotted, as a comparison.
+    the squared neurons, largest first; chance: the same for random neurons, drawn
+    dotted in the colour of the label.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.4)
     bins = np.linspace(-6, 6, 97)
@@ -209,13 +212,13 @@ def gate_at_work(gates: Mapping[str, Tensor], shares: Mapping[str, Tensor]) -> F
     )
     left.legend()
     for (label, values), color in zip(shares.items(), CYCLE, strict=False):
-        share = numpy(values)
-        look = (
-            {"color": color} if label in gates else {"color": "black", "linestyle": ":"}
-        )
-        right.plot(np.arange(1, len(share) + 1), share, label=label, **look)
-        enough = int((share < 0.9).sum())  # where the curve reaches 90 %
-        right.scatter(enough + 1, share[enough], s=16, color=look["color"])
+        for x, line in ((values, "-"), (chance[label], ":")):
+            share = numpy(x)
+            enough = int((share < 0.9).sum())  # where the curve reaches 90 %
+            right.plot(np.arange(1, len(share) + 1), share, line, color=color)
+            right.scatter(enough + 1, share[enough], s=16, color=color)
+        right.lines[-2].set_label(label)
+    right.plot([], [], ":", color="black", label="by chance")
     right.axhline(0.9, color=GREY, linewidth=0.8)
     right.set(xscale="log", ylim=(0, 1.02))
     right.set(xlabel="neurons, largest first", ylabel="share of the sum of squares")
