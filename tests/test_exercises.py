@@ -46,7 +46,7 @@ SEEDED = [
     (record, hint)
     for chapter in CHAPTERS
     for record in registry(chapter).values()
-    for hint in record.wrong
+    for hint in (record.wrong if isinstance(record, BugHunt) else record.versions)
 ]
 each = pytest.mark.parametrize(("name", "cells"), FOUND, ids=[c.key for _, c in FOUND])
 
@@ -118,9 +118,10 @@ def test_stub_and_solution_agree(name: str, cells: ExerciseCells) -> None:
 def test_a_wrong_answer_fails_with_its_own_hint(
     record: Exercise | BugHunt, hint: str
 ) -> None:
-    verdict = record.judge(record.wrong[hint])
+    is_hunt = isinstance(record, BugHunt)
+    verdict = record.judge((record.wrong if is_hunt else record.versions)[hint])
     assert verdict.status == FAILING
-    if isinstance(record, Exercise):
+    if not is_hunt:
         assert f"Likely bug: your result equals the version {hint}." in verdict.lines
     else:
         assert any(line.startswith(hint) for line in verdict.lines), verdict.text
@@ -137,11 +138,15 @@ def test_the_printed_suspect_is_the_planted_one(name: str) -> None:
     for record in (hunt, printed):
         verdict = record.judge(test)
         assert verdict.status == SOLVED, verdict.text
-        assert f"and all {len(hunt.others)} others." in verdict.text
+        assert f"and all {len(hunt.bugs)} others." in verdict.text
 
 
 def double(x: Tensor) -> Tensor:
     return 2 * x
+
+
+def squared(x: Tensor) -> Tensor:
+    return x * x
 
 
 def small_cases() -> Iterator[object]:
@@ -149,9 +154,7 @@ def small_cases() -> Iterator[object]:
     yield case(torch.ones(20))
 
 
-DOUBLE = Exercise(
-    "00.double", double, small_cases, {"that squares": lambda x: x * x}, properties=()
-)
+DOUBLE = Exercise("00.double", double, small_cases, "that squares\n    squared")
 
 
 def raises(x: Tensor) -> Tensor:
@@ -290,7 +293,7 @@ def test_a_hunt_tells_a_test_that_is_too_strict() -> None:
         x = torch.arange(100.0)
         torch.testing.assert_close(implementation(x), x / 3, rtol=0, atol=0)
 
-    hunt = BugHunt("00.hunt", third, double, "another factor", {})
+    hunt = BugHunt("00.hunt", third, double, "another factor", "")
     verdict = hunt.judge(strict)
     assert verdict.lines[1] == "Your test rejects the right implementation."
     assert "Greatest absolute difference: " in verdict.lines[2]
@@ -333,7 +336,7 @@ def test_a_hunt_lists_what_passes_unless_the_test_exposes_nothing(
         right=double,
         planted=lambda x: 3 * x,
         kind="another factor",
-        others={"the sum": lambda x: (2 * x).sum(), "the negative": lambda x: -2 * x},
+        others="the sum\n    2 * x -> (2 * x).sum()\nthe negative\n    2 -> -2",
     )
 
     def test(implementation) -> None:
@@ -348,7 +351,7 @@ def test_a_hunt_lists_what_passes_unless_the_test_exposes_nothing(
 
 
 def test_a_hunt_is_solved_by_a_test_that_exposes_all() -> None:
-    hunt = BugHunt("00.hunt", double, lambda x: 3 * x, "a factor", {"1": lambda x: x})
+    hunt = BugHunt("00.hunt", double, lambda x: 3 * x, "a factor", "1\n    2 -> 1")
 
     def test(implementation) -> None:
         assert torch.equal(implementation(torch.ones(2)), torch.tensor([2.0, 2.0]))
@@ -366,13 +369,53 @@ def test_a_wrong_version_is_an_edit_of_the_reference() -> None:
     x = torch.tensor([3.0])
     versions = wrong_versions(
         twice,
-        {
-            "cubed": "factor * x -> x**3",
-            "added": "return -> x = x + 1\n    return ;; factor * -> factor + ",
-            "a function": double,
-        },
+        """
+cubed
+    factor * x -> x**3
+with one added, and
+a sum
+    return -> x = x + 1; return
+    factor * -> factor +
+by two edits in a line
+    return -> x = x + 1; return ;; factor * x -> factor**x
+of more than a line
+    return factor * x -> if x > 2:
+            return x
+        return factor
+a function
+    double
+a function, edited
+    double ;; 2 -> 5
+without a factor
+    factor * ->
+""",
     )
-    assert [version(x).item() for version in versions.values()] == [27, 6, 6]
+    made = {hint: version(x).item() for hint, version in versions.items()}
+    assert made == {
+        "cubed": 27,
+        "with one added, and a sum": 6,
+        "by two edits in a line": 16,
+        "of more than a line": 3,
+        "a function": 6,
+        "a function, edited": 15,
+        "without a factor": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("that misses\n    * y -> x", r"that misses: '\* y' stands 0 times in twice"),
+        ("tripled\n    triple", "tripled: 'triple' is neither 'old -> new' nor a"),
+        ("cut off\n    * x -> * x)", "cut off: unmatched"),
+        ("a\n    * x ->\nwithout edits", "without edits: '' is neither"),
+        ("    * x ->\nbelow", r"no hint stands above '\* x ->'"),
+        ("a\n    2.0 -> 3\nb\n    2.0 -> 4\na\n    2.0 -> 5", "'a' stands twice"),
+    ],
+)
+def test_a_text_that_is_no_list_of_versions_is_an_error(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        wrong_versions(twice, text)
 
 
 class Twice:
@@ -389,7 +432,7 @@ def test_a_class_is_edited_too() -> None:
     [
         ("factor * y -> x", "stands 0 times in twice, not once"),
         ("x -> y", "stands [2-9] times in twice, not once"),
-        ("factor * x", "is not 'old -> new'"),
+        ("factor * x", "is neither 'old -> new' nor a"),
         ("factor * x -> x ;; factor * x -> y", "stands 0 times in twice, not once"),
     ],
 )
@@ -400,11 +443,11 @@ def test_an_edit_that_does_not_fit_is_an_error(edits: str, reason: str) -> None:
 
 def test_an_edit_that_does_not_fit_stops_its_exercise() -> None:
     with pytest.raises(ValueError, match="stands 0 times in double, not once"):
-        replace(DOUBLE, wrong={"that squares": "x**2 -> x"})
-    halved = replace(DOUBLE, wrong={"halved": "factor * x -> x / 2"}, edits_of=twice)
+        replace(DOUBLE, wrong="that squares\n    x**2 -> x")
+    halved = replace(DOUBLE, wrong="halved\n    factor * x -> x / 2", edits_of=twice)
     assert "the version halved." in halved.judge(lambda x: x / 2).text
     with pytest.raises(ValueError, match="stands 0 times in double, not once"):
-        BugHunt("00.hunt", double, "x**2 -> x", "a power", {})
+        BugHunt("00.hunt", double, "x**2 -> x", "a power", "")
 
 
 def test_a_check_draws_nothing_from_the_readers_random_numbers() -> None:
@@ -495,7 +538,7 @@ def test_a_message_has_as_many_digits_as_differ(expected, answer, said) -> None:
 
 def test_a_function_that_ends_the_program_fails(capsys) -> None:
     assert "raised SystemExit: 3" in DOUBLE.judge(lambda x: sys.exit(3)).text
-    hunt = BugHunt("00.hunt", double, double, "a factor", {})
+    hunt = BugHunt("00.hunt", double, double, "a factor", "")
     assert "raised SystemExit" in hunt.judge(lambda f: sys.exit()).text
 
 
@@ -504,7 +547,7 @@ def test_the_reason_of_a_verdict_says_what_is_wrong() -> None:
     assert reason.startswith("Case 1 of 2: x = [1, 2], [2] float32 | 1 of 2 entries")
     assert reason.endswith("Likely bug: your result equals the version that squares.")
     assert DOUBLE.judge(double).reason == ""
-    hunt = BugHunt("00.hunt", double, lambda x: 3 * x, "a factor", {"a 1": lambda x: x})
+    hunt = BugHunt("00.hunt", double, "2 -> 3", "a factor", "a 1\n    2 -> 1")
 
     def test(implementation) -> None:
         assert implementation(torch.ones(1)).item() < 3

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_course.exercises.compare import show
-from llm_course.exercises.edits import Function, wrong_versions
+from llm_course.exercises.edits import Function, edited, wrong_versions
 from llm_course.exercises.inputs import seeded
 from llm_course.exercises.records import (
     FAILING,
@@ -31,22 +31,25 @@ ROUNDING = 0.05  # bfloat16 keeps three digits
 class BugHunt:
     """A test to write: it must accept `right` and expose `planted`.
 
-    `planted` and the `others`, by what is wrong with them, are wrong implementations:
-    edits of `right`, or functions. `kind` says it of the planted one without giving it
-    away. The notebook prints the planted one.
+    `planted` (edits of `right`, or a function) and the `others` (a text as in `edits`,
+    its hints what is wrong) are wrong implementations. `kind` says it of the planted
+    one without giving it away. The notebook prints the planted one.
     """
 
     key: str
     right: Function
     planted: str | Function
     kind: str
-    others: Mapping[str, Any]
+    others: str
     wrong: Mapping[str, Function] = field(default_factory=dict)
+    bug: Function = field(init=False)
+    bugs: dict[str, Function] = field(init=False)
 
     def __post_init__(self) -> None:
-        versions = wrong_versions(self.right, {"": self.planted, **self.others})
-        object.__setattr__(self, "planted", versions.pop(""))  # frozen for all others
-        object.__setattr__(self, "others", versions)
+        planted = self.planted
+        bug = edited(self.right, planted) if isinstance(planted, str) else planted
+        object.__setattr__(self, "bug", bug)  # frozen for all others
+        object.__setattr__(self, "bugs", wrong_versions(self.right, self.others))
 
     def judge(self, test: Callable[..., Any]) -> Verdict:
         """Run the reader's test on every implementation."""
@@ -61,10 +64,10 @@ class BugHunt:
                 *[STRICT] * may_be_rounding(error),
             )
         passed = [
-            name for name, bug in self.others.items() if self._run(test, bug)[1] is None
+            name for name, bug in self.bugs.items() if self._run(test, bug)[1] is None
         ]
-        caught = self._run(test, self.planted)[1] is not None
-        of = f"{len(passed)} of {len(self.others)} others pass"
+        caught = self._run(test, self.bug)[1] is not None
+        of = f"{len(passed)} of {len(self.bugs)} others pass"
         names = [f"  {name}" for name in passed]
         if caught and passed:
             found = f"{self.key}: planted bug found, test incomplete: it lets {of}:"
@@ -73,13 +76,13 @@ class BugHunt:
             good = (
                 "Your test accepts the right implementation and exposes the planted bug"
             )
-            solved = f"{self.key}: solved. {good} and all {len(self.others)} others."
+            solved = f"{self.key}: solved. {good} and all {len(self.bugs)} others."
             return Verdict(self.key, SOLVED, (solved,))
         lines = [f"It passes a bug of this kind: {self.kind}."]
         if value is not None:
             lines = [f"It returned {show(value)}. A test must `assert`.", *lines]
         rest = [f"It lets {of}."]
-        if 0 < len(passed) < len(self.others):
+        if 0 < len(passed) < len(self.bugs):
             # to a test that exposes nothing, the names would give all away
             rest = [f"It lets {of}:", *names]
         return self._failing("Your test accepts the planted bug.", *lines, *rest)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_course.exercises.compare import difference, show, unchanged
@@ -79,27 +79,28 @@ class Exercise:
     """A function to write.
 
     `cases` makes the arguments afresh at each call, the smallest case first: what the
-    reader's function does to them is then seen, and hurts nobody else. `wrong` maps how
-    the verdict goes on after "your result equals the version …" to that version: an
-    edit of the reference, or of `edits_of` where the reference goes another way, or a
-    function of its own. `call` calls what the reader wrote where that is not simply a
-    function of the case (a class, an iterator). Each function of `properties` gets the
-    reader's function and returns a complaint or None.
+    reader's function does to them is then seen, and hurts nobody else. `wrong` is a
+    text as in `edits`: its hints are how the verdict goes on after "your result equals
+    the version …", its edits are those of the reference, or of `edits_of` where the
+    reference goes another way. `call` calls what the reader wrote where that is not
+    simply a function of the case (a class, an iterator). Each function of `properties`
+    gets the reader's function and returns a complaint or None.
     """
 
     key: str
     reference: Function
     cases: Callable[[], Iterable[Case]]
-    wrong: Mapping[str, Any]
+    wrong: str
     edits_of: Function | None = None
     rtol: float = 1e-4
     atol: float = 1e-5
     call: Callable[..., Any] = plain
     properties: tuple[Callable[[Function], str | None], ...] = ()
+    versions: dict[str, Function] = field(init=False)
 
     def __post_init__(self) -> None:
         versions = wrong_versions(self.edits_of or self.reference, self.wrong)
-        object.__setattr__(self, "wrong", versions)  # frozen for all others
+        object.__setattr__(self, "versions", versions)  # frozen for all others
 
     def judge(self, function: Callable[..., Any]) -> Verdict:
         """Run `function` on every case and compare."""
@@ -158,7 +159,7 @@ class Exercise:
         """The first wrong version that does in all cases what the reader's did."""
         if all(outcome.error for outcome in outcomes):
             return []
-        for hint, version in self.wrong.items():
+        for hint, version in self.versions.items():
             theirs = self._outcomes(version)  # as far as they are alike, no further
             if all(map(self._alike, theirs, outcomes)):
                 return [f"Likely bug: your result equals the version {hint}."]

@@ -21,12 +21,13 @@ def cases() -> Iterator[Case]:
     yield case(torch.tensor([1.0, 0.0, -1.0]), normal(3, 3))
 
 
-WRONG = {
-    "that scales the rows: row i makes output i, column j reads channel j": (
-        "matrix * weight -> matrix * weight[:, None]"
-    ),
-    "that divides by the weight": "* -> /",
-    "that leaves the matrix as it is": "matrix * weight -> matrix.clone()",
-}
+WRONG = """
+that scales the rows: row i makes output i, column j reads channel j
+    matrix * weight -> matrix * weight[:, None]
+that divides by the weight
+    * -> /
+that leaves the matrix as it is
+    matrix * weight -> matrix.clone()
+"""
 
 CHECK = Exercise("01.fold", fold, cases, WRONG)

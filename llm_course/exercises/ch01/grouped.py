@@ -26,26 +26,24 @@ def cases() -> Iterator[Case]:
     yield case(normal(5, 8), normal(8, seed=1), 8, 0.1)
 
 
-WRONG = {
-    "with one mean over the whole vector": "(groups, -1) -> (1, -1)",
-    "whose groups take every G-th channel instead of neighbours": (
-        "(groups, -1) -> (-1, groups) ;; mean(-1 -> mean(-2"
-    ),
-    "with groups of G channels; G is how many groups there are": (
-        "(groups, -1) -> (-1, groups)"
-    ),
-    "whose groups reach over several vectors of x": (
-        "unflatten(-1, (groups, -1)) -> reshape(groups, -1) ;; "
-        "flatten(-2) -> reshape(x.shape)"
-    ),
-    "that divides by the root of the sum of squares, not of their mean": "mean -> sum",
-    "with eps added after the root; it belongs under it": (
-        "torch.rsqrt(parts -> 1 / (parts ;; True) -> True).sqrt()"
-    ),
-    "that multiplies by the weight first, so that it counts in the mean": (
-        "x.unflatten -> (x * weight).unflatten ;; return weight * -> return"
-    ),
-    "without the weight": "return weight * -> return",
-}
+WRONG = """
+with one mean over the whole vector
+    (groups, -1) -> (1, -1)
+whose groups take every G-th channel instead of neighbours
+    (groups, -1) -> (-1, groups) ;; mean(-1 -> mean(-2
+with groups of G channels; G is how many groups there are
+    (groups, -1) -> (-1, groups)
+whose groups reach over several vectors of x
+    unflatten(-1, (groups, -1)) -> reshape(groups, -1)
+    flatten(-2) -> reshape(x.shape)
+that divides by the root of the sum of squares, not of their mean
+    mean -> sum
+with eps added after the root; it belongs under it
+    torch.rsqrt(parts -> 1 / (parts ;; True) -> True).sqrt()
+that multiplies by the weight first, so that it counts in the mean
+    x.unflatten -> (x * weight).unflatten ;; return weight * -> return
+without the weight
+    return weight * -> return
+"""
 
 CHECK = Exercise("01.grouped", grouped, cases, WRONG)

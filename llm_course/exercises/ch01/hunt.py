@@ -23,22 +23,24 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * normed.to(x.dtype)
 
 
-OTHERS = {
-    "epsilon outside the root": (
-        "torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()"
-    ),
-    "epsilon left out": " + eps -> ",
-    "the mean subtracted first, as in LayerNorm": (
-        "wide = x.to -> wide = (x - x.mean(-1, keepdim=True)).to"
-    ),
-    "one mean over all vectors together": "(-1, keepdim=True) -> ()",
-    "the sum of squares instead of the mean": "mean -> sum",
-    "the weight left out": "return weight * -> return",
-    "squares and mean in the dtype of x": (
-        "x.to(torch.promote_types(x.dtype, torch.float32)) -> x"
-    ),
-    "the weight before the rounding": "weight * normed -> (weight * normed)",
-}
+OTHERS = """
+epsilon outside the root
+    torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()
+epsilon left out
+    + eps ->
+the mean subtracted first, as in LayerNorm
+    wide = x.to -> wide = (x - x.mean(-1, keepdim=True)).to
+one mean over all vectors together
+    (-1, keepdim=True) -> ()
+the sum of squares instead of the mean
+    mean -> sum
+the weight left out
+    return weight * -> return
+squares and mean in the dtype of x
+    x.to(torch.promote_types(x.dtype, torch.float32)) -> x
+the weight before the rounding
+    weight * normed -> (weight * normed)
+"""
 
 
 def values_only(implementation: Norm) -> None:

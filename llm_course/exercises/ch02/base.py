@@ -16,46 +16,41 @@ def base(theta: float, head_dim: int, context: int, factor: float) -> float:
 
 
 LAST_PAIR = "range(head_dim // 2) -> [head_dim // 2 - 1]"
-WRONG = {
-    (
-        "with theta s^(D/(D-2)), the paper's formula: it fits the slowest pair only, "
-        "and raises theta even where that completes a turn"
-    ): f"{LAST_PAIR} ;; > context -> > 0",
-    "that multiplies theta by the factor": " ** (head_dim / (2 * i)) -> ",
-    (
-        "that looks at the slowest pair alone: those before it that complete no turn "
-        "meet new angles too"
-    ): LAST_PAIR,
-    "with the exponent upside down": "head_dim / (2 * i) -> 2 * i / head_dim",
-    "that makes theta smaller: then the pairs are faster": (
-        "theta * factor -> theta / factor"
-    ),
-    (
-        "that slows the last pair that does complete a turn; the first that does not "
-        "is the next"
-    ): "(2 * i)) -> (2 * (i - 1)))",
-    "in which pair 1 decides, though it completes a turn": "/ (2 * i) -> / 2",
-    (
-        "in which pair 1 always decides: the first pair that completes no turn does, "
-        "if there is one"
-    ): "range(head_dim // 2) -> [1] ;; > context -> > 0",
-    (
-        "that asks for a full turn within s L: what has met every angle was trained "
-        "on, up to L"
-    ): "> context -> > factor * context",
-    "that counts pairs from 1": "/ (2 * i) -> / (2 * (i + 1))",
-    "in which pair i has the exponent i / D: it is 2i / D": "/ (2 * i) -> / i",
-    "with // for /: the exponent is seldom a whole number": "/ (2 * i) -> // (2 * i)",
-    "that takes theta^(2i/D) positions for a turn: it is 2π times that": (
-        "2 * math.pi * theta -> theta ;; > context -> >= context"
-    ),
-    "that raises theta although every pair completes a turn": (
-        "> context: -> > context or i == head_dim // 2 - 1:"
-    ),
-    "that returns what theta is multiplied by": (
-        "return theta * -> return ;; return theta -> return 1.0"
-    ),
-}
+WRONG = f"""
+with theta s^(D/(D-2)), the paper's formula: it fits the slowest pair only, and raises
+theta even where that completes a turn
+    {LAST_PAIR} ;; > context -> > 0
+that multiplies theta by the factor
+    ** (head_dim / (2 * i)) ->
+that looks at the slowest pair alone: those before it that complete no turn meet new
+angles too
+    {LAST_PAIR}
+with the exponent upside down
+    head_dim / (2 * i) -> 2 * i / head_dim
+that makes theta smaller: then the pairs are faster
+    theta * factor -> theta / factor
+that slows the last pair that does complete a turn; the first that does not is the next
+    (2 * i)) -> (2 * (i - 1)))
+in which pair 1 decides, though it completes a turn
+    / (2 * i) -> / 2
+in which pair 1 always decides: the first pair that completes no turn does, if there is
+one
+    range(head_dim // 2) -> [1] ;; > context -> > 0
+that asks for a full turn within s L: what has met every angle was trained on, up to L
+    > context -> > factor * context
+that counts pairs from 1
+    / (2 * i) -> / (2 * (i + 1))
+in which pair i has the exponent i / D: it is 2i / D
+    / (2 * i) -> / i
+with // for /: the exponent is seldom a whole number
+    / (2 * i) -> // (2 * i)
+that takes theta^(2i/D) positions for a turn: it is 2π times that
+    2 * math.pi * theta -> theta ;; > context -> >= context
+that raises theta although every pair completes a turn
+    > context: -> > context or i == head_dim // 2 - 1:
+that returns what theta is multiplied by
+    return theta * -> return ;; return theta -> return 1.0
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -28,30 +28,25 @@ def multiplied(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat((turned.real, turned.imag), dim=-1).to(x.dtype)
 
 
-NEIGHBOURS_IN = (
-    "x.float().chunk(2, dim=-1) -> x.float().unflatten(-1, (-1, 2)).unbind(-1)"
-)
-NEIGHBOURS_OUT = (
-    "torch.cat((turned.real, turned.imag), dim=-1) -> "
-    "torch.view_as_real(turned).flatten(-2)"
-)
-WRONG = {
-    "that turns the other way": ", angles)[ -> , -angles)[",
-    "that pairs channels (2i, 2i + 1); half-split pairs are (i, i + D/2)": (
-        f"{NEIGHBOURS_IN} ;; {NEIGHBOURS_OUT}"
-    ),
-    (
-        "that takes channels (i, i + D/2) for pair i and puts them back as neighbours"
-    ): NEIGHBOURS_OUT,
-    "whose angles are rounded to the dtype of x": (
-        "pairs = -> angles = angles.to(x.dtype).float()\n    pairs ="
-    ),
-    "that takes the angles as lengths: `torch.polar` takes the lengths first": (
-        "torch.ones_like(angles), angles -> angles, torch.ones_like(angles)"
-    ),
-    "without a head axis in the angles, so that B meets H": "[:, None] -> ",
-    "that takes neighbours for a pair and puts all real parts first": NEIGHBOURS_IN,
-}
+NEIGHBOURS_IN = "chunk(2, dim=-1) -> unflatten(-1, (-1, 2)).unbind(-1)"
+NEIGHBOURS_OUT = """torch.cat((turned.real, turned.imag), dim=-1) ->
+        torch.view_as_real(turned).flatten(-2)"""
+WRONG = f"""
+that turns the other way
+    , angles)[ -> , -angles)[
+that pairs channels (2i, 2i + 1); half-split pairs are (i, i + D/2)
+    {NEIGHBOURS_IN} ;; {NEIGHBOURS_OUT}
+that takes channels (i, i + D/2) for pair i and puts them back as neighbours
+    {NEIGHBOURS_OUT}
+whose angles are rounded to the dtype of x
+    pairs = -> angles = angles.to(x.dtype).float(); pairs =
+that takes the angles as lengths: `torch.polar` takes the lengths first
+    torch.ones_like(angles), angles -> angles, torch.ones_like(angles)
+without a head axis in the angles, so that B meets H
+    [:, None] ->
+that takes neighbours for a pair and puts all real parts first
+    {NEIGHBOURS_IN}
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -20,45 +20,38 @@ def partial(x: Tensor, position_ids: Tensor, rotary_dim: int, theta: float) -> T
     return torch.cat((turned, x[..., rotary_dim:]), dim=-1)
 
 
-WRONG = {
-    "that rotates the whole head": "powers = -> rotary_dim = x.shape[-1]\n    powers =",
-    "with the frequencies of a whole head: the exponent is 2i / rotary_dim": (
-        "/ rotary_dim -> / x.shape[-1]"
-    ),
-    "with the frequencies theta^(-i / rotary_dim): the exponent is 2i / rotary_dim": (
-        "/ rotary_dim -> / rotary_dim / 2"
-    ),
-    "with theta = 10,000 whatever is asked for": ("theta** -> 10_000.0**"),
-    "that rotates the last channels of the head": (
-        "x[..., :rotary_dim] -> x[..., -rotary_dim:] ;; "
-        "(turned, x[..., rotary_dim:]) -> (x[..., :-rotary_dim], turned)"
-    ),
-    "that puts the untouched channels first": (
-        "(turned, x[..., rotary_dim:]) -> (x[..., rotary_dim:], turned)"
-    ),
-    "that drops the other channels": ", x[..., rotary_dim:]) -> ,)",
-    "that pairs channels (i, i + rotary_dim / 2)": (
-        "turned = -> order = torch.arange(rotary_dim).view(2, -1).T.flatten()"
-        "\n    turned = ;; x[..., :rotary_dim], cos, sin) -> "
-        "x[..., order], cos, sin)[..., order.argsort()]"
-    ),
-    "that counts positions from 0 in each row": (
-        "position_ids[..., None] -> torch.arange(x.shape[2])[None, :, None]"
-    ),
-    "that uses the positions of the first prompt for all prompts": (
-        "position_ids[..., None] -> position_ids[:1, :, None]"
-    ),
-    "whose frequencies are rounded to the dtype of x": (
-        "theta**-powers -> (theta**-powers).to(x.dtype).float()"
-    ),
-    "whose angles are rounded to the dtype of x": (
-        "cos, sin = -> angles = angles.to(x.dtype).float()\n    cos, sin ="
-    ),
-    "in which frequencies, angles, cos and sin all have the dtype of x": (
-        "theta**-powers -> (theta**-powers).to(x.dtype) ;; .cos().float() -> .cos() ;; "
-        ".sin().float() -> .sin()"
-    ),
-}
+WRONG = """
+that rotates the whole head
+    powers = -> rotary_dim = x.shape[-1]; powers =
+with the frequencies of a whole head: the exponent is 2i / rotary_dim
+    / rotary_dim -> / x.shape[-1]
+with the frequencies theta^(-i / rotary_dim): the exponent is 2i / rotary_dim
+    / rotary_dim -> / rotary_dim / 2
+with theta = 10,000 whatever is asked for
+    theta** -> 10_000.0**
+that rotates the last channels of the head
+    x[..., :rotary_dim] -> x[..., -rotary_dim:]
+    (turned, x[..., rotary_dim:]) -> (x[..., :-rotary_dim], turned)
+that puts the untouched channels first
+    (turned, x[..., rotary_dim:]) -> (x[..., rotary_dim:], turned)
+that drops the other channels
+    , x[..., rotary_dim:]) -> ,)
+that pairs channels (i, i + rotary_dim / 2)
+    turned = -> order = torch.arange(rotary_dim).view(2, -1).T.flatten(); turned =
+    x[..., :rotary_dim], cos, sin) -> x[..., order], cos, sin)[..., order.argsort()]
+that counts positions from 0 in each row
+    position_ids[..., None] -> torch.arange(x.shape[2])[None, :, None]
+that uses the positions of the first prompt for all prompts
+    position_ids[..., None] -> position_ids[:1, :, None]
+whose frequencies are rounded to the dtype of x
+    theta**-powers -> (theta**-powers).to(x.dtype).float()
+whose angles are rounded to the dtype of x
+    cos, sin = -> angles = angles.to(x.dtype).float(); cos, sin =
+in which frequencies, angles, cos and sin all have the dtype of x
+    theta**-powers -> (theta**-powers).to(x.dtype)
+    .cos().float() -> .cos()
+    .sin().float() -> .sin()
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -22,34 +22,30 @@ def inverse(
     return weight[order], bias[order]
 
 
-WRONG = {
-    "that takes each row from where the loader takes it: here it has to go back": (
-        "q.view(-1, dim // 2, 2) -> q.view(-1, 2, dim // 2) ;; "
-        "k.view(-1, dim // 2, 2) -> k.view(-1, 2, dim // 2)"
-    ),
-    "that takes all rows of q (and of k) for one head": (
-        "q.view(-1, dim // 2, 2) -> q.view(1, -1, 2) ;; "
-        "k.view(-1, dim // 2, 2) -> k.view(1, -1, 2)"
-    ),
-    "that cuts the rows of k into as many heads as q has": (
-        "k.view(-1, dim // 2, 2) -> k.view(num_heads, -1, 2)"
-    ),
-    "that reorders q alone": "k.view(-1, dim // 2, 2).transpose(1, 2).flatten() -> k",
-    "that reorders v as well": (
-        "order = -> v = v.view(-1, dim // 2, 2).transpose(1, 2).flatten()\n    order ="
-    ),
-    "that leaves the bias as it is": "bias[order] -> bias.clone()",
-    "with D = rows / (3 H): k and v have fewer heads than q": (
-        "(num_heads + 2 * num_kv_heads) -> (3 * num_heads)"
-    ),
-    "with D = rows / (H + Hkv): the rows of v count too": "+ 2 * num_kv -> + num_kv",
-    "with D = hidden / H: a head need not be that wide": (
-        "len(weight) // (num_heads + 2 * num_kv_heads) -> weight.shape[1] // num_heads"
-    ),
-    "that reorders the columns of the matrix: a channel of q is a row": (
-        "weight[order] -> weight[:, order]"
-    ),
-}
+WRONG = """
+that takes each row from where the loader takes it: here it has to go back
+    q.view(-1, dim // 2, 2) -> q.view(-1, 2, dim // 2)
+    k.view(-1, dim // 2, 2) -> k.view(-1, 2, dim // 2)
+that takes all rows of q (and of k) for one head
+    q.view(-1, dim // 2, 2) -> q.view(1, -1, 2)
+    k.view(-1, dim // 2, 2) -> k.view(1, -1, 2)
+that cuts the rows of k into as many heads as q has
+    k.view(-1, dim // 2, 2) -> k.view(num_heads, -1, 2)
+that reorders q alone
+    k.view(-1, dim // 2, 2).transpose(1, 2).flatten() -> k
+that reorders v as well
+    order = -> v = v.view(-1, dim // 2, 2).transpose(1, 2).flatten(); order =
+that leaves the bias as it is
+    bias[order] -> bias.clone()
+with D = rows / (3 H): k and v have fewer heads than q
+    (num_heads + 2 * num_kv_heads) -> (3 * num_heads)
+with D = rows / (H + Hkv): the rows of v count too
+    + 2 * num_kv -> + num_kv
+with D = hidden / H: a head need not be that wide
+    len(weight) // (num_heads + 2 * num_kv_heads) -> weight.shape[1] // num_heads
+that reorders the columns of the matrix: a channel of q is a row
+    weight[order] -> weight[:, order]
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -22,21 +22,21 @@ def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-OTHERS = {
-    "query head h reads K/V head h % Hkv": (
-        "repeat_interleave(group, dim=1) -> repeat(1, group, 1, 1)"
-    ),
-    "a triangle that is one too wide": "tril(past) -> tril(past + 1)",
-    "is_causal=True whatever Q and K are": "attn_mask=mask -> is_causal=True",
-    "no mask at all where Q and K differ": "attn_mask=mask -> is_causal=past == 0",
-    "weights set to 0 after the softmax": (
-        "F.scaled_dot_product_attention(q, k, v, attn_mask=mask) -> "
-        "((q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1) * mask) @ v"
-    ),
-    "the keys and values of the first sentence used for all": (
-        "t.repeat -> t[:1].expand_as(t).repeat"
-    ),
-}
+OTHERS = """
+query head h reads K/V head h % Hkv
+    repeat_interleave(group, dim=1) -> repeat(1, group, 1, 1)
+a triangle that is one too wide
+    tril(past) -> tril(past + 1)
+is_causal=True whatever Q and K are
+    attn_mask=mask -> is_causal=True
+no mask at all where Q and K differ
+    attn_mask=mask -> is_causal=past == 0
+weights set to 0 after the softmax
+    F.scaled_dot_product_attention(q, k, v, attn_mask=mask) ->
+        ((q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1) * mask) @ v
+the keys and values of the first sentence used for all
+    t.repeat -> t[:1].expand_as(t).repeat
+"""
 
 
 def compared(num_queries: int, is_causal: bool) -> Callable[[Attention], None]:

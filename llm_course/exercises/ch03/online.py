@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from llm_course.exercises.edits import edited
 from llm_course.exercises.inputs import normal
 from llm_course.exercises.records import Case, Exercise, case
 from llm_course.exercises.watch import largest_tensor
@@ -76,95 +75,76 @@ def by_logarithm(blocks: Blocks) -> Tensor:
     return mean
 
 
-OWN_SOFTMAX = (
-    "(largest - new).exp(), (scores - new).exp() -> "
-    "1.0, scores.softmax(-1).nan_to_num(0.0)"
-)
-NO_DIVISION = " / total.masked_fill(total == 0, 1.0) -> "
-ZERO_BY_ZERO = ".masked_fill(total == 0, 1.0) -> "
+OWN_SOFTMAX = """(largest - new).exp(), (scores - new).exp() ->
+        1.0, scores.softmax(-1).nan_to_num(0.0)"""
+NO_DIVISION = "/ total.masked_fill(total == 0, 1.0) ->"
+ZERO_BY_ZERO = ".masked_fill(total == 0, 1.0) ->"
 UPSIDE_DOWN = "largest - new -> new - largest"
-FROM_FIRST = (
-    "if total.ndim == 0:\n            largest = here.clamp(min=LOWEST)\n        new ="
-)
+FROM_FIRST = """if total.ndim == 0: largest = here.clamp(min=LOWEST)
+            new ="""
 FROM_0, FROM_NEVER = "tensor(LOWEST) -> tensor(0.0)", "tensor(LOWEST) -> tensor(NEVER)"
 FROM_1E9 = "tensor(LOWEST) -> tensor(-1e9)"
 NO_MAX = f"{FROM_0} ;; torch.maximum(largest, here) -> largest"
 UNGUARDED = "new.clamp(min=LOWEST) -> new"
 SOFTMAXES = "(scores - base).exp() -> (here - base).exp() * scores.softmax(-1)"
 
-WRONG = {
-    "that gives each block its own softmax and takes the mean": (
-        f"{OWN_SOFTMAX} ;; e.sum(dim=-1, keepdim=True) -> 1.0"
-    ),
-    "that gives each block its own softmax and adds them up": (
-        f"{OWN_SOFTMAX} ;; {NO_DIVISION}"
-    ),
-    "that forgets to scale the weighted sum when the largest score grows": (
-        "mixed * shrink -> mixed"
-    ),
-    "that forgets to scale the sum of exponentials when the largest score grows": (
-        "total * shrink -> total"
-    ),
-    "that scales neither sum when the largest score grows": (
-        "mixed * shrink -> mixed ;; total * shrink -> total"
-    ),
-    "that scales by e^(new - old), which is upside down": UPSIDE_DOWN,
-    "that scales by e^(new - old), which is upside down, and starts at -inf": (
-        f"{UPSIDE_DOWN} ;; {FROM_NEVER}"
-    ),
-    "that scales by e^(new - old) from the second block on, which is upside down": (
-        f"{UPSIDE_DOWN} ;; new = -> {FROM_FIRST}"
-    ),
-    "that scales by e^(new - old), which is upside down, and starts at 0": (
-        f"{UPSIDE_DOWN} ;; {FROM_0}"
-    ),
-    "that subtracts no largest score: the exponentials overflow": NO_MAX,
-    "that subtracts no largest score: the exponentials overflow, or all become 0": (
-        f"{NO_MAX} ;; {ZERO_BY_ZERO}"
-    ),
-    "that keeps the largest score of the first block: a later one may be larger": (
-        f"new = torch.maximum(largest, here) -> {FROM_FIRST} largest"
-    ),
-    (
-        "that starts with 0 as the largest score: where all are far below, all become 0"
-    ): FROM_0,
-    (
-        "that starts with 0 as the largest score, and divides 0 by 0 where all are far "
-        "below"
-    ): f"{FROM_0} ;; {ZERO_BY_ZERO}",
-    "that starts with -1e9 as the largest score: scores may be lower": FROM_1E9,
-    "that starts with -1e9 as the largest score, and divides 0 by 0 below it": (
-        f"{FROM_1E9} ;; {ZERO_BY_ZERO}"
-    ),
-    (
-        "that carries max and sum as one logarithm: -3e9 + ln 2 is -3e9 in float32, "
-        "and the sum is lost"
-    ): by_logarithm,
-    (
-        "that carries max and sum as one logarithm (-3e9 + ln 2 is -3e9 in float32), "
-        "and makes NaN of -inf - (-inf)"
-    ): edited(by_logarithm, UNGUARDED),
-    (
-        "that merges softmaxes by logarithms of their sums: -3e9 + ln 2 is -3e9 in "
-        "float32"
-    ): edited(by_logarithm, f"{SOFTMAXES} ;; max(-1) -> max(-1).nan_to_num(0.0)"),
-    (
-        "that merges softmaxes by logarithms of their sums (-3e9 + ln 2 is -3e9 in "
-        "float32), and makes NaN of -inf - (-inf)"
-    ): edited(by_logarithm, f"{SOFTMAXES} ;; {UNGUARDED}"),
-    "that subtracts the largest score of the block, where that so far belongs": (
-        "torch.maximum(largest, here) -> here.clamp(min=LOWEST)"
-    ),
-    "with one largest score for all queries": "amax(dim=-1, keepdim=True) -> amax()",
-    (
-        "in which a query without a key in a block becomes NaN: -inf - (-inf), or 0 / 0"
-    ): FROM_NEVER,
-    "that turns NaN into 0 at the end: a query has lost its other blocks by then": (
-        f"{FROM_NEVER} ;; mixed / -> (mixed / ;; 1.0) -> 1.0)).nan_to_num(0.0)"
-    ),
-    "that divides 0 by 0 for a query without a key": ZERO_BY_ZERO,
-    "without the division at the end": NO_DIVISION,
-}
+WRONG = f"""
+that gives each block its own softmax and takes the mean
+    {OWN_SOFTMAX} ;; e.sum(dim=-1, keepdim=True) -> 1.0
+that gives each block its own softmax and adds them up
+    {OWN_SOFTMAX} ;; {NO_DIVISION}
+that forgets to scale the weighted sum when the largest score grows
+    mixed * shrink -> mixed
+that forgets to scale the sum of exponentials when the largest score grows
+    total * shrink -> total
+that scales neither sum when the largest score grows
+    mixed * shrink -> mixed ;; total * shrink -> total
+that scales by e^(new - old), which is upside down
+    {UPSIDE_DOWN}
+that scales by e^(new - old), which is upside down, and starts at -inf
+    {UPSIDE_DOWN} ;; {FROM_NEVER}
+that scales by e^(new - old) from the second block on, which is upside down
+    {UPSIDE_DOWN} ;; new = -> {FROM_FIRST}
+that scales by e^(new - old), which is upside down, and starts at 0
+    {UPSIDE_DOWN} ;; {FROM_0}
+that subtracts no largest score: the exponentials overflow
+    {NO_MAX}
+that subtracts no largest score: the exponentials overflow, or all become 0
+    {NO_MAX} ;; {ZERO_BY_ZERO}
+that keeps the largest score of the first block: a later one may be larger
+    new = torch.maximum(largest, here) -> {FROM_FIRST} largest
+that starts with 0 as the largest score: where all are far below, all become 0
+    {FROM_0}
+that starts with 0 as the largest score, and divides 0 by 0 where all are far below
+    {FROM_0} ;; {ZERO_BY_ZERO}
+that starts with -1e9 as the largest score: scores may be lower
+    {FROM_1E9}
+that starts with -1e9 as the largest score, and divides 0 by 0 below it
+    {FROM_1E9} ;; {ZERO_BY_ZERO}
+that carries max and sum as one logarithm: -3e9 + ln 2 is -3e9 in float32, and the sum
+is lost
+    by_logarithm
+that carries max and sum as one logarithm (-3e9 + ln 2 is -3e9 in float32), and makes
+NaN of -inf - (-inf)
+    by_logarithm ;; {UNGUARDED}
+that merges softmaxes by logarithms of their sums: -3e9 + ln 2 is -3e9 in float32
+    by_logarithm ;; {SOFTMAXES} ;; max(-1) -> max(-1).nan_to_num(0.0)
+that merges softmaxes by logarithms of their sums (-3e9 + ln 2 is -3e9 in float32), and
+makes NaN of -inf - (-inf)
+    by_logarithm ;; {SOFTMAXES} ;; {UNGUARDED}
+that subtracts the largest score of the block, where that so far belongs
+    torch.maximum(largest, here) -> here.clamp(min=LOWEST)
+with one largest score for all queries
+    amax(dim=-1, keepdim=True) -> amax()
+in which a query without a key in a block becomes NaN: -inf - (-inf), or 0 / 0
+    {FROM_NEVER}
+that turns NaN into 0 at the end: a query has lost its other blocks by then
+    {FROM_NEVER} ;; mixed / -> (mixed / ;; 1.0) -> 1.0)).nan_to_num(0.0)
+that divides 0 by 0 for a query without a key
+    {ZERO_BY_ZERO}
+without the division at the end
+    {NO_DIVISION}
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -38,80 +38,63 @@ def packed(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
 
 
 PADDING_STAYS = "t.masked_fill(own == 0, 0.0) -> t"
-PADDING_READS = " & (own != 0) -> "
-FIRST_ROW_MASK = "same = -> own = own[:1]\n    same ="
+PADDING_READS = "& (own != 0) ->"
+FIRST_ROW_MASK = "same = -> own = own[:1]; same ="
 FUSED = "F.scaled_dot_product_attention(q, k, v, attn_mask=mask)"
 SCORES = "(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5)"
 BY_HAND = f"{FUSED} -> {SCORES}.masked_fill(~mask, -torch.inf).softmax(-1) @ v"
 COVERED = "return out -> return out.masked_fill(own == 0, 0.0)"
 NAN_TO_0 = "return out -> return out.nan_to_num(0.0)"
 
-RUNS = """own = documents -> starts = F.pad(documents.diff() != 0, (1, 0))
-    documents = starts.cumsum(1).masked_fill(documents == 0, -1) + 1
-    own = documents"""
-
-WRONG = {
-    "that takes each run of equal numbers for a document: one may go on later": RUNS,
-    "in which a token reads the documents before its own": (
-        "own == own.transpose(2, 3) -> own.transpose(2, 3) != 0"
-    ),
-    "in which a token reads the later tokens of its document": "same & earlier -> same",
-    "that uses the documents of the first row in all rows": FIRST_ROW_MASK,
-    "that uses the documents, and the padding, of the first row in all rows": (
-        "documents[:, -> documents[:1,"
-    ),
-    "that compares the documents of the first row, for all rows": (
-        f"{FIRST_ROW_MASK} ;; {PADDING_READS}"
-    ),
-    "that multiplies the padding by 0: 0 * NaN is NaN, in q, k and v alike": (
-        "t.masked_fill(own == 0, 0.0) -> t * (own != 0)"
-    ),
-    "that covers up the output of the padding; NaN is in the real tokens by then": (
-        f"{PADDING_STAYS} ;; {COVERED}"
-    ),
-    (
-        "that covers up the output of the padding; from v, NaN is in the real tokens "
-        "by then"
-    ): f"{PADDING_STAYS} ;; {BY_HAND} ;; {COVERED}",
-    "whose rows without a key are a softmax over -inf alone": BY_HAND,
-    "whose weights of 0 meet NaN in the padding: 0 * NaN is NaN": PADDING_STAYS,
-    (
-        "that empties v alone: the mask adds -inf to the scores, and NaN - inf is NaN"
-    ): "q, k, v = (t -> (v,) = (t ;; in (q, k, v)) -> in (v,))",
-    "that empties k and v, not q: the rows of padding become NaN": (
-        "q, k, v = (t -> k, v = (t ;; in (q, k, v)) -> in (k, v))"
-    ),
-    "that empties q and k, not v: 0 * NaN is NaN": (
-        "q, k, v = (t -> q, k = (t ;; in (q, k, v)) -> in (q, k))"
-    ),
-    "that replaces NaN, and lets infinities in the padding pass as huge numbers": (
-        "masked_fill(own == 0, 0.0) -> nan_to_num()"
-    ),
-    "that replaces what is not finite, where all of the padding belongs emptied": (
-        "masked_fill(own == 0, 0.0) -> nan_to_num(0.0, 0.0, 0.0)"
-    ),
-    "that turns NaN into 0 at the end, and real tokens with it": (
-        f"{PADDING_STAYS} ;; {BY_HAND} ;; {NAN_TO_0}"
-    ),
-    "that turns NaN into 0 after the fused function, and real tokens with it": (
-        f"{PADDING_STAYS} ;; {NAN_TO_0}"
-    ),
-    "whose rows without a key are the mean of all values": (
-        "attn_mask=mask -> attn_mask=torch.where(mask, 0.0, LOWEST)"
-    ),
-    (
-        "that adds two masks of large negative numbers: a row without a key still reads"
-    ): (
-        "attn_mask=mask -> attn_mask="
-        "sum(torch.where(true, 0.0, LOWEST) for true in (same, earlier))"
-    ),
-    "in which padding reads padding: it is a document of its own there": (
-        f"{PADDING_STAYS} ;; {PADDING_READS}"
-    ),
-    "that sets weights to 0 after the softmax: they no longer add up to 1": (
-        f"{FUSED} -> ({SCORES}.softmax(-1) * mask) @ v"
-    ),
-}
+WRONG = f"""
+that takes each run of equal numbers for a document: one may go on later
+    own = documents -> starts = F.pad(documents.diff() != 0, (1, 0))
+        documents = starts.cumsum(1).masked_fill(documents == 0, -1) + 1
+        own = documents
+in which a token reads the documents before its own
+    own == own.transpose(2, 3) -> own.transpose(2, 3) != 0
+in which a token reads the later tokens of its document
+    same & earlier -> same
+that uses the documents of the first row in all rows
+    {FIRST_ROW_MASK}
+that uses the documents, and the padding, of the first row in all rows
+    documents[:, -> documents[:1,
+that compares the documents of the first row, for all rows
+    {FIRST_ROW_MASK} ;; {PADDING_READS}
+that multiplies the padding by 0: 0 * NaN is NaN, in q, k and v alike
+    t.masked_fill(own == 0, 0.0) -> t * (own != 0)
+that covers up the output of the padding; NaN is in the real tokens by then
+    {PADDING_STAYS} ;; {COVERED}
+that covers up the output of the padding; from v, NaN is in the real tokens by then
+    {PADDING_STAYS} ;; {BY_HAND} ;; {COVERED}
+whose rows without a key are a softmax over -inf alone
+    {BY_HAND}
+whose weights of 0 meet NaN in the padding: 0 * NaN is NaN
+    {PADDING_STAYS}
+that empties v alone: the mask adds -inf to the scores, and NaN - inf is NaN
+    q, k, v = (t -> (v,) = (t ;; in (q, k, v)) -> in (v,))
+that empties k and v, not q: the rows of padding become NaN
+    q, k, v = (t -> k, v = (t ;; in (q, k, v)) -> in (k, v))
+that empties q and k, not v: 0 * NaN is NaN
+    q, k, v = (t -> q, k = (t ;; in (q, k, v)) -> in (q, k))
+that replaces NaN, and lets infinities in the padding pass as huge numbers
+    masked_fill(own == 0, 0.0) -> nan_to_num()
+that replaces what is not finite, where all of the padding belongs emptied
+    masked_fill(own == 0, 0.0) -> nan_to_num(0.0, 0.0, 0.0)
+that turns NaN into 0 at the end, and real tokens with it
+    {PADDING_STAYS} ;; {BY_HAND} ;; {NAN_TO_0}
+that turns NaN into 0 after the fused function, and real tokens with it
+    {PADDING_STAYS} ;; {NAN_TO_0}
+whose rows without a key are the mean of all values
+    attn_mask=mask -> attn_mask=torch.where(mask, 0.0, LOWEST)
+that adds two masks of large negative numbers: a row without a key still reads
+    attn_mask=mask ->
+        attn_mask=sum(torch.where(true, 0.0, LOWEST) for true in (same, earlier))
+in which padding reads padding: it is a document of its own there
+    {PADDING_STAYS} ;; {PADDING_READS}
+that sets weights to 0 after the softmax: they no longer add up to 1
+    {FUSED} -> ({SCORES}.softmax(-1) * mask) @ v
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -17,21 +17,21 @@ def pool(weight: Tensor, num_heads: int, num_kv_heads: int) -> Tensor:
     return heads.mean(dim=1).flatten(0, 1)
 
 
-WRONG = {
-    "whose groups take every Hkv-th head; the heads of a group are neighbours": (
-        "(num_kv_heads, group, -1) -> (group, num_kv_heads, -1) ;; dim=1 -> dim=0"
-    ),
-    "that takes the mean of neighbouring rows, which belong to the same head": (
-        "(num_kv_heads, group, -1) -> (-1, group) ;; .flatten(0, 1) -> "
-    ),
-    "that takes the sum of the heads": "mean -> sum",
-    "that keeps the first head of each group": ".mean(dim=1) -> [:, 0]",
-    "that pools columns: the heads lie below one another, in the rows": (
-        "heads = -> if weight.shape[1] % group:\n        return weight\n    heads = ;; "
-        "(0, (num_kv_heads, group, -1)) -> (1, (-1, group)) ;; "
-        "mean(dim=1).flatten(0, 1) -> mean(dim=2)"
-    ),
-}
+WRONG = """
+whose groups take every Hkv-th head; the heads of a group are neighbours
+    (num_kv_heads, group, -1) -> (group, num_kv_heads, -1) ;; dim=1 -> dim=0
+that takes the mean of neighbouring rows, which belong to the same head
+    (num_kv_heads, group, -1) -> (-1, group) ;; .flatten(0, 1) ->
+that takes the sum of the heads
+    mean -> sum
+that keeps the first head of each group
+    .mean(dim=1) -> [:, 0]
+that pools columns: the heads lie below one another, in the rows
+    heads = -> if weight.shape[1] % group: return weight
+        heads =
+    (0, (num_kv_heads, group, -1)) -> (1, (-1, group))
+    mean(dim=1).flatten(0, 1) -> mean(dim=2)
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -18,34 +18,34 @@ def weight_bytes(model: DecoderOnlyModel) -> int:
 BY_PARAMETER = "t.data_ptr() -> id(t)"
 BY_NAME = f"{BY_PARAMETER} ;; parameters() -> state_dict().values()"
 
-WRONG = {
-    "that counts by parameter: two parameters may stand on one memory": BY_PARAMETER,
-    "that counts by name: `state_dict` lists a tied matrix under both names": BY_NAME,
-    "that counts what has `requires_grad`: frozen parameters take memory too": (
-        "in tensors -> in tensors if t.requires_grad"
-    ),
-    "with 4 bytes for each number, whatever its dtype": "t.nbytes -> 4 * t.numel()",
-    "that takes the dtype of the first parameter for all": (
-        "t.nbytes -> t.numel() * model.embed_tokens.weight.itemsize"
-    ),
-    "that counts numbers; each takes `element_size()` bytes": "t.nbytes -> t.numel()",
-    "that believes the config: it says what was meant, not what is in memory": (
-        f"{BY_NAME} ;; sum(size_at.values()) -> sum(size_at.values())"
-        " - model.config.tie_word_embeddings * model.lm_head.weight.nbytes"
-    ),
-    "that takes equal numbers for the same memory": (
-        f"{BY_NAME} ;; return -> table, head = model.embed_tokens, model.lm_head\n"
-        "    once = head.weight.equal(table.weight)\n"
-        "    return -once * head.weight.nbytes +"
-    ),
-    (
-        "that takes the table off whenever the config says tied; `parameters()` lists"
-        " a parameter with two names only once"
-    ): (
-        f"{BY_PARAMETER} ;; sum(size_at.values()) -> sum(size_at.values())"
-        " - model.config.tie_word_embeddings * model.embed_tokens.weight.nbytes"
-    ),
-}
+WRONG = f"""
+that counts by parameter: two parameters may stand on one memory
+    {BY_PARAMETER}
+that counts by name: `state_dict` lists a tied matrix under both names
+    {BY_NAME}
+that counts what has `requires_grad`: frozen parameters take memory too
+    in tensors -> in tensors if t.requires_grad
+with 4 bytes for each number, whatever its dtype
+    t.nbytes -> 4 * t.numel()
+that takes the dtype of the first parameter for all
+    t.nbytes -> t.numel() * model.embed_tokens.weight.itemsize
+that counts numbers; each takes `element_size()` bytes
+    t.nbytes -> t.numel()
+that believes the config: it says what was meant, not what is in memory
+    {BY_NAME}
+    sum(size_at.values()) -> (sum(size_at.values())
+        - model.config.tie_word_embeddings * model.lm_head.weight.nbytes)
+that takes equal numbers for the same memory
+    {BY_NAME}
+    return -> table, head = model.embed_tokens, model.lm_head
+        once = head.weight.equal(table.weight)
+        return -once * head.weight.nbytes +
+that takes the table off whenever the config says tied; `parameters()` lists a parameter
+with two names only once
+    {BY_PARAMETER}
+    sum(size_at.values()) -> (sum(size_at.values())
+        - model.config.tie_word_embeddings * model.embed_tokens.weight.nbytes)
+"""
 
 
 def loaded_model() -> DecoderOnlyModel:

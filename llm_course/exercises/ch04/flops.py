@@ -23,37 +23,36 @@ def flops(c: ModelConfig, length: int, last_only: bool) -> dict[str, int]:
     }
 
 
-WRONG = {
-    "that takes a multiplication with its addition for one operation": (
-        "ops, layers = 2 -> ops, layers = 1"
-    ),
-    "with all S · S pairs, also those that the mask forbids": (
-        "length * (length + 1) // 2 -> length * length"
-    ),
-    "in which a position does not see itself": "length + 1 -> length - 1",
-    (
-        "that counts the pairs once for each key head; sharing keys saves memory, not"
-        " work"
-    ): "pairs * query -> pairs * kv",
-    "that counts the pairs for one head": "pairs * query -> pairs * c.head_dim",
-    "whose pairs are as wide as the stream; the heads together have H · d channels": (
-        "pairs * query -> pairs * c.hidden_dim"
-    ),
-    "with the scores, but without the weighted sum of the values": "query * 2 -> query",
-    "with as many key and value heads as query heads": "num_kv_heads -> num_heads",
-    "that takes the matrices of q and o for square; they have H · d rows or columns": (
-        "2 * query + -> 2 * c.hidden_dim +"
-    ),
-    "with two matrices in the MLP; there are gate, up and down": "* 3 -> * 2",
-    "of one layer": "c.num_layers -> 1",
-    "in which a tied head does no work: tying saves memory, not work": (
-        "ops * in_head -> (not c.tie_word_embeddings) * ops * in_head"
-    ),
-    "whose head works on all positions even with last_only": "1 if last_only else -> ",
-    "in which last_only spares the layers too; they need all positions": (
-        "in_layers, in_head = length, -> in_layers = in_head ="
-    ),
-}
+WRONG = """
+that takes a multiplication with its addition for one operation
+    ops, layers = 2 -> ops, layers = 1
+with all S · S pairs, also those that the mask forbids
+    length * (length + 1) // 2 -> length * length
+in which a position does not see itself
+    length + 1 -> length - 1
+that counts the pairs once for each key head; sharing keys saves memory, not work
+    pairs * query -> pairs * kv
+that counts the pairs for one head
+    pairs * query -> pairs * c.head_dim
+whose pairs are as wide as the stream; the heads together have H · d channels
+    pairs * query -> pairs * c.hidden_dim
+with the scores, but without the weighted sum of the values
+    query * 2 -> query
+with as many key and value heads as query heads
+    num_kv_heads -> num_heads
+that takes the matrices of q and o for square; they have H · d rows or columns
+    2 * query + -> 2 * c.hidden_dim +
+with two matrices in the MLP; there are gate, up and down
+    * 3 -> * 2
+of one layer
+    c.num_layers -> 1
+in which a tied head does no work: tying saves memory, not work
+    ops * in_head -> (not c.tie_word_embeddings) * ops * in_head
+whose head works on all positions even with last_only
+    1 if last_only else ->
+in which last_only spares the layers too; they need all positions
+    in_layers, in_head = length, -> in_layers = in_head =
+"""
 
 
 def cases() -> Iterator[Case]:

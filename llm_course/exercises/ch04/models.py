@@ -26,16 +26,15 @@ SMALL = {
 
 
 # What goes wrong with a loss, as edits of a function that computes one.
-LOSS = {
-    "that compares each position with its own token, not with the next": (
-        "logits[:, :-1] -> logits ;; ids[:, 1:] -> ids"
-    ),
-    "in which the end of each text predicts the beginning of the next text": (
-        "logits[:, :-1].flatten(0, 1) -> logits.flatten(0, 1)[:-1] ;; "
-        "ids[:, 1:].flatten() -> ids.flatten()[1:]"
-    ),
-    "without the final norm in front of the head": "model.norm(x) -> x",
-}
+LOSS = """
+that compares each position with its own token, not with the next
+    logits[:, :-1] -> logits ;; ids[:, 1:] -> ids
+in which the end of each text predicts the beginning of the next text
+    logits[:, :-1].flatten(0, 1) -> logits.flatten(0, 1)[:-1]
+    ids[:, 1:].flatten() -> ids.flatten()[1:]
+without the final norm in front of the head
+    model.norm(x) -> x
+"""
 
 
 def small_config(**changes: Any) -> ModelConfig:

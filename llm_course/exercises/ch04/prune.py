@@ -35,33 +35,29 @@ def prune(model: DecoderOnlyModel, ids: Tensor, count: int) -> Dropped:
     return dropped
 
 
-WRONG = {
-    "that drops the layer without which the loss is highest": "min( -> max(",
-    "that measures once, with all other layers there, and drops by that ranking": (
-        "kept, dropped = -> first, kept, dropped = {}, ;; "
-        "best = min(losses, key=losses -> first = first or losses\n"
-        "        best = min(kept, key=first"
-    ),
-    "that puts each layer back before the next is dropped": "m in kept -> m in every",
-    "that numbers the layers anew after each drop": "((best -> ((kept.index(best)",
-    "that returns the layers by number, not in the order of dropping": (
-        "return dropped -> return sorted(dropped)"
-    ),
-    "that takes away attention alone; the MLP of the layer is still there": (
-        "x = layer(x) -> x = layer(x)\n            else:\n"
-        "                x = x + layer.mlp(layer.post_attention_layernorm(x))"
-    ),
-    **LOSS,
-    "that measures the last token alone": (
-        "logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]"
-    ),
-    "that returns how much the loss rises, not the loss": (
-        "return dropped -> return [(n, x - loss_with(every)) for n, x in dropped]"
-    ),
-    "that measures the first text of the batch alone": (
-        "every = -> ids = ids[:1]\n    every ="
-    ),
-}
+WRONG = f"""
+that drops the layer without which the loss is highest
+    min( -> max(
+that measures once, with all other layers there, and drops by that ranking
+    kept, dropped = -> first, kept, dropped = {{}},
+    best = min(losses, key=losses -> first = first or losses; best = min(kept, key=first
+that puts each layer back before the next is dropped
+    m in kept -> m in every
+that numbers the layers anew after each drop
+    ((best -> ((kept.index(best)
+that returns the layers by number, not in the order of dropping
+    return dropped -> return sorted(dropped)
+that takes away attention alone; the MLP of the layer is still there
+    x = layer(x) -> x = layer(x)
+                else: x = x + layer.mlp(layer.post_attention_layernorm(x))
+{LOSS}
+that measures the last token alone
+    logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]
+that returns how much the loss rises, not the loss
+    return dropped -> return [(n, x - loss_with(every)) for n, x in dropped]
+that measures the first text of the batch alone
+    every = -> ids = ids[:1]; every =
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -26,52 +26,37 @@ def tied(model: DecoderOnlyModel, ids: Tensor) -> tuple[Tensor, Tensor]:
     return by_table, by_head
 
 
-WRONG = {
-    (
-        "that calls `backward`: the two names are one parameter, with the sum as its"
-        " gradient"
-    ): (
-        "model.norm(x) @ head.T -> model(ids) ;; "
-        "torch.autograd.grad(loss, (table, head)) -> loss.backward(), None ;; "
-        "return by_table, by_head -> "
-        "return model.embed_tokens.weight.grad, model.lm_head.weight.grad"
-    ),
-    "that gives the sum of both uses, twice": (
-        "return by_table, by_head -> return (by_table + by_head,) * 2"
-    ),
-    "that halves the sum; the two uses do not pull alike": (
-        "return by_table, by_head -> return ((by_table + by_head) / 2,) * 2"
-    ),
-    "with the two parts exchanged: first the table, then the head": (
-        "return by_table, by_head -> return by_head, by_table"
-    ),
-    **LOSS,
-    "whose loss is the sum over all tokens, not their mean": (
-        "ids[:, 1:].flatten() -> ids[:, 1:].flatten(), reduction='sum'"
-    ),
-    (
-        "that adds up the gradients of the texts, each from its own mean; the loss is"
-        " one mean over all texts"
-    ): (
-        "F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()) -> "
-        "sum(map(F.cross_entropy, logits[:, :-1], ids[:, 1:]))"
-    ),
-    "whose loss has the last token alone": (
-        "logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]"
-    ),
-    "in which a token that occurs twice pulls once": (
-        "x = table[ids] -> x = first = table[ids] ;; (table, head) -> (first, head)"
-        " ;; return -> pull, by_table = by_table, torch.zeros_like(table)\n"
-        "    by_table[ids] = pull\n    return"
-    ),
-    "that takes the first text of the batch alone": (
-        "x = table[ids] -> ids = ids[:1]\n    x = table[ids]"
-    ),
-    (
-        "in which no gradient reaches the table: a `detach` (or `no_grad`) cuts the"
-        " stream"
-    ): "return by_table -> return None",
-}
+WRONG = f"""
+that calls `backward`: the two names are one parameter, with the sum as its gradient
+    model.norm(x) @ head.T -> model(ids)
+    torch.autograd.grad(loss, (table, head)) -> loss.backward(), None
+    return by_table, by_head ->
+        return model.embed_tokens.weight.grad, model.lm_head.weight.grad
+that gives the sum of both uses, twice
+    return by_table, by_head -> return (by_table + by_head,) * 2
+that halves the sum; the two uses do not pull alike
+    return by_table, by_head -> return ((by_table + by_head) / 2,) * 2
+with the two parts exchanged: first the table, then the head
+    return by_table, by_head -> return by_head, by_table
+{LOSS}
+whose loss is the sum over all tokens, not their mean
+    ids[:, 1:].flatten() -> ids[:, 1:].flatten(), reduction='sum'
+that adds up the gradients of the texts, each from its own mean; the loss is one mean
+over all texts
+    F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()) ->
+        sum(map(F.cross_entropy, logits[:, :-1], ids[:, 1:]))
+whose loss has the last token alone
+    logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]
+in which a token that occurs twice pulls once
+    x = table[ids] -> x = first = table[ids]
+    (table, head) -> (first, head)
+    return -> pull, by_table = by_table, torch.zeros_like(table)
+        by_table[ids] = pull; return
+that takes the first text of the batch alone
+    x = table[ids] -> ids = ids[:1]; x = table[ids]
+in which no gradient reaches the table: a `detach` (or `no_grad`) cuts the stream
+    return by_table -> return None
+"""
 
 
 def cases() -> Iterator[Case]:

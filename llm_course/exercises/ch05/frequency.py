@@ -17,24 +17,22 @@ def frequency(logits: Tensor, generated: Tensor, alpha: float) -> Tensor:
     return logits - alpha * counts
 
 
-WRONG = {
-    (
-        "that takes alpha off once for each id; an id that came three times loses 3"
-        " alpha"
-    ): "alpha * counts -> alpha * (counts > 0)",
-    "that counts the ids of all rows together": "* counts -> * counts.sum(0)",
-    "that adds instead of subtracting": "logits - alpha -> logits + alpha",
-    "that divides the count by the number of generated tokens": (
-        "* counts -> * counts / max(1, generated.shape[-1])"
-    ),
-    "that counts the last token only": "in generated -> in generated[:, -1:]",
-    "that calls bincount without minlength: its result ends at the row's largest id": (
-        "minlength=size -> "
-    ),
-    "whose alpha is cut to a whole number; a tensor of int64 cannot hold 0.5": (
-        "alpha * -> int(alpha) *"
-    ),
-}
+WRONG = """
+that takes alpha off once for each id; an id that came three times loses 3 alpha
+    alpha * counts -> alpha * (counts > 0)
+that counts the ids of all rows together
+    * counts -> * counts.sum(0)
+that adds instead of subtracting
+    logits - alpha -> logits + alpha
+that divides the count by the number of generated tokens
+    * counts -> * counts / max(1, generated.shape[-1])
+that counts the last token only
+    in generated -> in generated[:, -1:]
+that calls bincount without minlength: its result ends at the row's largest id
+    minlength=size ->
+whose alpha is cut to a whole number; a tensor of int64 cannot hold 0.5
+    alpha * -> int(alpha) *
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -16,31 +16,25 @@ def gumbel(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
     return (logits / temperature + noise).argmax(dim=-1, keepdim=True)
 
 
-WRONG = {
-    "with the noise log(-log u), without the minus in front": "= -torch -> = torch",
-    "with the noise -log u; there are two logarithms": (
-        "torch.log(-torch.log(u)) -> torch.log(u)"
-    ),
-    "that adds u itself": "-torch.log(-torch.log(u)) -> u",
-    (
-        "whose temperature does nothing: only the logits are divided by it, not the"
-        " noise"
-    ): "(logits / temperature + noise) -> ((logits + noise) / temperature)",
-    "that adds the noise to probabilities, not to logits": (
-        "logits / temperature -> (logits / temperature).softmax(-1)"
-    ),
-    "whose rows all get the noise of the first": "+ noise -> + noise[:1]",
-    "that draws random numbers of its own and does not use u": (
-        "log(u) -> log(torch.rand(u.shape))"
-    ),
-    (
-        "that looks where a running sum of probabilities passes u, which is another"
-        " way to draw"
-    ): (
-        "(logits / temperature + noise) -> "
-        "((logits / temperature).softmax(-1).cumsum(-1) > u[:, :1]).int()"
-    ),
-}
+WRONG = """
+with the noise log(-log u), without the minus in front
+    = -torch -> = torch
+with the noise -log u; there are two logarithms
+    torch.log(-torch.log(u)) -> torch.log(u)
+that adds u itself
+    -torch.log(-torch.log(u)) -> u
+whose temperature does nothing: only the logits are divided by it, not the noise
+    (logits / temperature + noise) -> ((logits + noise) / temperature)
+that adds the noise to probabilities, not to logits
+    logits / temperature -> (logits / temperature).softmax(-1)
+whose rows all get the noise of the first
+    + noise -> + noise[:1]
+that draws random numbers of its own and does not use u
+    log(u) -> log(torch.rand(u.shape))
+that looks where a running sum of probabilities passes u, which is another way to draw
+    (logits / temperature + noise) ->
+        ((logits / temperature).softmax(-1).cumsum(-1) > u[:, :1]).int()
+"""
 
 
 def cases() -> Iterator[Case]:

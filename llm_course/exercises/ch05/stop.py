@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.edits import edited
 from llm_course.exercises.records import Case, Exercise, case
 
 Stream = Callable[[Iterable[str], str], Iterable[str]]
@@ -68,67 +67,63 @@ def matcher(pieces: Iterable[str], stop: str) -> Iterator[str]:
     yield stop[:fits]
 
 
-WRONG = {
-    "that looks for the stop string in each piece alone": "- waiting -> - 0",
-    "that has shown the beginning of the stop string before it sees the end": (
-        "yield held[: held -> yield held[len(held) - len(piece) : held ;; "
-        "held[:safe] -> piece ;; held[safe:]\n    yield held -> held[safe:]"
-    ),
-    (
-        "that always holds back len(stop) - 1 characters, even where they cannot begin"
-        " it"
-    ): "len(held) - waiting -> max(0, len(held) - len(stop) + 1)",
-    "that cuts with [:-n], which leaves nothing when n is 0": (
-        "held[:safe] -> held[:-waiting] ;; held[safe:] -> held[-waiting:]"
-    ),
-    "that forgets what it held back when the pieces end": (
-        "held = held[safe:]\n    yield held -> held = held[safe:]"
-    ),
-    "that shows the stop string too": "index(stop) -> index(stop) + len(stop)",
-    "that goes on asking for pieces after the stop string": (
-        "return -> for _ in pieces:\n                yield ''\n            return"
-    ),
-    "that shows nothing before all pieces have come": (
-        "in pieces -> in [''.join(pieces)]"
-    ),
-    "that cuts at the last stop string of a piece; the first one counts": (
-        "held.index(stop) -> held.rindex(stop)"
-    ),
-    "that shows everything one piece late": (
-        "for piece -> late = ''\n    for piece ;; "
-        "yield held[: held -> yield late + held[: held ;; "
-        "yield held[:safe] -> yield late\n        late = held[:safe] ;; "
-        "\n    yield held -> \n    yield late + held"
-    ),
-    "that leaves the loop at the stop string, and then shows what it holds": (
-        "return -> break"
-    ),
-    (
-        "that counts fitting characters, and after a misfit drops the character that"
-        " did not fit instead of trying it as the first"
-    ): matcher,
-    (
-        "that counts fitting characters, and after a misfit keeps only the last of"
-        " them; the stop string may have begun earlier"
-    ): edited(
-        matcher,
-        "else: -> elif character == stop[0]:\n            yield stop[:fits]\n"
-        "            fits = 1\n        else:",
-    ),
-    "that returns one string; with `yield` it can show text before the end": (
-        lambda pieces, stop: "".join(pieces).partition(stop)[0]
-    ),
-    "that looks for a beginning only at the start of what it holds": (
-        "len(held) - waiting -> 0 if stop.startswith(held) else len(held)"
-    ),
-    "that holds back the shortest beginning; a longer one may be there too": (
-        "max(n for n in range( -> min((n for n in range(1, ;; "
-        "stop[:n])) -> stop[:n])), default=0)"
-    ),
-    "that holds back everything after the first character of the stop string": (
-        "len(held) - waiting -> (held + stop).index(stop[0])"
-    ),
-}
+def in_one(pieces: Iterable[str], stop: str) -> str:
+    return "".join(pieces).partition(stop)[0]
+
+
+WRONG = """
+that looks for the stop string in each piece alone
+    - waiting -> - 0
+that has shown the beginning of the stop string before it sees the end
+    yield held[: held -> yield held[len(held) - len(piece) : held
+    held[:safe] -> piece
+    held[safe:]
+        yield held -> held[safe:]
+that always holds back len(stop) - 1 characters, even where they cannot begin it
+    len(held) - waiting -> max(0, len(held) - len(stop) + 1)
+that cuts with [:-n], which leaves nothing when n is 0
+    held[:safe] -> held[:-waiting] ;; held[safe:] -> held[-waiting:]
+that forgets what it held back when the pieces end
+    held = held[safe:]
+        yield held -> held = held[safe:]
+that shows the stop string too
+    index(stop) -> index(stop) + len(stop)
+that goes on asking for pieces after the stop string
+    return -> for _ in pieces: yield ''
+                return
+that shows nothing before all pieces have come
+    in pieces -> in [''.join(pieces)]
+that cuts at the last stop string of a piece; the first one counts
+    held.index(stop) -> held.rindex(stop)
+that shows everything one piece late
+    for piece -> late = ''
+        for piece
+    yield held[: held -> yield late + held[: held
+    yield held[:safe] -> yield late
+            late = held[:safe]
+    held[safe:]
+        yield held -> held[safe:]
+        yield late + held
+that leaves the loop at the stop string, and then shows what it holds
+    return -> break
+that counts fitting characters, and after a misfit drops the character that did not fit
+instead of trying it as the first
+    matcher
+that counts fitting characters, and after a misfit keeps only the last of them; the stop
+string may have begun earlier
+    matcher
+    else: -> elif character == stop[0]: yield stop[:fits]; fits = 1
+            else:
+that returns one string; with `yield` it can show text before the end
+    in_one
+that looks for a beginning only at the start of what it holds
+    len(held) - waiting -> 0 if stop.startswith(held) else len(held)
+that holds back the shortest beginning; a longer one may be there too
+    max(n for n in range( -> min((n for n in range(1,
+    stop[:n])) -> stop[:n])), default=0)
+that holds back everything after the first character of the stop string
+    len(held) - waiting -> (held + stop).index(stop[0])
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -23,38 +23,33 @@ def typical(logits: Tensor, mass: float) -> Tensor:
     return logits.masked_fill(drop.scatter(-1, order, drop), NEVER)
 
 
-WRONG = {
-    (
-        "that keeps the most probable tokens: what counts is the distance to H,"
-        " without its sign"
-    ): "(-probs.log() - entropy).abs() -> (-probs)",
-    "that drops the token with which the mass is reached": (
-        "- ordered >= mass -> >= mass\n    drop[..., 0] = False"
-    ),
-    (
-        "that drops the token with which the mass is reached, and keeps none where"
-        " that is the first"
-    ): "- ordered >= mass -> >= mass",
-    "with H in bits; -log p is a natural logarithm": "- entropy -> - 1.4427 * entropy",
-    "with one H for all rows, the mean of theirs": "(-1, keepdim=True) -> (-1).mean()",
-    "with one H for all rows, the sum of theirs; it needs dim=-1": (
-        "(-1, keepdim=True) -> ()"
-    ),
-    "whose H is NaN when a probability is 0": "entr(probs) -> (-probs * probs.log())",
-    "that takes a place in sorted order for a token id": (
-        "drop.scatter(-1, order, drop) -> drop"
-    ),
-    "with one H, summed over all rows, and NaN when a probability is 0": (
-        "entr(probs) -> (-probs * probs.log()) ;; (-1, keepdim=True) -> ()"
-    ),
-    "that puts its decision back with gather(-1, order); that is scatter's work": (
-        "drop.scatter(-1, order, drop) -> drop.gather(-1, order)"
-    ),
-    "that keeps log-probabilities instead of the logits": (
-        "return logits -> return logits.log_softmax(-1)"
-    ),
-    "that starts with the tokens farthest from H": ".abs() -> .abs().neg()",
-}
+WRONG = """
+that keeps the most probable tokens: what counts is the distance to H, without its sign
+    (-probs.log() - entropy).abs() -> (-probs)
+that drops the token with which the mass is reached
+    - ordered >= mass -> >= mass; drop[..., 0] = False
+that drops the token with which the mass is reached, and keeps none where that is the
+first
+    - ordered >= mass -> >= mass
+with H in bits; -log p is a natural logarithm
+    - entropy -> - 1.4427 * entropy
+with one H for all rows, the mean of theirs
+    (-1, keepdim=True) -> (-1).mean()
+with one H for all rows, the sum of theirs; it needs dim=-1
+    (-1, keepdim=True) -> ()
+whose H is NaN when a probability is 0
+    entr(probs) -> (-probs * probs.log())
+that takes a place in sorted order for a token id
+    drop.scatter(-1, order, drop) -> drop
+with one H, summed over all rows, and NaN when a probability is 0
+    entr(probs) -> (-probs * probs.log()) ;; (-1, keepdim=True) -> ()
+that puts its decision back with gather(-1, order); that is scatter's work
+    drop.scatter(-1, order, drop) -> drop.gather(-1, order)
+that keeps log-probabilities instead of the logits
+    return logits -> return logits.log_softmax(-1)
+that starts with the tokens farthest from H
+    .abs() -> .abs().neg()
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -23,29 +23,30 @@ def rows_that_fit(
     return max(0, (memory - weight_bytes) // row)
 
 
-WRONG = {
-    "with a place for the last new token, which is never fed": "new - 1 -> new",
-    "with a place too few: of the new tokens only the last one is not fed": (
-        "new - 1 -> new - 2"
-    ),
-    "with room for the prompt alone": "prompt + new - 1 -> prompt",
-    "that counts 4 bytes a number, whatever the dtype": ", dtype=dtype -> ",
-    "that counts the query heads; the cache holds the K/V heads": (
-        "dtype=dtype) -> dtype=dtype) * config.num_heads // config.num_kv_heads"
-    ),
-    "that counts keys or values, not both": "dtype=dtype) -> dtype=dtype) // 2",
-    "that counts one layer": "dtype=dtype) -> dtype=dtype) // config.num_layers",
-    "that forgets the weights": "(memory - weight_bytes) -> memory",
-    "that rounds up: the last row does not fit as a whole": (
-        "(memory - weight_bytes) // row -> -((weight_bytes - memory) // row)"
-    ),
-    "that gives fewer than 0 rows when the weights alone are too large": (
-        "max(0, (memory - weight_bytes) // row) -> (memory - weight_bytes) // row"
-    ),
-    "that counts the weights once for each row; all rows read the same": (
-        "(memory - weight_bytes) // row -> memory // (weight_bytes + row)"
-    ),
-}
+WRONG = """
+with a place for the last new token, which is never fed
+    new - 1 -> new
+with a place too few: of the new tokens only the last one is not fed
+    new - 1 -> new - 2
+with room for the prompt alone
+    prompt + new - 1 -> prompt
+that counts 4 bytes a number, whatever the dtype
+    , dtype=dtype ->
+that counts the query heads; the cache holds the K/V heads
+    dtype=dtype) -> dtype=dtype) * config.num_heads // config.num_kv_heads
+that counts keys or values, not both
+    dtype=dtype) -> dtype=dtype) // 2
+that counts one layer
+    dtype=dtype) -> dtype=dtype) // config.num_layers
+that forgets the weights
+    (memory - weight_bytes) -> memory
+that rounds up: the last row does not fit as a whole
+    (memory - weight_bytes) // row -> -((weight_bytes - memory) // row)
+that gives fewer than 0 rows when the weights alone are too large
+    max(0, (memory - weight_bytes) // row) -> (memory - weight_bytes) // row
+that counts the weights once for each row; all rows read the same
+    (memory - weight_bytes) // row -> memory // (weight_bytes + row)
+"""
 
 SMALL = ModelConfig(100, 16, 32, num_layers=3, num_heads=4, num_kv_heads=2)
 SMOLLM2 = ModelConfig(49152, 576, 1536, 30, num_heads=9, num_kv_heads=3)

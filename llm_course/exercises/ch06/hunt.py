@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch06.models import tiny_config
-from llm_course.exercises.edits import edited
 from llm_course.exercises.hunts import BugHunt
-
-
-class OneLayer:
-    """Keys and values of one layer, which counts for itself."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.storage, self.filled = torch.zeros(shape), 0
-
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        start, end = self.filled, self.filled + k.shape[2]
-        while self.storage.shape[3] < end:
-            more = torch.zeros_like(self.storage)
-            self.storage = torch.cat([self.storage, more], dim=3)
-        self.storage[:, :, :, start:end] = torch.stack((k, v))
-        self.filled = end
-        return self.storage[0, :, :, :end], self.storage[1, :, :, :end]
 
 
 class ByLayer:
     """A right cache: each layer begins behind the one `length`."""
 
-    one_layer = OneLayer
+    class OneLayer:
+        """Keys and values of one layer, which counts for itself."""
+
+        def __init__(self, shape: tuple[int, ...]) -> None:
+            self.storage, self.filled = torch.zeros(shape), 0
+
+        def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            start, end = self.filled, self.filled + k.shape[2]
+            while self.storage.shape[3] < end:
+                more = torch.zeros_like(self.storage)
+                self.storage = torch.cat([self.storage, more], dim=3)
+            self.storage[:, :, :, start:end] = torch.stack((k, v))
+            self.filled = end
+            return self.storage[0, :, :, :end], self.storage[1, :, :, :end]
 
     def __init__(self, config: ModelConfig, batch_size: int, capacity: int) -> None:
         shape = (2, batch_size, config.num_kv_heads, capacity, config.head_dim)
-        self.layers = [self.one_layer(shape) for _ in range(config.num_layers)]
+        self.layers = [self.OneLayer(shape) for _ in range(config.num_layers)]
         self.length = 0
 
     def update(self, layer_idx: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,34 +56,23 @@ class ByLayer:
 
 # Right, but for a pass that breaks off: the layers that had their turn have moved on.
 EACH_COUNTS = "layer.filled = self.length -> pass"
-PLANTED = edited(ByLayer, EACH_COUNTS)
 
-
-def with_layers(edits: str, cache: Any = ByLayer) -> type:
-    """`cache` with another kind of layer."""
-    return type("Changed", (cache,), {"one_layer": edited(OneLayer, edits)})
-
-
-OTHERS = {
-    "the length advanced once for each layer": (
-        "return layer. -> self.length += k.shape[2]\n        return layer. ;; "
-        "self.length += n -> pass"
-    ),
-    "new room in front of what is held, not behind it": with_layers(
-        "[self.storage, more] -> [more, self.storage]", PLANTED
-    ),
-    "places that wrap around when the room is full": with_layers(
-        "shape[3] < end: -> shape[3] < 0: ;; "
-        "start:end -> torch.arange(start, end) % self.storage.shape[3]"
-    ),
-    "a reset that forgets nothing": "self.truncate(0) -> pass",
-    "a truncation that lowers the length, while the layers go on where they were": (
-        f"{EACH_COUNTS} ;; in self.layers: -> in self.layers if length == 0 else []:"
-    ),
-    "tokens written one place too early, from the second pass on": with_layers(
-        "start:end -> max(start - 1, 0) : end - min(start, 1)"
-    ),
-}
+OTHERS = f"""
+the length advanced once for each layer
+    return layer. -> self.length += k.shape[2]; return layer.
+    self.length += n -> pass
+new room in front of what is held, not behind it
+    {EACH_COUNTS} ;; [self.storage, more] -> [more, self.storage]
+places that wrap around when the room is full
+    shape[3] < end: -> shape[3] < 0:
+    start:end -> torch.arange(start, end) % self.storage.shape[3]
+a reset that forgets nothing
+    self.truncate(0) -> pass
+a truncation that lowers the length, while the layers go on where they were
+    {EACH_COUNTS} ;; in self.layers: -> in self.layers if length == 0 else []:
+tokens written one place too early, from the second pass on
+    start:end -> max(start - 1, 0) : end - min(start, 1)
+"""
 
 
 Implementation = Callable[[ModelConfig, int, int], ByLayer]
@@ -155,7 +139,7 @@ def expects_tensors(implementation: Implementation) -> None:
 CHECK = BugHunt(
     "06.hunt",
     right=ByLayer,
-    planted=PLANTED,
+    planted=EACH_COUNTS,
     kind="one that does not show as long as nothing goes wrong",
     others=OTHERS,
     wrong={

@@ -68,57 +68,49 @@ def take_rows(
     return new
 
 
-WRONG = {
-    "whose length stays 0: the copy looks empty to the model": "new.advance(n) -> pass",
-    "that advances the length once for each layer; it is one length for all": (
-        "    new.advance(n) ->         new.advance(n)"
-    ),
-    "with the capacity of the old cache": "n + room -> cache.capacity",
-    "that adds `room` to the capacity of the old cache; only its length counts": (
-        "n + room -> cache.capacity + room"
-    ),
-    "that reserves `room` places in all; what is held needs places of its own": (
-        "n + room -> room ;; new.layers[i][:, :, :, :n] = old[:, rows, :, :n] -> "
-        "new.update(i, *old[:, rows, :, :n])"
-    ),
-    "with a max_length: past `room` the new cache could not grow": (
-        "return -> new.max_length = new.capacity\n    return"
-    ),
-    "that copies the unused places of the old cache too": (
-        "new.layers[i][:, :, :, :n] = old[:, rows, :, :n] -> "
-        "new.update(i, *old[:, rows])"
-    ),
-    "that cuts the old storage to the new capacity; it may be too short for that": (
-        "[i][:, :, :, :n] = old[:, rows, :, :n] -> [i] = old[:, rows, :, : n + room]"
-    ),
-    "that copies row 0 into every row": "old[:, rows -> old[:, [0] * len(rows)",
-    "that copies the rows in their old order": (
-        "old[:, rows -> old[:, [r % cache.batch_size for r in range(len(rows))]"
-    ),
-    "that changes the old cache instead of making a new one": (
-        "return new -> cache.layers = new.layers\n    return cache"
-    ),
-    "that picks the rows within the old cache, without a new one and without room": (
-        "make_cache(model, len(rows), n + room) -> cache ;; "
-        "[i][:, :, :, :n] = old[:, rows, :, :n] -> [i] = old[:, rows] ;; "
-        "new.advance(n) -> pass"
-    ),
-    "that copies the keys and leaves the values": (
-        "[:, :, :, :n] = old[:, rows -> [0, :, :, :n] = old[0, rows"
-    ),
-    (
-        "that picks along dimension 0, keys and values; the rows are dimension 1 of"
-        " [2, B, Hkv, capacity, D]"
-    ): "old[:, rows, :, :n] -> old[rows, :, :, :n]",
-    "whose rows are views of the old cache's memory": (
-        "[i][:, :, :, :n] = old[:, rows, :, :n] -> [i] = "
-        "old[:, rows[0] : rows[0] + 1].expand(-1, len(rows), -1, -1, -1)"
-    ),
-    "that stores float32, whatever the model's dtype": (
-        "make_cache(model, -> KVCache(model.config,"
-    ),
-    "that fills the first layer only": "(cache.layers) -> (cache.layers[:1])",
-}
+WRONG = """
+whose length stays 0: the copy looks empty to the model
+    new.advance(n) -> pass
+that advances the length once for each layer; it is one length for all
+    old[:, rows, :, :n]
+        new.advance(n) -> old[:, rows, :, :n]; new.advance(n)
+with the capacity of the old cache
+    n + room -> cache.capacity
+that adds `room` to the capacity of the old cache; only its length counts
+    n + room -> cache.capacity + room
+that reserves `room` places in all; what is held needs places of its own
+    n + room -> room
+    new.layers[i][:, :, :, :n] = old[:, rows, :, :n] ->
+        new.update(i, *old[:, rows, :, :n])
+with a max_length: past `room` the new cache could not grow
+    return -> new.max_length = new.capacity; return
+that copies the unused places of the old cache too
+    new.layers[i][:, :, :, :n] = old[:, rows, :, :n] -> new.update(i, *old[:, rows])
+that cuts the old storage to the new capacity; it may be too short for that
+    [i][:, :, :, :n] = old[:, rows, :, :n] -> [i] = old[:, rows, :, : n + room]
+that copies row 0 into every row
+    old[:, rows -> old[:, [0] * len(rows)
+that copies the rows in their old order
+    old[:, rows -> old[:, [r % cache.batch_size for r in range(len(rows))]
+that changes the old cache instead of making a new one
+    return new -> cache.layers = new.layers; return cache
+that picks the rows within the old cache, without a new one and without room
+    make_cache(model, len(rows), n + room) -> cache
+    [i][:, :, :, :n] = old[:, rows, :, :n] -> [i] = old[:, rows]
+    new.advance(n) -> pass
+that copies the keys and leaves the values
+    [:, :, :, :n] = old[:, rows -> [0, :, :, :n] = old[0, rows
+that picks along dimension 0, keys and values; the rows are dimension 1 of [2, B, Hkv,
+capacity, D]
+    old[:, rows, :, :n] -> old[rows, :, :, :n]
+whose rows are views of the old cache's memory
+    [i][:, :, :, :n] = old[:, rows, :, :n] ->
+        [i] = old[:, rows[0] : rows[0] + 1].expand(-1, len(rows), -1, -1, -1)
+that stores float32, whatever the model's dtype
+    make_cache(model, -> KVCache(model.config,
+that fills the first layer only
+    (cache.layers) -> (cache.layers[:1])
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -18,57 +18,47 @@ def best(p: float, times: list[float]) -> tuple[int, float, float]:
 
 
 TOKENS = "sum(p**i for i in range(k + 1))"
-WRONG = {
-    "that counts the right guesses alone: the model's own token comes on top": (
-        f"{TOKENS} -> sum(p**i for i in range(1, k + 1)) if k else 1.0"
-    ),
-    "that counts k tokens when all k guesses are right; then there are k + 1": (
-        f"{TOKENS} -> sum(p**i for i in range(max(k, 1)))"
-    ),
-    "that counts right guesses behind a wrong one: 1 + k p": f"{TOKENS} -> 1 + k * p",
-    "in which all k guesses are right, or none counts": f"{TOKENS} -> 1 + k * p**k",
-    "that counts a right guess only if the next one is wrong": (
-        f"{TOKENS} -> 1 + sum(i * p**i * (1 - p) for i in range(1, k + 1))"
-    ),
-    "that divides 0 by 0 where p is 1": (f"{TOKENS} -> (1 - p ** (k + 1)) / (1 - p)"),
-    "that takes 1 token for the answer of the formula where p is 1": (
-        f"{TOKENS} -> (1 - p ** (k + 1)) / (1 - p) if p < 1 else 1.0"
-    ),
-    "that guesses without an end, 1 / (1 - p), whatever k is": (
-        f"{TOKENS} -> 1 / max(1 - p, 1e-9) if k else 1.0"
-    ),
-    "that looks for the most tokens, whatever the pass takes": (
-        "if speed_up > found[2] -> if tokens > found[1]"
-    ),
-    "that looks for the pass with the shortest time for a row": (
-        "if speed_up > found[2] -> "
-        "if (k + 1) / times[k] > (found[0] + 1) / times[found[0]]"
-    ),
-    "in which k guesses take the time of k rows: the token itself is a row too": (
-        "times[k] -> times[max(k - 1, 0)]"
-    ),
-    "in which k + 1 rows take k + 1 times as long as one": (
-        "/ times[k] -> / (times[0] * (k + 1))"
-    ),
-    "in which at least one guess is made: without may be best": (
-        "range(0, -> range(1, ;; found = 0, 1.0, 1.0 -> found = 0, 1.0, 0.0"
-    ),
-    "that leaves out the last time of the table": "len(times)): -> len(times) - 1):",
-    "that takes the largest of several equally good k": "speed_up > -> speed_up >=",
-    "that stops at the first k that is no better than the one before": (
-        "found = k, tokens, speed_up -> found = k, tokens, speed_up\n"
-        "        elif k:\n            break"
-    ),
-    "that returns the time for a token, where the speed-up belongs": (
-        "return found -> return found[0], found[1], times[found[0]] / found[1]"
-    ),
-    "that returns tokens for each unit of time, where the speed-up belongs": (
-        "return found -> return found[0], found[1], found[2] / times[0]"
-    ),
-    "that returns the number of rows, k + 1, for k": (
-        "return found -> return found[0] + 1, *found[1:]"
-    ),
-}
+WRONG = f"""
+that counts the right guesses alone: the model's own token comes on top
+    {TOKENS} -> sum(p**i for i in range(1, k + 1)) if k else 1.0
+that counts k tokens when all k guesses are right; then there are k + 1
+    {TOKENS} -> sum(p**i for i in range(max(k, 1)))
+that counts right guesses behind a wrong one: 1 + k p
+    {TOKENS} -> 1 + k * p
+in which all k guesses are right, or none counts
+    {TOKENS} -> 1 + k * p**k
+that counts a right guess only if the next one is wrong
+    {TOKENS} -> 1 + sum(i * p**i * (1 - p) for i in range(1, k + 1))
+that divides 0 by 0 where p is 1
+    {TOKENS} -> (1 - p ** (k + 1)) / (1 - p)
+that takes 1 token for the answer of the formula where p is 1
+    {TOKENS} -> (1 - p ** (k + 1)) / (1 - p) if p < 1 else 1.0
+that guesses without an end, 1 / (1 - p), whatever k is
+    {TOKENS} -> 1 / max(1 - p, 1e-9) if k else 1.0
+that looks for the most tokens, whatever the pass takes
+    if speed_up > found[2] -> if tokens > found[1]
+that looks for the pass with the shortest time for a row
+    if speed_up > found[2] -> if (k + 1) / times[k] > (found[0] + 1) / times[found[0]]
+in which k guesses take the time of k rows: the token itself is a row too
+    times[k] -> times[max(k - 1, 0)]
+in which k + 1 rows take k + 1 times as long as one
+    / times[k] -> / (times[0] * (k + 1))
+in which at least one guess is made: without may be best
+    range(0, -> range(1, ;; found = 0, 1.0, 1.0 -> found = 0, 1.0, 0.0
+that leaves out the last time of the table
+    len(times)): -> len(times) - 1):
+that takes the largest of several equally good k
+    speed_up > -> speed_up >=
+that stops at the first k that is no better than the one before
+    found = k, tokens, speed_up -> found = k, tokens, speed_up
+            elif k: break
+that returns the time for a token, where the speed-up belongs
+    return found -> return found[0], found[1], times[found[0]] / found[1]
+that returns tokens for each unit of time, where the speed-up belongs
+    return found -> return found[0], found[1], found[2] / times[0]
+that returns the number of rows, k + 1, for k
+    return found -> return found[0] + 1, *found[1:]
+"""
 
 
 def cases() -> Iterator[Case]:

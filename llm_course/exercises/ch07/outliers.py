@@ -31,53 +31,44 @@ def errors(weight: NDArray, group: int) -> dict[str, float]:
 
 RESULT = "np.linalg.norm(rounded - w) / np.linalg.norm(w)"
 IN_ROWS = "len(weight), -1, group)"
-WRONG = {
-    "with rows and columns exchanged: row i makes output i, column j reads input j": (
-        '"row": error(wide, 1) -> "row": error(wide, 0) ;; '
-        '"column": error(wide, 0) -> "column": error(wide, 1)'
-    ),
-    "whose steps come from the largest weight; a negative one may be farther from 0": (
-        "np.abs(w).max -> w.max"
-    ),
-    "that cuts the digits after the point off": "np.rint -> np.trunc",
-    "that rounds down": "np.rint -> np.floor",
-    "that divides by 128, which int8 does not have": "/ 127 -> / 128",
-    "that divides by 255, the steps from -127.5 to 127.5: it needs nine bits": (
-        "/ 127 -> / 255"
-    ),
-    "that divides by 7, as for four bits": "/ 127 -> / 7",
-    "in which zeros that share a scale become NaN: 0 / 0": (
-        "largest == 0, 1 -> largest == 0, np.nan"
-    ),
-    "that returns the norm of the error, not divided by the norm of the weights": (
-        f"{RESULT} -> np.linalg.norm(rounded - w)"
-    ),
-    "that returns the square of the relative error: a root is missing": (
-        f"{RESULT} -> ({RESULT}) ** 2"
-    ),
-    "that adds up magnitudes; the Frobenius norm adds up squares": (
-        f"{RESULT} -> np.abs(rounded - w).sum() / np.abs(w).sum()"
-    ),
-    "that compares the largest error with the largest weight": (
-        f"{RESULT} -> np.abs(rounded - w).max() / np.abs(w).max()"
-    ),
-    "with the largest singular value (ord=2) for the Frobenius norm": (
-        f"{RESULT} -> np.linalg.norm((rounded - w).reshape(weight.shape), 2) / "
-        "np.linalg.norm(weight.astype(np.float64), 2)"
-    ),
-    "that divides by the norm of the rounded weights": (
-        "/ np.linalg.norm(w) -> / np.linalg.norm(rounded)"
-    ),
-    "whose groups run down the columns: they are neighbours in a row": (
-        f"wide.reshape({IN_ROWS} -> wide.T.reshape(weight.shape[1], -1, group)"
-    ),
-    "with `group` groups in a row; it is how many weights a group has": (
-        f"{IN_ROWS} -> len(weight), group, -1)"
-    ),
-    "whose groups take weights from all over the row; they are neighbours": (
-        f"{IN_ROWS} -> len(weight), group, -1) ;; error(groups, 2) -> error(groups, 1)"
-    ),
-}
+WRONG = f"""
+with rows and columns exchanged: row i makes output i, column j reads input j
+    "row": error(wide, 1) -> "row": error(wide, 0)
+    "column": error(wide, 0) -> "column": error(wide, 1)
+whose steps come from the largest weight; a negative one may be farther from 0
+    np.abs(w).max -> w.max
+that cuts the digits after the point off
+    np.rint -> np.trunc
+that rounds down
+    np.rint -> np.floor
+that divides by 128, which int8 does not have
+    / 127 -> / 128
+that divides by 255, the steps from -127.5 to 127.5: it needs nine bits
+    / 127 -> / 255
+that divides by 7, as for four bits
+    / 127 -> / 7
+in which zeros that share a scale become NaN: 0 / 0
+    largest == 0, 1 -> largest == 0, np.nan
+that returns the norm of the error, not divided by the norm of the weights
+    {RESULT} -> np.linalg.norm(rounded - w)
+that returns the square of the relative error: a root is missing
+    {RESULT} -> ({RESULT}) ** 2
+that adds up magnitudes; the Frobenius norm adds up squares
+    {RESULT} -> np.abs(rounded - w).sum() / np.abs(w).sum()
+that compares the largest error with the largest weight
+    {RESULT} -> np.abs(rounded - w).max() / np.abs(w).max()
+with the largest singular value (ord=2) for the Frobenius norm
+    {RESULT} -> (np.linalg.norm((rounded - w).reshape(weight.shape), 2)
+        / np.linalg.norm(weight.astype(np.float64), 2))
+that divides by the norm of the rounded weights
+    / np.linalg.norm(w) -> / np.linalg.norm(rounded)
+whose groups run down the columns: they are neighbours in a row
+    wide.reshape({IN_ROWS} -> wide.T.reshape(weight.shape[1], -1, group)
+with `group` groups in a row; it is how many weights a group has
+    {IN_ROWS} -> len(weight), group, -1)
+whose groups take weights from all over the row; they are neighbours
+    {IN_ROWS} -> len(weight), group, -1) ;; error(groups, 2) -> error(groups, 1)
+"""
 
 
 def scaled(weight: Tensor, rows: slice, columns: slice, factor: float) -> NDArray:

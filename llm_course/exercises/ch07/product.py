@@ -23,38 +23,45 @@ def product(blocks: NDArray, x: NDArray) -> NDArray:
 
 
 WIDE = "(numbers.astype(np.float32) - 8)"
-WRONG = {
-    "in which the two halves of a byte are neighbours: number i + 16 is in byte i": (
-        "np.concatenate((low, high), axis=-1) -> "
-        "np.stack((low, high), axis=-1).reshape(*packed.shape[:2], 32)"
-    ),
-    "with low and high half of a byte exchanged": "(low, high), -> (high, low),",
-    "whose neighbours are the two halves of a byte, the high one first": (
-        "np.concatenate((low, high), axis=-1) -> "
-        "np.stack((high, low), axis=-1).reshape(*packed.shape[:2], 32)"
-    ),
-    "that subtracts no 8: the numbers are from 0 to 15": f"{WIDE} -> numbers",
-    "that subtracts 8 from uint8, where 3 - 8 is 251": f"{WIDE} -> (numbers - 8)",
-    "that reads a number as signed (two's complement): 15 stands for 7, not for -1": (
-        f"{WIDE} -> ((numbers ^ 8).astype(np.float32) - 8)"
-    ),
-    "that subtracts 7.5": "- 8) -> - 7.5)",
-    "that subtracts 8 after the scale": (f"{WIDE} -> numbers.astype(np.float32) - 8"),
-    "that takes the scale from the end of a block": (
-        "[..., :2].copy() -> [..., 16:].copy() ;; [..., 2:] -> [..., :16]"
-    ),
-    "that reads the scale with its two bytes exchanged": "<f2 -> >f2",
-    "that reads the scale as a whole number of two bytes": "<f2 -> <u2",
-    "with the first scale of a row for all its blocks": "d * -> d[:, :1] *",
-    "without the scales": "weight = d * -> weight =",
-    "whose high half is not moved down by four bits": "packed >> 4 -> packed & 240",
-    "whose low half still holds the high one": "packed & 15 -> packed",
-    "that multiplies d and number in float16, and rounds each weight by that": (
-        ".astype(np.float32)  # -> # ;; "
-        "numbers.astype(np.float32) -> numbers.astype(np.float16)"
-    ),
-    "whose result has the rows of the blocks, not yet added up": "@ x -> * x",
-}
+WRONG = f"""
+in which the two halves of a byte are neighbours: number i + 16 is in byte i
+    np.concatenate((low, high), axis=-1) ->
+        np.stack((low, high), axis=-1).reshape(*packed.shape[:2], 32)
+with low and high half of a byte exchanged
+    (low, high), -> (high, low),
+whose neighbours are the two halves of a byte, the high one first
+    np.concatenate((low, high), axis=-1) ->
+        np.stack((high, low), axis=-1).reshape(*packed.shape[:2], 32)
+that subtracts no 8: the numbers are from 0 to 15
+    {WIDE} -> numbers
+that subtracts 8 from uint8, where 3 - 8 is 251
+    {WIDE} -> (numbers - 8)
+that reads a number as signed (two's complement): 15 stands for 7, not for -1
+    {WIDE} -> ((numbers ^ 8).astype(np.float32) - 8)
+that subtracts 7.5
+    - 8) -> - 7.5)
+that subtracts 8 after the scale
+    {WIDE} -> numbers.astype(np.float32) - 8
+that takes the scale from the end of a block
+    [..., :2].copy() -> [..., 16:].copy() ;; [..., 2:] -> [..., :16]
+that reads the scale with its two bytes exchanged
+    <f2 -> >f2
+that reads the scale as a whole number of two bytes
+    <f2 -> <u2
+with the first scale of a row for all its blocks
+    d * -> d[:, :1] *
+without the scales
+    weight = d * -> weight =
+whose high half is not moved down by four bits
+    packed >> 4 -> packed & 240
+whose low half still holds the high one
+    packed & 15 -> packed
+that multiplies d and number in float16, and rounds each weight by that
+    .astype(np.float32)  # -> #
+    numbers.astype(np.float32) -> numbers.astype(np.float16)
+whose result has the rows of the blocks, not yet added up
+    @ x -> * x
+"""
 
 
 def cases() -> Iterator[Case]:

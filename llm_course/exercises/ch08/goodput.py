@@ -18,43 +18,35 @@ def goodput(
     return good / (max(ended for _, _, ended, _ in times) - start)
 
 
-WRONG = {
-    "that divides by all tokens: between n tokens there are n - 1 gaps": (
-        "(tokens - 1) if tokens > 1 else 0.0 -> tokens"
-    ),
-    "in which a gap is counted from the arrival": (
-        "(ended - first) -> (ended - arrived)"
-    ),
-    "in which one limit is enough": "<= wait and each -> <= wait or each",
-    "that looks at the wait alone": " and each <= gap -> ",
-    "that looks at the gaps alone": "first - arrived <= wait and each -> each",
-    "in which a request that just keeps a limit is too late": (
-        "arrived <= wait and each <= gap -> arrived < wait and each < gap"
-    ),
-    "that counts every request: throughput, not goodput": (
-        "good += first - arrived <= wait and each <= gap -> good += 1"
-    ),
-    "that gives a share of the requests, not a number in a second": (
-        "(max(ended for _, _, ended, _ in times) - start) -> len(times)"
-    ),
-    "that begins at time 0, not with the first arrival": (
-        "start = min(arrived for arrived, _, _, _ in times) -> start = 0.0"
-    ),
-    "that ends with the last request of the list, not with the one that ended last": (
-        "max(ended for _, _, ended, _ in times) -> times[-1][2]"
-    ),
-    "that ends with the last first token": (
-        "max(ended for _, _, ended, _ in times) -> "
-        "max(first for _, first, _, _ in times)"
-    ),
-    "that begins with the first request of the list, not with the first to arrive": (
-        "min(arrived for arrived, _, _, _ in times) -> times[0][0]"
-    ),
-    "that counts tokens, where requests belong": (
-        "good += first - arrived <= wait and each <= gap -> "
-        "good += tokens * (first - arrived <= wait and each <= gap)"
-    ),
-}
+WRONG = """
+that divides by all tokens: between n tokens there are n - 1 gaps
+    (tokens - 1) if tokens > 1 else 0.0 -> tokens
+in which a gap is counted from the arrival
+    (ended - first) -> (ended - arrived)
+in which one limit is enough
+    <= wait and each -> <= wait or each
+that looks at the wait alone
+    and each <= gap ->
+that looks at the gaps alone
+    first - arrived <= wait and each -> each
+in which a request that just keeps a limit is too late
+    arrived <= wait and each <= gap -> arrived < wait and each < gap
+that counts every request: throughput, not goodput
+    good += first - arrived <= wait and each <= gap -> good += 1
+that gives a share of the requests, not a number in a second
+    (max(ended for _, _, ended, _ in times) - start) -> len(times)
+that begins at time 0, not with the first arrival
+    start = min(arrived for arrived, _, _, _ in times) -> start = 0.0
+that ends with the last request of the list, not with the one that ended last
+    max(ended for _, _, ended, _ in times) -> times[-1][2]
+that ends with the last first token
+    max(ended for _, _, ended, _ in times) -> max(first for _, first, _, _ in times)
+that begins with the first request of the list, not with the first to arrive
+    min(arrived for arrived, _, _, _ in times) -> times[0][0]
+that counts tokens, where requests belong
+    first - arrived <= wait and each <= gap ->
+        tokens * (first - arrived <= wait and each <= gap)
+"""
 
 
 def cases() -> Iterator[Case]:

@@ -25,37 +25,30 @@ def pages_found(requests: list[list[str]], capacity: int) -> int:
     return found
 
 
-WRONG = {
-    "that gives up what was stored first, even if it was used since": (
-        "held.pop(name, None)\n            held[name] = None -> held.setdefault(name)"
-    ),
-    "that gives up the beginning of a request before its end": (
-        "reversed(names) -> names"
-    ),
-    "that gives up the page that was used last": (
-        "next(iter(held)) -> next(reversed(held))"
-    ),
-    "that forgets everything when there are too many": (
-        "while len(held) > capacity:\n            del held[next(iter(held))] -> "
-        "if len(held) > capacity:\n            held.clear()"
-    ),
-    "that gives up one page at most after a request": (
-        "while len(held) > capacity -> if len(held) > capacity"
-    ),
-    "that keeps a page more than there is room for": (
-        "len(held) > capacity -> len(held) > capacity + 1"
-    ),
-    "that keeps a page less than there is room for": (
-        "len(held) > capacity -> len(held) >= capacity"
-    ),
-    "that never gives up a page": "while len(held) > capacity -> while False",
-    "that counts requests that find something, not pages": (
-        "found += known -> found += known > 0"
-    ),
-    "that counts the pages that are computed": (
-        "found += known -> found += len(names) - known"
-    ),
-}
+WRONG = """
+that gives up what was stored first, even if it was used since
+    held.pop(name, None)
+                held[name] = None -> held.setdefault(name)
+that gives up the beginning of a request before its end
+    reversed(names) -> names
+that gives up the page that was used last
+    next(iter(held)) -> next(reversed(held))
+that forgets everything when there are too many
+    while len(held) > capacity:
+                del held[next(iter(held))] -> if len(held) > capacity: held.clear()
+that gives up one page at most after a request
+    while len(held) > capacity -> if len(held) > capacity
+that keeps a page more than there is room for
+    len(held) > capacity -> len(held) > capacity + 1
+that keeps a page less than there is room for
+    len(held) > capacity -> len(held) >= capacity
+that never gives up a page
+    while len(held) > capacity -> while False
+that counts requests that find something, not pages
+    found += known -> found += known > 0
+that counts the pages that are computed
+    found += known -> found += len(names) - known
+"""
 
 
 def trace(seed: int, conversations: int, turns: int) -> list[list[str]]:

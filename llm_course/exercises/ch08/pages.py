@@ -13,31 +13,28 @@ def pages_needed(beginning: int, tails: list[int], size: int) -> int:
 
 
 SUM = "sum(-(-(rest + tail) // size) for tail in tails)"
-WRONG = {
-    "in which nothing is shared": ("return shared + -> return shared * len(tails) +"),
-    "that shares the page in which the beginning ends, too: each request goes on in a"
-    " copy of its own": (
-        f"return shared + {SUM} -> return -(-beginning // size)"
-        " + sum(-(-tail // size) for tail in tails)"
-    ),
-    "that loses the tokens of the beginning after its last full page": (
-        "(rest + tail) -> (tail)"
-    ),
-    "that counts full pages only": "-(-(rest + tail) // size) -> (rest + tail) // size",
-    "that takes a page ahead, also where the last one is just full": (
-        "-(-(rest + tail) // size) -> (rest + tail) // size + 1"
-    ),
-    "that leaves out the shared pages": "return shared + -> return",
-    "that lets the requests share the pages of their own tokens": (
-        f"{SUM} -> -(-sum(rest + tail for tail in tails) // size)"
-    ),
-    "that counts tokens, not pages": (
-        f"return shared + {SUM} -> return beginning + sum(tails)"
-    ),
-    "that counts the request with the longest tail alone": (
-        f"{SUM} -> -(-(rest + max(tails)) // size)"
-    ),
-}
+WRONG = f"""
+in which nothing is shared
+    return shared + -> return shared * len(tails) +
+that shares the page in which the beginning ends, too: each request goes on in a copy of
+its own
+    return shared + {SUM} ->
+        return -(-beginning // size) + sum(-(-tail // size) for tail in tails)
+that loses the tokens of the beginning after its last full page
+    (rest + tail) -> (tail)
+that counts full pages only
+    -(-(rest + tail) // size) -> (rest + tail) // size
+that takes a page ahead, also where the last one is just full
+    -(-(rest + tail) // size) -> (rest + tail) // size + 1
+that leaves out the shared pages
+    return shared + -> return
+that lets the requests share the pages of their own tokens
+    {SUM} -> -(-sum(rest + tail for tail in tails) // size)
+that counts tokens, not pages
+    return shared + {SUM} -> return beginning + sum(tails)
+that counts the request with the longest tail alone
+    {SUM} -> -(-(rest + max(tails)) // size)
+"""
 
 
 def cases() -> Iterator[Case]:
