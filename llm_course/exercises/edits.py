@@ -70,7 +70,7 @@ def wrong_versions(reference: Function, text: str) -> dict[str, Function]:
     versions: dict[str, Function] = {}
     lines = filter(None, text.splitlines())
     groups = [list(group) for _, group in groupby(lines, lambda line: line[0] == " ")]
-    for above, below in zip_longest(groups[::2], groups[1::2], fillvalue=[]):
+    for above, below in zip_longest(groups[::2], groups[1::2], fillvalue=()):
         hint = " ".join(above)
         if hint.startswith(" "):
             raise ValueError(f"no hint stands above {hint.strip()!r}")
