@@ -469,6 +469,18 @@ HALVED = replace(
 )
 
 
+@pytest.mark.parametrize("entry", [7, None, "a"])
+def test_an_entry_of_a_list_that_is_another_than_before_is_noticed(entry) -> None:
+    doubled = replace(DOUBLE, reference=lambda ids: ids * 2, cases=lambda: [case([5])])
+
+    def answer(ids: list) -> list:
+        result = ids * 2
+        ids[0] = entry
+        return result
+
+    assert "Your function changed its input `ids`." in doubled.judge(answer).text
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+Close = Callable[[Tensor, Tensor], Tensor]
 SMALL = 12  # tensors with more entries are described by their shape
 
 
@@ -94,56 +96,61 @@ def kind_of(value: Any) -> str:
     return "None" if value is None else f"of type {type(value).__name__}"
 
 
-def difference(
-    expected: Any, got: Any, rtol: float, atol: float, name: str = "Your result"
-) -> str | None:
+def difference(expected: Any, got: Any, rtol: float, atol: float) -> str | None:
     """The first difference in one or two sentences, or None when there is none."""
-    expected, got = _number(expected, got)
-    if isinstance(expected, np.ndarray):
-        if isinstance(got, np.ndarray):
-            return _arrays(expected, got, rtol, atol, name)
-    elif isinstance(expected, Tensor):
-        if isinstance(got, Tensor):
-            # on the CPU, since not every device has float64
-            right, mine = expected.detach().cpu(), got.detach().cpu()
-            return _tensors(right, mine, rtol, atol, name)
-    elif isinstance(expected, list | tuple):
-        if isinstance(got, list | tuple):
-            return _sequences(expected, got, rtol, atol, name)
-    elif isinstance(expected, Observed):
-        if isinstance(got, Observed):
-            pairs = zip(expected.items(), got.values(), strict=True)
-            found = (
-                difference(fact, seen, rtol, atol, name) for (name, fact), seen in pairs
-            )
-            return next((sentence for sentence in found if sentence), None)
-    elif isinstance(expected, dict):
-        if isinstance(got, dict):
-            return _dicts(expected, got, rtol, atol, name)
-    elif isinstance(expected, float) and isinstance(got, numbers.Real):
-        right = torch.tensor(expected, dtype=torch.float64)
-        mine = torch.tensor(float(got), dtype=torch.float64)
-        return _tensors(right, mine, rtol, atol, name)
-    elif type(got) is type(expected):
-        return None if got == expected else _apart(name, got, expected)
-    whole = name == "Your result"  # not an entry of it
-    return_missing = " Is a `return` missing?" if got is None and whole else ""
-    return f"{name} is {kind_of(got)}; expected {kind_of(expected)}.{return_missing}"
+    close = partial(torch.isclose, rtol=rtol, atol=atol, equal_nan=True)
+    return next(_differences("Your result", expected, got, close), None)
 
 
-def _number(expected: Any, got: Any) -> tuple[Any, Any]:
+def _differences(name: str, expected: Any, got: Any, close: Close) -> Iterator[str]:
+    """One after the other; `name` says where in the result they are."""
+    expected, got = _comparable(expected, got)
+    match expected, got:
+        case Tensor(), Tensor():
+            yield from _in_tensors(name, expected.detach(), got.detach(), close)
+        case np.ndarray(), np.ndarray():
+            yield f"{name} has dtype {got.dtype}; expected {expected.dtype}."
+        case ((list() | tuple()), (list() | tuple())):
+            if len(expected) != len(got):
+                yield f"{name} has {len(got)} entries; expected {len(expected)}."
+            for i, (right, mine) in enumerate(zip(expected, got, strict=False)):
+                yield from _differences(f"{name}[{i}]", right, mine, close)
+        case Observed(), Observed():
+            for fact, right in expected.items():
+                yield from _differences(fact, right, got[fact], close)
+        case dict(), dict() if not isinstance(expected, Observed):
+            if set(expected) != set(got):
+                mine, right = show(list(got)), show(list(expected))
+                yield f"{name} has the keys {mine}; expected {right}."
+            for key, right in expected.items():
+                yield from _differences(f"{name}[{key!r}]", right, got[key], close)
+        case _ if type(got) is not type(expected):
+            whole = name == "Your result"  # not an entry of it
+            missing = " Is a `return` missing?" if got is None and whole else ""
+            yield f"{name} is {kind_of(got)}; expected {kind_of(expected)}.{missing}"
+        case _ if got != expected:
+            yield _apart(name, got, expected)
+
+
+def _comparable(expected: Any, got: Any) -> tuple[Any, Any]:
     """Both as they are compared: a number is a number, whoever holds it.
 
     NumPy's scalars and arrays or tensors without dimensions count as numbers, unless
-    both sides are tensors, whose dtypes then count.
+    both sides are tensors, whose dtypes then count. A real number is a tensor in the
+    end, and so are two arrays of one dtype; PyTorch does not have all of NumPy's.
     """
     if isinstance(got, np.generic):
         got = got.item()
-    if isinstance(expected, Tensor) and expected.ndim == 0:
-        if isinstance(got, numbers.Number):
-            return expected.item(), got
+    if isinstance(expected, Tensor) and isinstance(got, numbers.Number):
+        expected = expected.item() if expected.ndim == 0 else expected
     elif isinstance(expected, numbers.Number) and isinstance(got, Tensor | np.ndarray):
-        return expected, got.item() if got.ndim == 0 else got
+        got = got.item() if got.ndim == 0 else got
+    if isinstance(expected, float) and isinstance(got, numbers.Real):
+        wide = partial(torch.tensor, dtype=torch.float64)
+        return wide(expected), wide(float(got))
+    arrays = isinstance(expected, np.ndarray) and isinstance(got, np.ndarray)
+    if arrays and expected.dtype == got.dtype:
+        return torch.from_numpy(expected.copy()), torch.from_numpy(got.copy())
     return expected, got
 
 
@@ -151,60 +158,28 @@ def _apart(name: str, got: Any, expected: Any) -> str:
     return "{} is {}; expected {}.".format(name, *show_apart(got, expected))
 
 
-def _sequences(
-    expected: Any, got: Any, rtol: float, atol: float, name: str
-) -> str | None:
-    if len(expected) != len(got):
-        return f"{name} has {len(got)} entries; expected {len(expected)}."
-    found = [
-        difference(e, g, rtol, atol, f"{name}[{i}]")
-        for i, (e, g) in enumerate(zip(expected, got, strict=True))
-    ]
-    return next((sentence for sentence in found if sentence), None)
-
-
-def _dicts(expected: Any, got: Any, rtol: float, atol: float, name: str) -> str | None:
-    if set(expected) != set(got):
-        return (
-            f"{name} has the keys {show(list(got))}; expected {show(list(expected))}."
-        )
-    found = [
-        difference(value, got[key], rtol, atol, f"{name}[{key!r}]")
-        for key, value in expected.items()
-    ]
-    return next((sentence for sentence in found if sentence), None)
-
-
-def _tensors(
-    expected: Tensor, got: Tensor, rtol: float, atol: float, name: str
-) -> str | None:
+def _in_tensors(
+    name: str, expected: Tensor, got: Tensor, close: Close
+) -> Iterator[str]:
     if got.shape != expected.shape:
-        return f"{name} has shape {list(got.shape)}; expected {list(expected.shape)}."
+        yield f"{name} has shape {list(got.shape)}; expected {list(expected.shape)}."
+        return
     if got.dtype != expected.dtype:
-        return f"{name} has dtype {got.dtype}; expected {expected.dtype}."
+        yield f"{name} has dtype {got.dtype}; expected {expected.dtype}."
+        return
     wide = torch.complex128 if got.is_complex() else torch.float64
-    mine, right = got.to(wide), expected.to(wide)
-    equal = torch.isclose(mine, right, rtol=rtol, atol=atol, equal_nan=True)
-    if equal.all():
-        return None
-    if got.ndim == 0:
-        return _apart(name, got.item(), expected.item())
-    place = (~equal).nonzero()[0].tolist()
-    here, wanted = show_apart(got[tuple(place)].item(), expected[tuple(place)].item())
-    return (
-        f"{int((~equal).sum())} of {equal.numel()} entries of"
-        f" {name[0].lower() + name[1:]} are wrong, the first at {place}: {here},"
-        f" expected {wanted}.{_symptom(mine, right)}"
-    )
-
-
-def _arrays(
-    expected: np.ndarray, got: np.ndarray, rtol: float, atol: float, name: str
-) -> str | None:
-    if got.dtype != expected.dtype:  # PyTorch does not have all of NumPy's
-        return f"{name} has dtype {got.dtype}; expected {expected.dtype}."
-    right, mine = (torch.from_numpy(array.copy()) for array in (expected, got))
-    return _tensors(right, mine, rtol, atol, name)
+    mine, right = got.cpu().to(wide), expected.cpu().to(wide)  # not all have float64
+    wrong = ~close(mine, right)
+    if wrong.any() and got.ndim == 0:
+        yield _apart(name, got.item(), expected.item())
+    elif wrong.any():
+        place = wrong.nonzero()[0].tolist()
+        here, wanted = show_apart(*(t[tuple(place)].item() for t in (got, expected)))
+        yield (
+            f"{int(wrong.sum())} of {wrong.numel()} entries of"
+            f" {name[0].lower() + name[1:]} are wrong, the first at {place}: {here},"
+            f" expected {wanted}.{_symptom(mine, right)}"
+        )
 
 
 def _symptom(got: Tensor, expected: Tensor) -> str:
@@ -215,30 +190,25 @@ def _symptom(got: Tensor, expected: Tensor) -> str:
     ratio = (got / expected)[counted]
     same = len(ratio) > 1 and torch.isclose(ratio, ratio[0], rtol=1e-3, atol=0).all()
     if same and got.any() and abs(ratio[0].item() - 1) > 1e-3:
-        return (
-            f" All entries are {show(ratio[0].item() + 0.0)} times the expected ones."
-        )
+        times = show(ratio[0].item() + 0.0)
+        return f" All entries are {times} times the expected ones."
     return ""
 
 
 def unchanged(before: Any, after: Any) -> bool:
     """True when an argument holds after a call what it held before."""
+    if type(before) is not type(after):
+        return False
     if isinstance(before, Tensor):
         same = before.shape == after.shape and before.dtype == after.dtype
-        return same and bool(
-            torch.isclose(before, after, rtol=0, atol=0, equal_nan=True).all()
-        )
-    if isinstance(before, np.ndarray):
+        return same and torch.allclose(before, after, rtol=0, atol=0, equal_nan=True)
+    if isinstance(before, np.ndarray | numbers.Number | str):
         return difference(before, after, rtol=0, atol=0) is None
     if isinstance(before, nn.Module):
         return unchanged(before.state_dict(), after.state_dict())
     if isinstance(before, dict):
-        return list(before) == list(after) and unchanged(
-            list(before.values()), [*after.values()]
-        )
+        now = [*after.values()]
+        return [*before] == [*after] and unchanged([*before.values()], now)
     if isinstance(before, list | tuple):
-        pairs: Callable[..., Any] = zip
-        return len(before) == len(after) and all(
-            unchanged(b, a) for b, a in pairs(before, after)
-        )
+        return len(before) == len(after) and all(map(unchanged, before, after))
     return True
