@@ -23,7 +23,7 @@ from llm_course.classroom.exercise_cells import (
     section_of,
 )
 from llm_course.classroom.run import execute, judge_cells
-from llm_course.exercises import BugHunt, Exercise, case, judge, registry
+from llm_course.exercises import BugHunt, Case, Exercise, judge, registry
 from llm_course.exercises.compare import show
 from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import STRICT
@@ -150,8 +150,8 @@ def squared(x: Tensor) -> Tensor:
 
 
 def small_cases() -> Iterator[object]:
-    yield case(torch.tensor([1.0, 2.0]))
-    yield case(torch.ones(20))
+    yield Case(torch.tensor([1.0, 2.0]))
+    yield Case(torch.ones(20))
 
 
 DOUBLE = Exercise("00.double", double, small_cases, "that squares\n    squared")
@@ -465,13 +465,13 @@ def test_an_unknown_key_lists_the_known_ones() -> None:
 HALVED = replace(
     DOUBLE,
     reference=lambda x: x / np.float32(2),
-    cases=lambda: [case(np.array([1.0, 2.0], np.float32))],
+    cases=lambda: [Case(np.array([1.0, 2.0], np.float32))],
 )
 
 
 @pytest.mark.parametrize("entry", [7, None, "a"])
 def test_an_entry_of_a_list_that_is_another_than_before_is_noticed(entry) -> None:
-    doubled = replace(DOUBLE, reference=lambda ids: ids * 2, cases=lambda: [case([5])])
+    doubled = replace(DOUBLE, reference=lambda ids: ids * 2, cases=lambda: [Case([5])])
 
     def answer(ids: list) -> list:
         result = ids * 2

@@ -13,6 +13,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "judging": ("check", "judge", "registry"),
         "hunts": ("BugHunt",),
-        "records": ("Case", "Exercise", "case"),
+        "records": ("Case", "Exercise"),
     },
 )

@@ -11,7 +11,6 @@ from llm_course.exercises.compare import show
 from llm_course.exercises.edits import Function, edited, wrong_versions
 from llm_course.exercises.inputs import seeded
 from llm_course.exercises.records import (
-    FAILING,
     INCOMPLETE,
     NOT_YET,
     SOLVED,
@@ -57,15 +56,12 @@ class BugHunt:
         if Outcome(error=error).is_stub:
             return Verdict(self.key, NOT_YET, (f"{self.key}: not done yet.",))
         if error is not None:
-            reason = f"It raised {described_error(error, test)}"
-            return self._failing(
-                "Your test rejects the right implementation.",
-                reason,
-                *[STRICT] * may_be_rounding(error),
-            )
-        passed = [
-            name for name, bug in self.bugs.items() if self._run(test, bug)[1] is None
-        ]
+            lines = [f"It raised {described_error(error, test)}"]
+            lines += [STRICT] * may_be_rounding(error)
+            rejects = "Your test rejects the right implementation."
+            return Verdict.failing(self.key, rejects, *lines)
+        ends = {name: self._run(test, bug)[1] for name, bug in self.bugs.items()}
+        passed = [name for name, error in ends.items() if error is None]
         caught = self._run(test, self.bug)[1] is not None
         of = f"{len(passed)} of {len(self.bugs)} others pass"
         names = [f"  {name}" for name in passed]
@@ -73,10 +69,10 @@ class BugHunt:
             found = f"{self.key}: planted bug found, test incomplete: it lets {of}:"
             return Verdict(self.key, INCOMPLETE, (found, *names))
         if caught:
-            good = (
-                "Your test accepts the right implementation and exposes the planted bug"
+            solved = (
+                f"{self.key}: solved. Your test accepts the right implementation and"
+                f" exposes the planted bug and all {len(self.bugs)} others."
             )
-            solved = f"{self.key}: solved. {good} and all {len(self.bugs)} others."
             return Verdict(self.key, SOLVED, (solved,))
         lines = [f"It passes a bug of this kind: {self.kind}."]
         if value is not None:
@@ -85,7 +81,8 @@ class BugHunt:
         if 0 < len(passed) < len(self.bugs):
             # to a test that exposes nothing, the names would give all away
             rest = [f"It lets {of}:", *names]
-        return self._failing("Your test accepts the planted bug.", *lines, *rest)
+        accepts = "Your test accepts the planted bug."
+        return Verdict.failing(self.key, accepts, *lines, *rest)
 
     def _run(self, test: Any, implementation: Any) -> tuple[Any, BaseException | None]:
         try:
@@ -93,9 +90,6 @@ class BugHunt:
                 return test(implementation), None
         except (Exception, SystemExit) as error:
             return None, error
-
-    def _failing(self, *lines: str) -> Verdict:
-        return Verdict(self.key, FAILING, (f"{self.key}: not right yet.", *lines))
 
 
 def may_be_rounding(error: BaseException) -> bool:

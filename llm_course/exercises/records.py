@@ -4,6 +4,7 @@ with it."""
 from __future__ import annotations
 
 import inspect
+import operator
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ class Verdict:
     status: str
     lines: tuple[str, ...]
 
+    @classmethod
+    def failing(cls, key: str, *lines: str) -> Verdict:
+        return cls(key, FAILING, (f"{key}: not right yet.", *lines))
+
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
@@ -40,18 +45,15 @@ class Verdict:
         return " | ".join(" ".join(line.split()) for line in lines)
 
 
-@dataclass(frozen=True)
 class Case:
-    """The arguments of one call. `name` says where they come from, if that is worth
-    saying."""
+    """The arguments of one call, as the reader's function gets them. `name` says where
+    they come from, if that is worth saying."""
 
-    args: tuple[Any, ...]
-    name: str = ""
+    def __init__(self, *args: Any, name: str = "") -> None:
+        self.args, self.name = args, name
 
 
-def case(*args: Any, name: str = "") -> Case:
-    """One case: the arguments as the reader's function gets them."""
-    return Case(args, name)
+Cases = Iterable[Case]
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,6 @@ class Outcome:
         return isinstance(self.error, NotImplementedError) and not str(self.error)
 
 
-def plain(function: Callable[..., Any], *args: Any) -> Any:
-    """The ordinary way to call a reader's function."""
-    return function(*args)
-
-
 @dataclass(frozen=True)
 class Exercise:
     """A function to write.
@@ -89,12 +86,12 @@ class Exercise:
 
     key: str
     reference: Function
-    cases: Callable[[], Iterable[Case]]
+    cases: Callable[[], Cases]
     wrong: str
     edits_of: Function | None = None
     rtol: float = 1e-4
     atol: float = 1e-5
-    call: Callable[..., Any] = plain
+    call: Callable[..., Any] = operator.call
     properties: tuple[Callable[[Function], str | None], ...] = ()
     versions: dict[str, Function] = field(init=False)
 
@@ -104,35 +101,22 @@ class Exercise:
 
     def judge(self, function: Callable[..., Any]) -> Verdict:
         """Run `function` on every case and compare."""
-        outcomes = self._run(function)
-        if outcomes[0].is_stub:
+        running = self._outcomes(function)
+        first = next(running)
+        if first.is_stub:
             return Verdict(self.key, NOT_YET, (f"{self.key}: not done yet.",))
-        expected = self._run(self.reference)
+        outcomes, expected = [first, *running], [*self._outcomes(self.reference)]
         for i, (right, got) in enumerate(zip(expected, outcomes, strict=True)):
             if problem := self._problem(right, got, function):
-                lines = [
-                    f"Case {i + 1} of {len(expected)}: {self._described(i)}",
-                    problem,
-                ]
-                lines += self._changed(got) + self._likely_bug(outcomes)
-                return self._failing(lines)
-        for outcome in outcomes:
-            if changed := self._changed(outcome):
-                return self._failing([*changed, "The result is right."])
-        for complaint in (check(function) for check in self.properties):
-            if complaint:
-                return self._failing([f"The result is right, but {complaint}"])
-        return Verdict(
-            self.key, SOLVED, (f"{self.key}: solved, all {len(expected)} cases.",)
-        )
-
-    def _run(self, function: Callable[..., Any]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for outcome in self._outcomes(function):
-            outcomes.append(outcome)
-            if outcomes[0].is_stub:
-                break
-        return outcomes
+                where = f"Case {i + 1} of {len(expected)}: {self._described(i)}"
+                more = self._changed(got) + self._likely_bug(outcomes)
+                return Verdict.failing(self.key, where, problem, *more)
+        for changed in filter(None, map(self._changed, outcomes)):
+            return Verdict.failing(self.key, *changed, "The result is right.")
+        for complaint in filter(None, (check(function) for check in self.properties)):
+            return Verdict.failing(self.key, f"The result is right, but {complaint}")
+        solved = f"{self.key}: solved, all {len(expected)} cases."
+        return Verdict(self.key, SOLVED, (solved,))
 
     def _outcomes(self, function: Callable[..., Any]) -> Iterator[Outcome]:
         """What each case gives, one after the other."""
@@ -145,10 +129,8 @@ class Exercise:
                 yield Outcome(error=error)
                 continue
             pairs = zip(names, fresh.args, given.args, strict=True)
-            changed = tuple(
-                name for name, before, now in pairs if not unchanged(before, now)
-            )
-            yield Outcome(value, changed=changed)
+            changed = [name for name, *both in pairs if not unchanged(*both)]
+            yield Outcome(value, changed=tuple(changed))
 
     def _problem(self, right: Outcome, got: Outcome, function: Any) -> str | None:
         if got.error is not None:
@@ -178,12 +160,7 @@ class Exercise:
         return f"{chosen.name}: {given}" if chosen.name else given
 
     def _changed(self, outcome: Outcome) -> list[str]:
-        return [
-            f"Your function changed its input `{name}`." for name in outcome.changed
-        ]
-
-    def _failing(self, lines: list[str]) -> Verdict:
-        return Verdict(self.key, FAILING, (f"{self.key}: not right yet.", *lines))
+        return [f"Your function changed its input `{x}`." for x in outcome.changed]
 
 
 def described_error(error: BaseException, function: Any) -> str:
@@ -197,6 +174,5 @@ def described_error(error: BaseException, function: Any) -> str:
     lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     if not lines:
         return text
-    return f"{text}, in line {lines[-1].lineno}" + (
-        f": {lines[-1].line}" if lines[-1].line else ""
-    )
+    where = f"{text}, in line {lines[-1].lineno}"
+    return f"{where}: {lines[-1].line}" if lines[-1].line else where

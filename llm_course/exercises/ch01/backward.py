@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 Pair = tuple[Tensor, Tensor]
 
@@ -54,10 +54,10 @@ that returns the two gradients in the wrong order
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """The first has mean square 25, so s = 1/5."""
     wide = torch.float64
-    yield case(
+    yield Case(
         torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=wide),
         torch.tensor([[1.0, -7.0, 5.0, 5.0]], dtype=wide),
         torch.ones(4, dtype=wide),
@@ -65,7 +65,7 @@ def cases() -> Iterator[Case]:
     )
     for shape, eps in (((4, 6), 1e-5), ((2, 3, 8), 0.5)):
         grad, x = normal(*shape, dtype=wide), normal(*shape, seed=1, dtype=wide)
-        yield case(grad, x, normal(shape[-1], seed=2, dtype=wide), eps)
+        yield Case(grad, x, normal(shape[-1], seed=2, dtype=wide), eps)
 
 
 def by_hand(function: Callable[..., Pair]) -> str | None:

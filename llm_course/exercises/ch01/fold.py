@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def fold(weight: Tensor, matrix: Tensor) -> Tensor:
     return matrix * weight
 
 
-def cases() -> Iterator[Case]:
-    yield case(torch.tensor([2.0, 10.0]), torch.tensor([[1.0, 1.0], [1.0, 3.0]]))
-    yield case(normal(6), normal(4, 6, seed=1))
-    yield case(torch.tensor([1.0, 0.0, -1.0]), normal(3, 3))
+def cases() -> Cases:
+    yield Case(torch.tensor([2.0, 10.0]), torch.tensor([[1.0, 1.0], [1.0, 3.0]]))
+    yield Case(normal(6), normal(4, 6, seed=1))
+    yield Case(torch.tensor([1.0, 0.0, -1.0]), normal(3, 3))
 
 
 WRONG = """

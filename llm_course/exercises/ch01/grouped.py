@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 EPS = 1e-5
 
@@ -19,11 +17,11 @@ def grouped(x: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
     return weight * (parts * scale).flatten(-2)
 
 
-def cases() -> Iterator[Case]:
-    yield case(torch.tensor([1.0, 1.0, 1.0, 10.0, 10.0, 10.0]), torch.ones(6), 2, EPS)
-    yield case(normal(2, 3, 12), normal(12, seed=1), 3, EPS)
-    yield case(normal(5, 8), normal(8, seed=1), 1, 0.1)
-    yield case(normal(5, 8), normal(8, seed=1), 8, 0.1)
+def cases() -> Cases:
+    yield Case(torch.tensor([1.0, 1.0, 1.0, 10.0, 10.0, 10.0]), torch.ones(6), 2, EPS)
+    yield Case(normal(2, 3, 12), normal(12, seed=1), 3, EPS)
+    yield Case(normal(5, 8), normal(8, seed=1), 1, 0.1)
+    yield Case(normal(5, 8), normal(8, seed=1), 8, 0.1)
 
 
 WRONG = """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.exercises.watch import largest_tensor, peak_entries
 
 EPS = 1e-5
@@ -54,15 +54,15 @@ that norms each piece by itself
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """Whole numbers, or such a number times a power of two: their squares add up
     exactly in float32, in any order."""
     for shape in [(192,), (3, 256), (2, 2, 100)]:
         x = (12 * normal(*shape)).round().to(torch.bfloat16)
-        yield case(x, normal(shape[-1], seed=1, dtype=torch.bfloat16), EPS)
+        yield Case(x, normal(shape[-1], seed=1, dtype=torch.bfloat16), EPS)
     small = (12 * normal(3, 100)).round() * torch.tensor([[0.0], [2.0**-12], [2.0**-6]])
     weight = normal(100, seed=1, dtype=torch.bfloat16)
-    yield case(small.bfloat16(), weight, EPS, name="a vector of zeros, and small ones")
+    yield Case(small.bfloat16(), weight, EPS, name="a vector of zeros, and small ones")
 
 
 def memory(function: Callable[..., Tensor]) -> str | None:

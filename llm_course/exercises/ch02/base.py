@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def base(theta: float, head_dim: int, context: int, factor: float) -> float:
@@ -53,13 +52,13 @@ that returns what theta is multiplied by
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """In the first, turns of pairs 0 to 3 take 6.28, 62.8, 628 and 6,283 positions."""
-    yield case(10_000.0, 8, 100, 2.0)
-    yield case(100_000.0, 64, 8192, 8.0)
-    yield case(10_000.0, 128, 2048, 1.5)
-    yield case(10_000.0, 64, 4096, 1.0, name="factor 1 changes nothing")
-    yield case(10_000.0, 8, 10_000, 4.0, name="every pair completes a turn")
+    yield Case(10_000.0, 8, 100, 2.0)
+    yield Case(100_000.0, 64, 8192, 8.0)
+    yield Case(10_000.0, 128, 2048, 1.5)
+    yield Case(10_000.0, 64, 4096, 1.0, name="factor 1 changes nothing")
+    yield Case(10_000.0, 8, 10_000, 4.0, name="every pair completes a turn")
 
 
 CHECK = Exercise("02.ntk", base, cases, WRONG, rtol=1e-5)

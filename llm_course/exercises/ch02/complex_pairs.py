@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.exercises.watch import largest_tensor
 from llm_course.models.rope import apply_rotary
 
@@ -49,16 +49,16 @@ that takes neighbours for a pair and puts all real parts first
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """The third has as many prompts as heads: without the head axis nothing fails
     there."""
-    yield case(
+    yield Case(
         torch.tensor([[[[1.0, 0.0, 0.0, 2.0]]]]),
         torch.tensor([[[torch.pi / 2, torch.pi]]]),
     )
-    yield case(normal(1, 5, 3, 8).transpose(1, 2), normal(1, 5, 4, seed=1))
-    yield case(normal(3, 3, 4, 6), normal(3, 4, 3, seed=1))
-    yield case(normal(2, 3, 4, 8).bfloat16(), normal(2, 4, 4, seed=1))
+    yield Case(normal(1, 5, 3, 8).transpose(1, 2), normal(1, 5, 4, seed=1))
+    yield Case(normal(3, 3, 4, 6), normal(3, 4, 3, seed=1))
+    yield Case(normal(2, 3, 4, 8).bfloat16(), normal(2, 4, 4, seed=1))
 
 
 def is_used(function: Callable[..., Tensor]) -> str | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models.rope import apply_rotary
 
 
@@ -54,15 +52,15 @@ in which frequencies, angles, cos and sin all have the dtype of x
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """The last one is in bfloat16 and far out, where a rounded frequency is a wrong
     angle."""
-    yield case(torch.ones(1, 1, 1, 8), torch.tensor([[1]]), 4, 100.0)
+    yield Case(torch.ones(1, 1, 1, 8), torch.tensor([[1]]), 4, 100.0)
     padded = torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]])
-    yield case(normal(2, 3, 4, 12), padded, 8, 1e4)
-    yield case(normal(1, 2, 3, 16), torch.tensor([[7, 8, 9]]), 4, 1e5)
-    yield case(normal(1, 2, 2, 6), torch.tensor([[3, 20]]), 6, 1e4)
-    yield case(normal(1, 2, 2, 12).bfloat16(), torch.tensor([[1001, 3001]]), 8, 1e4)
+    yield Case(normal(2, 3, 4, 12), padded, 8, 1e4)
+    yield Case(normal(1, 2, 3, 16), torch.tensor([[7, 8, 9]]), 4, 1e5)
+    yield Case(normal(1, 2, 2, 6), torch.tensor([[3, 20]]), 6, 1e4)
+    yield Case(normal(1, 2, 2, 12).bfloat16(), torch.tensor([[1001, 3001]]), 8, 1e4)
 
 
 # rtol: above the distance between neighbours in bfloat16

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def inverse(
@@ -48,7 +46,7 @@ that reorders the columns of the matrix: a channel of q is a row
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """Entries number the rows; the second matrix is square, so that columns can be
     taken for rows.
 
@@ -56,12 +54,12 @@ def cases() -> Iterator[Case]:
     for 2 (hidden / H). In heads of 4 channels the way back and the way forth would be
     one.
     """
-    yield case(torch.arange(18.0)[:, None], torch.arange(18.0), 1, 1)
+    yield Case(torch.arange(18.0)[:, None], torch.arange(18.0), 1, 1)
     sizes = ((32, 8, 2, 1), (5, 6, 3, 3), (7, 16, 8, 2), (8, 6, 4, 2))
     for hidden, dim, heads, kv_heads in sizes:
         rows = (heads + 2 * kv_heads) * dim
         weight = torch.arange(float(rows))[:, None] + torch.arange(hidden) / 100
-        yield case(weight, torch.arange(float(rows)), heads, kv_heads)
+        yield Case(weight, torch.arange(float(rows)), heads, kv_heads)
 
 
 CHECK = Exercise("02.inverse", inverse, cases, WRONG, rtol=1e-6)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.exercises.watch import largest_tensor
 
 
@@ -53,12 +53,12 @@ without 1 / sqrt(D)
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """The fourth has as many keys as a group has queries: masks of both kinds fit
     there."""
     ones = torch.ones(1, 2, 1, 1)
     keys, values = torch.tensor([0.0, 4.0]), torch.tensor([0.0, 1.0])
-    yield case(ones, keys.view(1, 1, 2, 1), values.view(1, 1, 2, 1), 1.0)
+    yield Case(ones, keys.view(1, 1, 2, 1), values.view(1, 1, 2, 1), 1.0)
     for b, h, kv, q, k, d, cap in (
         (1, 4, 2, 3, 3, 4, 2.0),
         (2, 6, 2, 3, 5, 4, 1.0),
@@ -68,7 +68,7 @@ def cases() -> Iterator[Case]:
         (1, 4, 1, 1, 7, 8, 2.0),
     ):
         shapes = (b, h, q, d), (b, kv, k, d), (b, kv, k, d)
-        yield case(*(2 * normal(*shape, seed=i) for i, shape in enumerate(shapes)), cap)
+        yield Case(*(2 * normal(*shape, seed=i) for i, shape in enumerate(shapes)), cap)
 
 
 def memory(function: Callable[..., Tensor]) -> str | None:

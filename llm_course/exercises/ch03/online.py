@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.exercises.watch import largest_tensor
 
 Blocks = Iterable[tuple[Tensor, Tensor]]
@@ -147,15 +147,15 @@ without the division at the end
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     def cut(scores: Tensor, *sizes: int, name: str = "") -> Case:
         values = normal(scores.shape[1], 2, seed=1)
         parts = zip(scores.split(sizes, dim=1), values.split(sizes), strict=True)
-        return case([(s.clone(), v.clone()) for s, v in parts], name=name)
+        return Case([(s.clone(), v.clone()) for s, v in parts], name=name)
 
     first = torch.tensor([[0.0]]), torch.tensor([[1.0]])
     second = torch.tensor([[3.0]]).log(), torch.tensor([[5.0]])
-    yield case([first, second], name="the weights are 1/4 and 3/4")
+    yield Case([first, second], name="the weights are 1/4 and 3/4")
     yield cut(2 * normal(3, 9), 4, 2, 3)
     yield cut(100 + normal(3, 4), 2, 2)
     falling = normal(2, 6) - torch.tensor([0.0, 0.0, 200.0, 200.0, 400.0, 400.0])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -97,7 +95,7 @@ that sets weights to 0 after the softmax: they no longer add up to 1
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """In the first two cases all scores are 0, so that the weights are equal."""
 
     def equal() -> list[Tensor]:
@@ -116,20 +114,20 @@ def cases() -> Iterator[Case]:
     def two_rows() -> Tensor:
         return torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 5, 5, 5, 5, 3, 3]])
 
-    yield case(*equal(), torch.tensor([[1, 1, 2]]))
-    yield case(*equal(), torch.tensor([[0, 1, 1]]), name="padding in front")
-    yield case(*qkv(two_rows()), two_rows())
+    yield Case(*equal(), torch.tensor([[1, 1, 2]]))
+    yield Case(*equal(), torch.tensor([[0, 1, 1]]), name="padding in front")
+    yield Case(*qkv(two_rows()), two_rows())
     apart = torch.tensor([[1, 0, 1, 2, 1, 2, 2], [3, 3, 0, 0, 3, 4, 3]])
-    yield case(*qkv(apart), apart, name="documents in several pieces")
+    yield Case(*qkv(apart), apart, name="documents in several pieces")
     empty = torch.tensor([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 2, 3, 3]])
-    yield case(*qkv(empty), empty, name="a row of padding alone")
+    yield Case(*qkv(empty), empty, name="a row of padding alone")
     for name, numbers, of in (
         ("padding that holds NaN", (torch.nan,), 3),
         ("padding that holds infinities", (torch.inf, -torch.inf), 3),
         ("padding that holds numbers up to the end of float32", (3e38, -1e38), 3),
         ("NaN in q and k alone", (torch.nan,), 2),
     ):
-        yield case(*qkv(two_rows(), *numbers, of=of), two_rows(), name=name)
+        yield Case(*qkv(two_rows(), *numbers, of=of), two_rows(), name=name)
 
 
 CHECK = Exercise("03.packed", each_alone, cases, WRONG, edits_of=packed)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def pool(weight: Tensor, num_heads: int, num_kv_heads: int) -> Tensor:
@@ -34,11 +32,11 @@ that pools columns: the heads lie below one another, in the rows
 """
 
 
-def cases() -> Iterator[Case]:
-    yield case(torch.tensor([[1.0], [3.0], [10.0], [20.0]]), 4, 2)
-    yield case(normal(24, 6), 6, 2)
-    yield case(normal(24, 5), 6, 1)
-    yield case(normal(16, 4), 4, 4, name="every query head keeps its own")
+def cases() -> Cases:
+    yield Case(torch.tensor([[1.0], [3.0], [10.0], [20.0]]), 4, 2)
+    yield Case(normal(24, 6), 6, 2)
+    yield Case(normal(24, 5), 6, 1)
+    yield Case(normal(16, 4), 4, 4, name="every query head keeps its own")
 
 
 CHECK = Exercise("03.pool", pool, cases, WRONG)

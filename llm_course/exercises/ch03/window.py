@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def window_mask(num_queries: int, num_keys: int, window: int, sinks: int) -> Tensor:
@@ -46,13 +44,13 @@ with True and False exchanged
 """
 
 
-def cases() -> Iterator[Case]:
-    yield case(3, 3, 2, 0)
-    yield case(2, 5, 2, 0)
-    yield case(1, 8, 3, 2)
-    yield case(4, 4, 1, 2, name="sinks that some queries have not reached")
-    yield case(3, 4, 10, 1, name="a window larger than the text")
-    yield case(5, 9, 4, 3)
+def cases() -> Cases:
+    yield Case(3, 3, 2, 0)
+    yield Case(2, 5, 2, 0)
+    yield Case(1, 8, 3, 2)
+    yield Case(4, 4, 1, 2, name="sinks that some queries have not reached")
+    yield Case(3, 4, 10, 1, name="a window larger than the text")
+    yield Case(5, 9, 4, 3)
 
 
 CHECK = Exercise("03.window", window_mask, cases, WRONG)

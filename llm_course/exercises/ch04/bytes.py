@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from llm_course.exercises.ch04.models import sizes, small_model
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models.transformer import DecoderOnlyModel
 
 
@@ -55,18 +53,18 @@ def loaded_model() -> DecoderOnlyModel:
     return model
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     one = small_model(tie_word_embeddings=True, num_layers=1)
-    yield case(one, name=f"tied, float32, {sizes(one)}")
-    yield case(small_model(), name="not tied, L = 2, else the same")
+    yield Case(one, name=f"tied, float32, {sizes(one)}")
+    yield Case(small_model(), name="not tied, L = 2, else the same")
     copied = small_model()
     copied.lm_head.load_state_dict(copied.embed_tokens.state_dict())
-    yield case(copied, name="not tied, the head a copy of the embedding")
-    yield case(loaded_model(), name="tied, loaded with assign=True")
-    yield case(loaded_model().half(), name="the same, after model.half()")
+    yield Case(copied, name="not tied, the head a copy of the embedding")
+    yield Case(loaded_model(), name="tied, loaded with assign=True")
+    yield Case(loaded_model().half(), name="the same, after model.half()")
     mixed = small_model(tie_word_embeddings=True)
     mixed.layers.bfloat16()
-    yield case(mixed, name="layers in bfloat16, the rest in float32")
+    yield Case(mixed, name="layers in bfloat16, the rest in float32")
 
 
 CHECK = Exercise("04.bytes", weight_bytes, cases, WRONG)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch04.models import small_config
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def flops(c: ModelConfig, length: int, last_only: bool) -> dict[str, int]:
@@ -55,17 +53,17 @@ in which last_only spares the layers too; they need all positions
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     one = small_config(num_layers=1, num_kv_heads=4, head_dim=2)
-    yield case(one, 1, False, name="L = 1, H = Hkv = 4, d = 2, h = 12, m = 20, V = 24")
+    yield Case(one, 1, False, name="L = 1, H = Hkv = 4, d = 2, h = 12, m = 20, V = 24")
     deep = small_config(num_layers=3, tie_word_embeddings=True)
     sizes = "L = 3, H = 4, Hkv = 2, d = 8, h = 12, m = 20, V = 24, tied"
-    yield case(deep, 5, False, name=sizes)
-    yield case(deep, 5, True, name="the same")
+    yield Case(deep, 5, False, name=sizes)
+    yield Case(deep, 5, True, name="the same")
     smollm2 = ModelConfig(
         49152, 576, 1536, 30, 9, 3, 64, 8192, 1e5, tie_word_embeddings=True
     )
-    yield case(smollm2, 8192, True, name="SmolLM2")
+    yield Case(smollm2, 8192, True, name="SmolLM2")
 
 
 CHECK = Exercise("04.flops", flops, cases, WRONG)

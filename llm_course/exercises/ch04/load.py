@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from llm_course.checkpoints import load_tensors, to_adjacent, to_half_split
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch04.models import small_model
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
 
 Tensors = dict[str, Tensor]
@@ -122,15 +122,15 @@ def real_layer() -> Tensors:
     return {n.removeprefix(start): w for n, w in named if n.startswith(start)}
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     one = small_model(num_layers=1, num_heads=2, head_dim=6)
-    yield case(random_file(one), one.config, 0, name="H = Hkv = 2, d = 6")
+    yield Case(random_file(one), one.config, 0, name="H = Hkv = 2, d = 6")
     deep = small_model(num_layers=12)
     name = "H = 4, Hkv = 2, d = 8, twelve layers"
-    yield case(random_file(deep), deep.config, 1, name=name)
+    yield Case(random_file(deep), deep.config, 1, name=name)
     smollm2 = ModelConfig(49152, 576, 1536, 30, 9, 3, rope_theta=1e5)
     real = fused(real_layer(), smollm2, 0)
-    yield case(real, smollm2, 0, name="SmolLM2, H = 9, Hkv = 3, d = 64")
+    yield Case(real, smollm2, 0, name="SmolLM2, H = 9, Hkv = 3, d = 64")
 
 
 def knows_its_number(function: Callable[..., Any]) -> str | None:

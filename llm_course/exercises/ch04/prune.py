@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from llm_course.exercises.ch04.models import LOSS, model_kept, small_model, token_ids
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models.transformer import DecoderOnlyModel
 
 Dropped = list[tuple[int, float]]
@@ -60,11 +60,11 @@ that measures the first text of the batch alone
 """
 
 
-def cases() -> Iterator[Case]:
-    yield case(small_model(num_layers=2), token_ids(1, 5), 1, name="two layers")
-    yield case(small_model(7, num_layers=5), token_ids(1, 12), 3, name="five layers")
+def cases() -> Cases:
+    yield Case(small_model(num_layers=2), token_ids(1, 5), 1, name="two layers")
+    yield Case(small_model(7, num_layers=5), token_ids(1, 12), 3, name="five layers")
     two = token_ids(2, 8, seed=1)
-    yield case(small_model(3, num_layers=5), two, 3, name="two texts")
+    yield Case(small_model(3, num_layers=5), two, 3, name="two texts")
 
 
 def leaves_it(function: Callable[..., Dropped]) -> str | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from llm_course.exercises.ch04.models import LOSS, model_kept, small_model, token_ids
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models.transformer import DecoderOnlyModel
 
 
@@ -59,15 +57,15 @@ in which no gradient reaches the table: a `detach` (or `no_grad`) cuts the strea
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     one = small_model(num_layers=1, tie_word_embeddings=True, vocab_size=6)
     ids = torch.tensor([[1, 4, 2]])
-    yield case(one.requires_grad_(), ids, name="one layer, V = 6")
+    yield Case(one.requires_grad_(), ids, name="one layer, V = 6")
     two = small_model(tie_word_embeddings=True)
     ids = torch.tensor([[3, 7, 3, 3, 9, 7], [5, 3, 20, 0, 7, 5]])
-    yield case(two.requires_grad_(), ids, name="two texts")
+    yield Case(two.requires_grad_(), ids, name="two texts")
     frozen = small_model(seed=1, tie_word_embeddings=True)
-    yield case(frozen, token_ids(2, 9), name="parameters that are frozen")
+    yield Case(frozen, token_ids(2, 9), name="parameters that are frozen")
 
 
 CHECK = Exercise("04.tied", tied, cases, WRONG, properties=(model_kept,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from heapq import nlargest
 from operator import itemgetter
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 LogProbs = Callable[[list[int]], Tensor]
 Beams = list[tuple[list[int], float]]
@@ -127,17 +127,17 @@ def scattered(vocabulary: int) -> LogProbs:
     return random_model
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """No two candidates are equally probable."""
     tree, early = from_table(TREE), from_table(EARLY)
-    yield case(tree, [0], 1, 2, 2, name="width 1 is greedy")
+    yield Case(tree, [0], 1, 2, 2, name="width 1 is greedy")
     name = "the less probable first token is better in the end"
-    yield case(tree, [0], 2, 2, 2, name=name)
+    yield Case(tree, [0], 2, 2, 2, name=name)
     for width, steps in ((2, 2), (3, 2), (2, 3)):  # a short text is the third best
-        yield case(early, [0], width, steps, 2, name=printed(EARLY))
-    yield case(scattered(6), [3, 1], 3, 5, 0)
-    yield case(scattered(5), [2, 0], 4, 4, 0, name="the prompt ends in eos")
-    yield case(scattered(3), [1], 8, 3, 2, name="fewer tokens than beams")
+        yield Case(early, [0], width, steps, 2, name=printed(EARLY))
+    yield Case(scattered(6), [3, 1], 3, 5, 0)
+    yield Case(scattered(5), [2, 0], 4, 4, 0, name="the prompt ends in eos")
+    yield Case(scattered(3), [1], 8, 3, 2, name="fewer tokens than beams")
 
 
 def calls(function: Callable[..., Beams]) -> str | None:

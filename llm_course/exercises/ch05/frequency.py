@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal, random_ids
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def frequency(logits: Tensor, generated: Tensor, alpha: float) -> Tensor:
@@ -35,12 +33,12 @@ whose alpha is cut to a whole number; a tensor of int64 cannot hold 0.5
 """
 
 
-def cases() -> Iterator[Case]:
-    yield case(torch.tensor([[2.0, 1.0, 0.0, -1.0]]), torch.tensor([[0, 3, 3]]), 0.5)
-    yield case(normal(2, 6), torch.tensor([[1, 1, 1, 4, 0], [2, 5, 2, 5, 5]]), 0.7)
-    yield case(normal(3, 20), random_ids(20, 3, 50), 0.1)
+def cases() -> Cases:
+    yield Case(torch.tensor([[2.0, 1.0, 0.0, -1.0]]), torch.tensor([[0, 3, 3]]), 0.5)
+    yield Case(normal(2, 6), torch.tensor([[1, 1, 1, 4, 0], [2, 5, 2, 5, 5]]), 0.7)
+    yield Case(normal(3, 20), random_ids(20, 3, 50), 0.1)
     nothing = torch.zeros(2, 0, dtype=torch.long)
-    yield case(normal(2, 4), nothing, 1.0, name="nothing is generated yet")
+    yield Case(normal(2, 4), nothing, 1.0, name="nothing is generated yet")
 
 
 CHECK = Exercise("05.frequency", frequency, cases, WRONG)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def gumbel(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
@@ -37,17 +35,17 @@ that looks where a running sum of probabilities passes u, which is another way t
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """Among many rows each wrong version draws some other tokens."""
-    yield case(torch.tensor([[1.0, 0.0, 0.0]]), 1.0, torch.tensor([[0.5, 0.1, 0.9]]))
+    yield Case(torch.tensor([[1.0, 0.0, 0.0]]), 1.0, torch.tensor([[0.5, 0.1, 0.9]]))
     generator = torch.Generator()
     for seed, temperature in enumerate((1.0, 0.5, 2.0)):
         u = torch.rand(200, 8, generator=generator.manual_seed(seed))
-        yield case(2 * normal(200, 8, seed=seed), temperature, u)
+        yield Case(2 * normal(200, 8, seed=seed), temperature, u)
     never = float("-inf")
     filtered = torch.tensor([0.0, never, 1.0, never]).expand(50, -1)
     u = torch.rand(50, 4, generator=generator.manual_seed(3))
-    yield case(filtered, 1.5, u, name="after a filter")
+    yield Case(filtered, 1.5, u, name="after a filter")
 
 
 CHECK = Exercise("05.gumbel", gumbel, cases, WRONG)

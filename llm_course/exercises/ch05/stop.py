@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 Stream = Callable[[Iterable[str], str], Iterable[str]]
 
@@ -126,20 +126,20 @@ that holds back everything after the first character of the stop string
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     user = "\nUser:"
-    yield case(list("ABCD"), "BC")
+    yield Case(list("ABCD"), "BC")
     name = "a beginning that comes to nothing, and one at the end"
-    yield case(list("ABDB"), "BC", name=name)
-    yield case(["one, ", "two.\n", "User", ": ", "more"], user)
-    yield case(["one, two.\nUser: more", "and more"], user, name="all in one piece")
-    yield case(["xBCyBCz"], "BC", name="two in one piece")
-    yield case(list("aaabc"), "aab", name="the stop string starts at the second a")
+    yield Case(list("ABDB"), "BC", name=name)
+    yield Case(["one, ", "two.\n", "User", ": ", "more"], user)
+    yield Case(["one, two.\nUser: more", "and more"], user, name="all in one piece")
+    yield Case(["xBCyBCz"], "BC", name="two in one piece")
+    yield Case(list("aaabc"), "aab", name="the stop string starts at the second a")
     pieces = ["x", "ab", "a", "bac", "y"]
-    yield case(pieces, "abac", name="two beginnings, one in the other")
+    yield Case(pieces, "abac", name="two beginnings, one in the other")
     pieces = ["Well", ", no", " end", ".\n", "Us", " all."]
-    yield case(pieces, user, name="no stop string")
-    yield case(["ends", " here", "###"], "###", name="nothing after it")
+    yield Case(pieces, user, name="no stop string")
+    yield Case(["ends", " here", "###"], "###", name="nothing after it")
 
 
 CHECK = Exercise("05.stop", until_stop, cases, WRONG, call=shown)

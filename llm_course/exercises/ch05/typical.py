@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.special import entr
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 NEVER = float("-inf")
 
@@ -52,19 +50,19 @@ that starts with the tokens farthest from H
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """No two tokens are equally near, and no sum of probabilities is near `mass`."""
     four = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
-    yield case(four, 0.25, name="probabilities 0.4, 0.3, 0.2, 0.1")
-    yield case(four, 0.45, name="the same")
-    yield case(four, 0.85, name="the same")
+    yield Case(four, 0.25, name="probabilities 0.4, 0.3, 0.2, 0.1")
+    yield Case(four, 0.45, name="the same")
+    yield Case(four, 0.85, name="the same")
     unlike = torch.tensor([[0.1, 0.62, 0.28], [0.36, 0.3, 0.34]]).log() + 3
-    yield case(unlike, 0.3, name="two rows")
+    yield Case(unlike, 0.3, name="two rows")
     filtered = torch.tensor([0.2, NEVER, 2.0, NEVER, 1.1, -0.4])
-    yield case(filtered, 0.6, name="after a filter")
+    yield Case(filtered, 0.6, name="after a filter")
     logits = 2 * normal(2, 3, 40)
-    yield case(logits, 0.5)
-    yield case(logits, 0.001, name="each row keeps one token")
+    yield Case(logits, 0.5)
+    yield Case(logits, 0.001, name="each row keeps one token")
 
 
 CHECK = Exercise("05.typical", typical, cases, WRONG)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
 from llm_course.config import ModelConfig
 from llm_course.engine import cache_bytes
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def rows_that_fit(
@@ -54,16 +52,16 @@ LLAMA3_8B = ModelConfig(128256, 4096, 14336, 32, num_heads=32, num_kv_heads=8)
 GB, SINGLE, HALF = 10**9, torch.float32, torch.bfloat16
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """A token of SMALL takes 192 bytes, a row 1,920 in the first two cases."""
     room = 1000 + 3 * 1920
-    yield case(SMALL, room, 1000, 8, 3, SINGLE, name="room for exactly three rows")
-    yield case(SMALL, room - 1, 1000, 8, 3, SINGLE, name="one byte less")
-    yield case(SMALL, 900, 1000, 8, 3, SINGLE, name="the weights alone are too large")
+    yield Case(SMALL, room, 1000, 8, 3, SINGLE, name="room for exactly three rows")
+    yield Case(SMALL, room - 1, 1000, 8, 3, SINGLE, name="one byte less")
+    yield Case(SMALL, 900, 1000, 8, 3, SINGLE, name="the weights alone are too large")
     smollm2 = (SMOLLM2, 2 * GB, 538_060_032, 500, 100, SINGLE)
-    yield case(*smollm2, name="SmolLM2, 2 GB")
+    yield Case(*smollm2, name="SmolLM2, 2 GB")
     llama3 = (LLAMA3_8B, 24 * GB, 16_060_522_496, 3000, 1000, HALF)
-    yield case(*llama3, name="Llama 3 8B, 24 GB")
+    yield Case(*llama3, name="Llama 3 8B, 24 GB")
 
 
 CHECK = Exercise("06.fit", rows_that_fit, cases, WRONG)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models import DecoderOnlyModel
 
 TakeRows = Callable[[DecoderOnlyModel, KVCache, list[int], int], KVCache]
@@ -113,18 +113,18 @@ that fills the first layer only
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     def filled(
         rows: int, length: int, capacity: int, dtype: str = "float32"
     ) -> tuple[DecoderOnlyModel, KVCache]:
         model = tiny_model(dtype)
         return model, held(model, token_ids(rows, length), capacity)
 
-    yield case(*filled(1, 3, 3), [0], 2, name="a plain copy")
-    yield case(*filled(1, 5, 16), [0, 0, 0], 4, name="three answers")
-    yield case(*filled(3, 4, 6), [2, 0, 2, 1], 3, name="beams")
-    yield case(*filled(3, 6, 8), [1], 1, name="two rows have ended")
-    yield case(*filled(2, 4, 5, "bfloat16"), [1, 0], 2, name="a model in bfloat16")
+    yield Case(*filled(1, 3, 3), [0], 2, name="a plain copy")
+    yield Case(*filled(1, 5, 16), [0, 0, 0], 4, name="three answers")
+    yield Case(*filled(3, 4, 6), [2, 0, 2, 1], 3, name="beams")
+    yield Case(*filled(3, 6, 8), [1], 1, name="two rows have ended")
+    yield Case(*filled(2, 4, 5, "bfloat16"), [1, 0], 2, name="a model in bfloat16")
 
 
 CHECK = Exercise("06.rows", take_rows, cases, WRONG, call=seen)

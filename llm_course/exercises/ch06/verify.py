@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from llm_course.engine import KVCache
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models import DecoderOnlyModel
 
 Verify = Callable[[DecoderOnlyModel, KVCache, int, list[int]], list[int]]
@@ -95,7 +95,7 @@ def truth(model: DecoderOnlyModel, text: list[int], n: int) -> list[int]:
     return text[len(text) - n :]
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     model, prompt = tiny_model(), PROMPT[0].tolist()
     token, *right = truth(model, prompt, 6)
     lucky = truth(
@@ -105,13 +105,13 @@ def cases() -> Iterator[Case]:
     def given(*guesses: int, capacity: int = 16) -> tuple[Any, ...]:
         return model, held(model, PROMPT, capacity), token, list(guesses)
 
-    yield case(*given(right[0]), name="the guess is right")
-    yield case(*given(OTHER, right[1]), name="the first guess is wrong")
-    yield case(*given(*right[:2], OTHER), name="two right, then a wrong one")
+    yield Case(*given(right[0]), name="the guess is right")
+    yield Case(*given(OTHER, right[1]), name="the first guess is wrong")
+    yield Case(*given(*right[:2], OTHER), name="two right, then a wrong one")
     name = "five right ones; the cache has to grow"
-    yield case(*given(*right, capacity=6), name=name)
-    yield case(*given(right[0], OTHER, *lucky), name="a wrong one in between")
-    yield case(*given(), name="no guess: a decode step")
+    yield Case(*given(*right, capacity=6), name=name)
+    yield Case(*given(right[0], OTHER, *lucky), name="a wrong one in between")
+    yield Case(*given(), name="no guess: a decode step")
 
 
 def passes(function: Verify) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06.models import tiny_model, token_ids
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models import DecoderOnlyModel, SelfAttention
 
 Windowed = Callable[[DecoderOnlyModel, Tensor, int, int], Tensor]
@@ -93,12 +93,12 @@ had seen, and stand at other places than in the text
 """
 
 
-def cases() -> Iterator[Case]:
-    yield case(tiny_model(), token_ids(1, 4), 1, 3, name="all fits")
-    yield case(tiny_model(), token_ids(1, 8), 0, 3, name="no first tokens")
-    yield case(tiny_model(), token_ids(1, 12), 2, 4)
+def cases() -> Cases:
+    yield Case(tiny_model(), token_ids(1, 4), 1, 3, name="all fits")
+    yield Case(tiny_model(), token_ids(1, 8), 0, 3, name="no first tokens")
+    yield Case(tiny_model(), token_ids(1, 12), 2, 4)
     deep = tiny_model(num_layers=3)
-    yield case(deep, token_ids(1, 12), 1, 1, name="itself and the first token")
+    yield Case(deep, token_ids(1, 12), 1, 1, name="itself and the first token")
 
 
 def keys_read(function: Windowed) -> str | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def errors(weight: NDArray, group: int) -> dict[str, float]:
@@ -77,18 +75,18 @@ def scaled(weight: Tensor, rows: slice, columns: slice, factor: float) -> NDArra
     return weight.numpy()
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     every = slice(None)
     small = [[120.0, 1.3, -0.4, 0.6], [-95.0, 0.7, 0.9, -1.1]]
-    yield case(np.array(small, np.float32), 2, name="column 0 is large")
+    yield Case(np.array(small, np.float32), 2, name="column 0 is large")
     # the rows are whole groups too: groups that run down the columns then fit in
     rows = scaled(normal(32, 96), slice(3, 5), every, 40.0)
-    yield case(rows, 32, name="two large rows")
+    yield Case(rows, 32, name="two large rows")
     columns = scaled(normal(32, 96, seed=1), every, slice(9, 12), 40.0)
-    yield case(columns, 32, name="three large columns")
+    yield Case(columns, 32, name="three large columns")
     empty = scaled(normal(32, 96, seed=2), every, slice(32, 64), 0.0)
-    yield case(empty, 32, name="columns of zeros")
-    yield case(normal(64, 128, seed=3).numpy(), 32, name="nothing stands out")
+    yield Case(empty, 32, name="columns of zeros")
+    yield Case(normal(64, 128, seed=3).numpy(), 32, name="nothing stands out")
 
 
 CHECK = Exercise("07.outliers", errors, cases, WRONG, rtol=1e-3, atol=1e-7)

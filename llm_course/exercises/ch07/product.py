@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_course.exercises.ch07.blocks import packed, some_numbers
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def product(blocks: NDArray, x: NDArray) -> NDArray:
@@ -64,17 +62,17 @@ whose result has the rows of the blocks, not yet added up
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     one = np.array([[0.5]], np.float16)
     number = np.arange(32)[None] // 2  # [1, 32]: 0, 0, 1, 1, ... 15, 15
     for place, what in ((2, "weight 2 is 0.5 * (1 - 8)"), (20, "weight 20 is 0.5 * 2")):
         x = np.zeros(32, np.float32)
         x[place] = 1
-        yield case(packed(number, one), x, name=f"one block, where {what}; x picks it")
+        yield Case(packed(number, one), x, name=f"one block, where {what}; x picks it")
     for outputs, inputs in ((1, 32), (1, 64), (5, 96)):
         d = 0.1 * normal(outputs, inputs // 32, seed=outputs).numpy()
         numbers = some_numbers(outputs, inputs, seed=inputs)
-        yield case(packed(numbers, d), normal(inputs, seed=2).numpy())
+        yield Case(packed(numbers, d), normal(inputs, seed=2).numpy())
 
 
 CHECK = Exercise("07.product", product, cases, WRONG)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def symmetric(weight: NDArray, group: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -56,16 +54,16 @@ that returns the weights as they were, not as the numbers give them back
 """
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Cases:
     """No weight lies halfway between two numbers."""
-    yield case(np.array([[-0.7, 0.3, 0.18, -0.02]], np.float32), 4)
-    yield case(np.array([[1.4, 0.46, 7.0, 2.4]], np.float32), 2, name="two groups")
+    yield Case(np.array([[-0.7, 0.3, 0.18, -0.02]], np.float32), 4)
+    yield Case(np.array([[1.4, 0.46, 7.0, 2.4]], np.float32), 2, name="two groups")
     positive = normal(2, 64).abs().numpy()
-    yield case(positive, 32, name="all weights positive")
+    yield Case(positive, 32, name="all weights positive")
     empty = normal(2, 64, seed=1).numpy()
     empty[0, 32:] = 0
-    yield case(empty, 32, name="a group of zeros")
-    yield case(normal(6, 96, seed=2).numpy(), 32)
+    yield Case(empty, 32, name="a group of zeros")
+    yield Case(normal(6, 96, seed=2).numpy(), 32)
 
 
 CHECK = Exercise("07.symmetric", symmetric, cases, WRONG)

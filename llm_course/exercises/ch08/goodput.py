@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def goodput(
@@ -49,13 +47,13 @@ that counts tokens, where requests belong
 """
 
 
-def cases() -> Iterator[Case]:
-    yield case([(0.0, 0.5, 2.5, 5)], 1.0, 0.5, name="one request, just in time")
-    yield case([(0.0, 0.5, 2.5, 5)], 1.0, 0.45, name="gaps of half a second")
-    yield case([(1.0, 1.5, 2.5, 3), (1.0, 4.0, 5.0, 3)], 1.0, 1.0, name="one waits")
-    yield case([(2.0, 2.5, 6.5, 3), (3.0, 3.5, 4.0, 2)], 1.0, 1.0, name="one is slow")
-    yield case([(0.0, 0.25, 0.25, 1)], 0.25, 0.1, name="a single token")
-    yield case(
+def cases() -> Cases:
+    yield Case([(0.0, 0.5, 2.5, 5)], 1.0, 0.5, name="one request, just in time")
+    yield Case([(0.0, 0.5, 2.5, 5)], 1.0, 0.45, name="gaps of half a second")
+    yield Case([(1.0, 1.5, 2.5, 3), (1.0, 4.0, 5.0, 3)], 1.0, 1.0, name="one waits")
+    yield Case([(2.0, 2.5, 6.5, 3), (3.0, 3.5, 4.0, 2)], 1.0, 1.0, name="one is slow")
+    yield Case([(0.0, 0.25, 0.25, 1)], 0.25, 0.1, name="a single token")
+    yield Case(
         [
             (3.0, 3.5, 9.0, 12),
             (2.0, 3.5, 4.5, 9),
@@ -66,7 +64,7 @@ def cases() -> Iterator[Case]:
         0.5,
         name="in no order",
     )
-    yield case([(0.0, 4.0, 8.0, 3), (1.0, 5.0, 9.0, 3)], 1.0, 1.0, name="none in time")
+    yield Case([(0.0, 4.0, 8.0, 3), (1.0, 5.0, 9.0, 3)], 1.0, 1.0, name="none in time")
 
 
 CHECK = Exercise("08.goodput", goodput, cases, WRONG)

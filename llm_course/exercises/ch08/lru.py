@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def pages_found(requests: list[list[str]], capacity: int) -> int:
@@ -63,16 +61,16 @@ def trace(seed: int, conversations: int, turns: int) -> list[list[str]]:
     return requests
 
 
-def cases() -> Iterator[Case]:
-    yield case([["a", "b"], ["a", "b"]], 2, name="the same request twice")
-    yield case([["a", "b"], ["a", "c"], ["a", "b"]], 3, name="room for all")
-    yield case([["a", "b", "c"], ["d"], ["a", "b", "c"]], 3, name="the end goes first")
-    yield case(
+def cases() -> Cases:
+    yield Case([["a", "b"], ["a", "b"]], 2, name="the same request twice")
+    yield Case([["a", "b"], ["a", "c"], ["a", "b"]], 3, name="room for all")
+    yield Case([["a", "b", "c"], ["d"], ["a", "b", "c"]], 3, name="the end goes first")
+    yield Case(
         [["a"], ["b"], ["a"], ["c"], ["a"], ["b"]], 2, name="one is used all the time"
     )
-    yield case([["a", "b"], ["c", "d"], ["a", "b"]], 2, name="no room for both")
+    yield Case([["a", "b"], ["c", "d"], ["a", "b"]], 2, name="no room for both")
     for seed, capacity in enumerate((9, 8, 12, 11)):
-        yield case(trace(seed, 3, 9), capacity)
+        yield Case(trace(seed, 3, 9), capacity)
 
 
 CHECK = Exercise("08.lru", pages_found, cases, WRONG)

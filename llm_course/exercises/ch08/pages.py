@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from llm_course.exercises.records import Case, Exercise, case
+from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def pages_needed(beginning: int, tails: list[int], size: int) -> int:
@@ -37,14 +35,14 @@ that counts the request with the longest tail alone
 """
 
 
-def cases() -> Iterator[Case]:
-    yield case(8, [3], 4, name="one request")
-    yield case(8, [3, 5], 4, name="a beginning of two full pages")
-    yield case(10, [3, 2], 4, name="a beginning that ends in the middle of a page")
-    yield case(10, [2, 6], 4, name="pages that are just full")
-    yield case(3, [1, 1, 2], 16, name="everything within a page")
-    yield case(0, [5, 9, 4], 4, name="no common beginning")
-    yield case(500, [31, 12, 77, 100], 16)
+def cases() -> Cases:
+    yield Case(8, [3], 4, name="one request")
+    yield Case(8, [3, 5], 4, name="a beginning of two full pages")
+    yield Case(10, [3, 2], 4, name="a beginning that ends in the middle of a page")
+    yield Case(10, [2, 6], 4, name="pages that are just full")
+    yield Case(3, [1, 1, 2], 16, name="everything within a page")
+    yield Case(0, [5, 9, 4], 4, name="no common beginning")
+    yield Case(500, [31, 12, 77, 100], 16)
 
 
 CHECK = Exercise("08.pages", pages_needed, cases, WRONG)
