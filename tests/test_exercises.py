@@ -205,6 +205,13 @@ def test_an_entry_that_is_none_is_no_missing_return() -> None:
     assert "Is a `return` missing?" not in text
 
 
+def test_a_function_that_raises_only_under_the_rule_hears_what() -> None:
+    ruled = replace(DOUBLE, rule=lambda function: [str(function(None))])
+    text = ruled.judge(double).text
+    assert "The result is right, but it then raised TypeError: unsupported" in text
+    assert "return 2 * x" in text
+
+
 def untie(model: DecoderOnlyModel) -> None:
     model.lm_head.weight = torch.nn.Parameter(
         model.lm_head.weight.clone(), requires_grad=False

@@ -54,6 +54,7 @@ class Case:
 
 
 Cases = Iterable[Case]
+Complaints = Iterable[str]
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class Exercise:
     text as in `edits`: its hints are how the verdict goes on after "your result equals
     the version …", its edits are those of the reference, or of `edits_of` where the
     reference goes another way. `call` calls what the reader wrote where that is not
-    simply a function of the case (a class, an iterator). Each function of `properties`
-    gets the reader's function and returns a complaint or None.
+    simply a function of the case (a class, an iterator). `rule` gets the reader's
+    function where its results are right, and yields what else is to complain of.
     """
 
     key: str
@@ -92,7 +93,7 @@ class Exercise:
     rtol: float = 1e-4
     atol: float = 1e-5
     call: Callable[..., Any] = operator.call
-    properties: tuple[Callable[[Function], str | None], ...] = ()
+    rule: Callable[[Function], Complaints] = lambda function: ()
     versions: dict[str, Function] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +114,7 @@ class Exercise:
                 return Verdict.failing(self.key, where, problem, *more)
         for changed in filter(None, map(self._changed, outcomes)):
             return Verdict.failing(self.key, *changed, "The result is right.")
-        for complaint in filter(None, (check(function) for check in self.properties)):
+        for complaint in self._complaints(function):
             return Verdict.failing(self.key, f"The result is right, but {complaint}")
         solved = f"{self.key}: solved, all {len(expected)} cases."
         return Verdict(self.key, SOLVED, (solved,))
@@ -131,6 +132,13 @@ class Exercise:
             pairs = zip(names, fresh.args, given.args, strict=True)
             changed = [name for name, *both in pairs if not unchanged(*both)]
             yield Outcome(value, changed=tuple(changed))
+
+    def _complaints(self, function: Function) -> Complaints:
+        try:
+            with seeded():
+                yield from self.rule(function)
+        except (Exception, SystemExit) as error:
+            yield f"it then raised {described_error(error, function)}"
 
     def _problem(self, right: Outcome, got: Outcome, function: Any) -> str | None:
         if got.error is not None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 
 Pair = tuple[Tensor, Tensor]
 
@@ -68,23 +66,15 @@ def cases() -> Cases:
         yield Case(grad, x, normal(shape[-1], seed=2, dtype=wide), eps)
 
 
-def by_hand(function: Callable[..., Pair]) -> str | None:
+def by_hand(function: Function) -> Complaints:
     """In inference mode nothing can be differentiated."""
     try:
         with torch.inference_mode():
             function(*list(cases())[1].args)
     except RuntimeError:
-        return "it raises in inference mode: it seems to use automatic differentiation."
-    return None
+        yield "it raises in inference mode: it seems to use automatic differentiation."
 
 
 CHECK = Exercise(
-    "01.backward",
-    automatic,
-    cases,
-    WRONG,
-    edits_of=backward,
-    rtol=1e-6,
-    atol=1e-9,
-    properties=(by_hand,),
+    "01.backward", automatic, cases, WRONG, backward, rtol=1e-6, atol=1e-9, rule=by_hand
 )

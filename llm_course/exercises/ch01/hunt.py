@@ -3,16 +3,13 @@ input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.hunts import BugHunt, Function
 from llm_course.exercises.inputs import normal
 
-Norm = Callable[[Tensor, Tensor, float], Tensor]
 EPS = 1e-5
 
 
@@ -43,7 +40,7 @@ the weight before the rounding
 """
 
 
-def values_only(implementation: Norm) -> None:
+def values_only(implementation: Function) -> None:
     """Ordinary and small vectors: the result is right."""
     for size in (1.0, 1e-3):
         x, weight = size * (normal(2, 4, 16) + 0.5), normal(16, seed=1)
@@ -51,7 +48,7 @@ def values_only(implementation: Norm) -> None:
         assert torch.allclose(implementation(x, weight, EPS), expected, rtol=1e-3)
 
 
-def bfloat16_only(implementation: Norm) -> None:
+def bfloat16_only(implementation: Function) -> None:
     """Looks at the input, but `.to` copies a bfloat16 one."""
     x, weight = normal(4, 16).bfloat16(), normal(16, seed=1).bfloat16()
     kept = x.clone()
@@ -59,18 +56,18 @@ def bfloat16_only(implementation: Norm) -> None:
     assert torch.equal(x, kept)
 
 
-def size_one(implementation: Norm) -> None:
+def size_one(implementation: Function) -> None:
     """With eps the size of a small vector is below 1."""
     out = implementation(1e-3 * normal(4, 16), torch.ones(16), EPS)
     assert torch.allclose(out.pow(2).mean(-1), torch.ones(4), atol=1e-3)
 
 
-def default_eps(implementation: Norm) -> None:
+def default_eps(implementation: Function) -> None:
     x = 1e-3 * normal(4, 16)
     assert torch.allclose(implementation(x, torch.ones(16), EPS), F.rms_norm(x, (16,)))
 
 
-def torch_order(implementation: Norm) -> None:
+def torch_order(implementation: Function) -> None:
     x, weight = normal(4, 16).bfloat16(), normal(16, seed=1).bfloat16()
     assert torch.equal(
         implementation(x, weight, EPS), F.rms_norm(x, (16,), weight, EPS)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
-from llm_course.exercises.watch import largest_tensor, peak_entries
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises.watch import watched
 
 EPS = 1e-5
 CHUNK = 64
@@ -65,30 +63,27 @@ def cases() -> Cases:
     yield Case(small.bfloat16(), weight, EPS, name="a vector of zeros, and small ones")
 
 
-def memory(function: Callable[..., Tensor]) -> str | None:
+def memory(function: Function) -> Complaints:
     rows, hidden = 2, 1024
     x = normal(rows, hidden, dtype=torch.bfloat16)
     args = x, torch.ones(hidden).bfloat16(), EPS
     for dtype in WIDE:
-        channels = largest_tensor(function, *args, dtypes=[dtype]) // rows
+        channels = watched(function, *args, dtypes=(dtype,)).largest // rows
         if channels > CHUNK:
-            return (
+            yield (
                 f"for x of shape [{rows}, {hidden}] it makes a {str(dtype)[6:]} tensor"
                 f" of {channels} channels; {CHUNK} are allowed. (bfloat16 times float32"
                 " is float32: even `x * scale` is such a tensor, where scale is"
                 " float32.)"
             )
-    channels = peak_entries(function, *args, dtypes=WIDE) // rows
+    channels = watched(function, *args, dtypes=WIDE).peak // rows
     if channels > hidden // 2:
-        return (
+        yield (
             f"for a vector of {hidden} channels it holds {channels} float32 numbers at"
             " the same time: in pieces, a copy of x. Round each piece before the next"
             " one is widened."
         )
-    return None
 
 
 # rtol: below half of the distance between neighbours in bfloat16
-CHECK = Exercise(
-    "01.lean", lean, cases, WRONG, rtol=1e-3, atol=1e-6, properties=(memory,)
-)
+CHECK = Exercise("01.lean", lean, cases, WRONG, rtol=1e-3, atol=1e-6, rule=memory)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
-from llm_course.exercises.watch import largest_tensor
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises.watch import watched
 from llm_course.models.rope import apply_rotary
 
 COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
@@ -61,13 +59,11 @@ def cases() -> Cases:
     yield Case(normal(2, 3, 4, 8).bfloat16(), normal(2, 4, 4, seed=1))
 
 
-def is_used(function: Callable[..., Tensor]) -> str | None:
-    if largest_tensor(function, normal(1, 2, 3, 8), normal(1, 3, 4), dtypes=COMPLEX):
-        return None
-    return "it makes no complex tensor; the exercise is to multiply complex numbers."
+def is_used(function: Function) -> Complaints:
+    args = normal(1, 2, 3, 8), normal(1, 3, 4)
+    if not watched(function, *args, dtypes=COMPLEX).largest:
+        yield "it makes no complex tensor; the exercise is to multiply complex numbers."
 
 
 # rtol: above the distance between neighbours in bfloat16
-CHECK = Exercise(
-    "02.complex", real, cases, WRONG, multiplied, rtol=1e-2, properties=(is_used,)
-)
+CHECK = Exercise("02.complex", real, cases, WRONG, multiplied, rtol=1e-2, rule=is_used)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.hunts import BugHunt, Function
 from llm_course.exercises.inputs import normal
 from llm_course.models.rope import apply_rotary
 
@@ -34,7 +32,7 @@ theta = 10,000 whatever is asked for
 """
 
 
-def loose_test(implementation: Callable[..., Tensor]) -> None:
+def loose_test(implementation: Function) -> None:
     """Large positions, but float32."""
     x = normal(2, 3, 4, 8)
     places = torch.tensor([[0, 1, 2, 3], [4000, 4001, 4002, 4003]])
@@ -42,14 +40,14 @@ def loose_test(implementation: Callable[..., Tensor]) -> None:
     assert torch.allclose(implementation(x, places, 1e5), expected, atol=1e-2)
 
 
-def near_test(implementation: Callable[..., Tensor]) -> None:
+def near_test(implementation: Function) -> None:
     """bfloat16, but only the first positions, with its tolerance."""
     x, places = normal(1, 3, 4, 8).bfloat16(), torch.arange(4)[None]
     off = implementation(x, places, 1e5) - at_positions(x, places, 1e5)
     assert off.abs().max() < 0.05
 
 
-def strict_test(implementation: Callable[..., Tensor]) -> None:
+def strict_test(implementation: Function) -> None:
     """bfloat16 compared as if it were float32."""
     x, places = normal(1, 3, 4, 8), torch.arange(4)[None]
     expected = at_positions(x, places, 1e5)

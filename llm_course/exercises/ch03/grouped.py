@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
-from llm_course.exercises.watch import largest_tensor
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises.watch import watched
 
 
 def grouped(q: Tensor, k: Tensor, v: Tensor, cap: float) -> Tensor:
@@ -71,17 +70,16 @@ def cases() -> Cases:
         yield Case(*(2 * normal(*shape, seed=i) for i, shape in enumerate(shapes)), cap)
 
 
-def memory(function: Callable[..., Tensor]) -> str | None:
+def memory(function: Function) -> Complaints:
     q, k = normal(1, 8, 2, 16), normal(1, 2, 32, 16, seed=1)
     v = normal(1, 2, 32, 16, seed=2)
-    most, copies = largest_tensor(function, q, k, v, 50.0), 8 * 32 * 16
+    most, copies = watched(function, q, k, v, 50.0).largest, 8 * 32 * 16
     if most >= copies:
-        return (
+        yield (
             f"for q {list(q.shape)} and k {list(k.shape)} it makes a tensor of {most}"
             " numbers. That is k, copied for each of the 8 query heads. `expand` makes"
             " no copy, but `@` and `reshape` copy what they get expanded."
         )
-    return None
 
 
-CHECK = Exercise("03.grouped", grouped, cases, WRONG, rtol=1e-3, properties=(memory,))
+CHECK = Exercise("03.grouped", grouped, cases, WRONG, rtol=1e-3, rule=memory)

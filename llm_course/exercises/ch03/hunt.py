@@ -3,16 +3,12 @@ between."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.hunts import BugHunt, Function
 from llm_course.exercises.inputs import normal
-
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -39,12 +35,12 @@ the keys and values of the first sentence used for all
 """
 
 
-def compared(num_queries: int, is_causal: bool) -> Callable[[Attention], None]:
+def compared(num_queries: int, is_causal: bool) -> Function:
     """A test of the last queries, with the fused function's own flag for the truth."""
     q, k, v = (normal(2, heads, 5, 8, seed=i) for i, heads in enumerate((4, 2, 2)))
     q = q[:, :, -num_queries:]
 
-    def test(implementation: Attention) -> None:
+    def test(implementation: Function) -> None:
         expected = F.scaled_dot_product_attention(
             q, k, v, is_causal=is_causal, enable_gqa=True
         )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
-from llm_course.exercises.watch import largest_tensor
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises.watch import watched
 
 Blocks = Iterable[tuple[Tensor, Tensor]]
 Merge = Callable[[Blocks], Tensor]
@@ -176,7 +176,7 @@ def cases() -> Cases:
     yield cut(holed, 5, 4, 6)
 
 
-def memory(function: Merge) -> str | None:
+def memory(function: Function) -> Complaints:
     seen: list[weakref.ref[Tensor]] = []
     kept = 0
 
@@ -188,20 +188,15 @@ def memory(function: Merge) -> str | None:
             seen.extend(map(weakref.ref, block))
             yield block
 
-    most = largest_tensor(function, Once(arriving()))
+    most = watched(function, Once(arriving())).largest
     if kept > 2:
-        return (
-            f"of 32 blocks it still holds {kept // 2} old ones when it asks for the"
-            " next."
-        )
-    if most >= 4 * 16 * 32:
-        return (
-            f"it makes a tensor of {most} numbers; all scores of all blocks are"
-            f" {4 * 16 * 32}."
-        )
-    return None
+        old = f"{kept // 2} old ones"
+        yield f"of 32 blocks it still holds {old} when it asks for the next."
+    if most >= (every := 4 * 16 * 32):
+        all_scores = f"all scores of all blocks are {every}"
+        yield f"it makes a tensor of {most} numbers; {all_scores}."
 
 
 CHECK = Exercise(
-    "03.online", at_once, cases, WRONG, edits_of=merged, call=once, properties=(memory,)
+    "03.online", at_once, cases, WRONG, edits_of=merged, call=once, rule=memory
 )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.ch04.models import small_model
 from llm_course.exercises.edits import edited
-from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.hunts import BugHunt, Function
 from llm_course.models.transformer import DecoderOnlyModel
 
 Rows = list[list[int]]
-NextLogits = Callable[[DecoderOnlyModel, Rows, int], Tensor]
 
 
 def right(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
@@ -45,7 +42,7 @@ the rows returned in the order of their lengths
 """
 
 
-def plain_rows(implementation: NextLogits) -> None:
+def plain_rows(implementation: Function) -> None:
     """Rows of different lengths, but none holds the padding's id."""
     model, rows = small_model(), [[5, 6, 7, 8], [9, 4], [3]]
     out = implementation(model, rows, 0)
@@ -53,13 +50,13 @@ def plain_rows(implementation: NextLogits) -> None:
         assert torch.allclose(got, model(torch.tensor([row]))[0, -1], atol=1e-4)
 
 
-def only_shape(implementation: NextLogits) -> None:
+def only_shape(implementation: Function) -> None:
     out = implementation(small_model(), [[5, 0, 7], [9]], 0)
     assert out.shape == (2, 24)
     assert out.isfinite().all()
 
 
-def pads_dropped(implementation: NextLogits) -> None:
+def pads_dropped(implementation: Function) -> None:
     """Takes the padding's id in a prompt for padding: what the planted bug does."""
     model, rows = small_model(), [[5, 0, 7], [9]]
     out = implementation(model, rows, 0)

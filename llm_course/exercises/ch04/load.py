@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +11,7 @@ from llm_course.checkpoints import load_tensors, to_adjacent, to_half_split
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch04.models import small_model
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
 
 Tensors = dict[str, Tensor]
@@ -76,9 +74,7 @@ in which no tensor is loaded: with strict=False, names that do not fit are passe
 """
 
 
-def output_of(
-    function: Callable[..., Any], tensors: Tensors, c: ModelConfig, n: int
-) -> Tensor:
+def output_of(function: Function, tensors: Tensors, c: ModelConfig, n: int) -> Tensor:
     """What the loaded layer makes of a fixed input."""
     try:
         layer = function(tensors, c, n)
@@ -133,13 +129,11 @@ def cases() -> Cases:
     yield Case(real, smollm2, 0, name="SmolLM2, H = 9, Hkv = 3, d = 64")
 
 
-def knows_its_number(function: Callable[..., Any]) -> str | None:
+def knows_its_number(function: Function) -> Complaints:
     model = small_model(num_layers=3)
     found = function(random_file(model), model.config, 2).self_attn.layer_idx
-    complaint = f"layer 2 has layer_idx {found}: a cache would file it there."
-    return None if found == 2 else complaint
+    if found != 2:
+        yield f"layer 2 has layer_idx {found}: a cache would file it there."
 
 
-CHECK = Exercise(
-    "04.load", load, cases, WRONG, call=output_of, properties=(knows_its_number,)
-)
+CHECK = Exercise("04.load", load, cases, WRONG, call=output_of, rule=knows_its_number)

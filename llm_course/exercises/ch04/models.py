@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from llm_course.config import ModelConfig
 from llm_course.exercises.inputs import random_ids
 from llm_course.exercises.models import random_model
+from llm_course.exercises.records import Complaints, Function
 from llm_course.models.transformer import DecoderOnlyModel
 
 SMALL = {
@@ -59,9 +59,8 @@ def sizes(model: DecoderOnlyModel) -> str:
     )
 
 
-def change_left(model: DecoderOnlyModel, act: Callable[[], Any]) -> str | None:
-    """What is another than before, once `act` has run, as a complaint; None if nothing
-    is."""
+def change_left(model: DecoderOnlyModel, act: Function) -> Complaints:
+    """What is another than before, once `act` has run."""
     ids = token_ids(1, 6)
     logits, modules = model(ids), dict(model.named_modules())
     training = {name: module.training for name, module in modules.items()}
@@ -70,28 +69,25 @@ def change_left(model: DecoderOnlyModel, act: Callable[[], Any]) -> str | None:
     act()
     for name, module in model.named_modules():
         if name not in modules or module is not modules[name]:
-            return f"afterwards `model.{name}` is another object: put the old one back."
+            yield f"afterwards `model.{name}` is another object: put the old one back."
         if module.training != training[name]:
             mode = "training" if module.training else "eval"
-            return f"afterwards the model is in {mode} mode, which it was not."
+            yield f"afterwards the model is in {mode} mode, which it was not."
     for name, weight in model.named_parameters(remove_duplicate=False):
         if weight is not parameters[name]:
-            return f"afterwards `{name}` is another parameter than before."
+            yield f"afterwards `{name}` is another parameter than before."
         if weight.requires_grad != flags[name]:
             now, before = weight.requires_grad, flags[name]
-            return f"afterwards `{name}` has requires_grad = {now}; it had {before}."
+            yield f"afterwards `{name}` has requires_grad = {now}; it had {before}."
         if weight.grad is not None:
-            return f"it leaves a gradient in {name}; `torch.autograd.grad` leaves none."
-    same = torch.equal(model(ids), logits)
-    return None if same else "afterwards the model gives other logits. Is a hook left?"
+            yield f"it leaves a gradient in {name}; `torch.autograd.grad` leaves none."
+    if not torch.equal(model(ids), logits):
+        yield "afterwards the model gives other logits. Is a hook left?"
 
 
-def model_kept(function: Callable[..., Any], *more: Any) -> str | None:
+def model_kept(function: Function, *more: Any) -> Complaints:
     """`function(model, ids, *more)` has to leave a model as it was, frozen or not."""
     for training in (False, True):
         model = small_model(num_layers=3, tie_word_embeddings=True)
         model.requires_grad_(training).train(training)
-        act = partial(function, model, token_ids(1, 6), *more)
-        if found := change_left(model, act):
-            return found
-    return None
+        yield from change_left(model, partial(function, model, token_ids(1, 6), *more))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from llm_course.exercises.ch04.models import LOSS, model_kept, small_model, token_ids
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models.transformer import DecoderOnlyModel
 
 Dropped = list[tuple[int, float]]
@@ -67,9 +67,9 @@ def cases() -> Cases:
     yield Case(small_model(3, num_layers=5), two, 3, name="two texts")
 
 
-def leaves_it(function: Callable[..., Dropped]) -> str | None:
+def leaves_it(function: Function) -> Complaints:
     """Flags, modules and hooks do not show in the weights."""
     return model_kept(torch.no_grad()(function), 1)
 
 
-CHECK = Exercise("04.prune", prune, cases, WRONG, properties=(leaves_it,))
+CHECK = Exercise("04.prune", prune, cases, WRONG, rule=leaves_it)

@@ -68,4 +68,4 @@ def cases() -> Cases:
     yield Case(frozen, token_ids(2, 9), name="parameters that are frozen")
 
 
-CHECK = Exercise("04.tied", tied, cases, WRONG, properties=(model_kept,))
+CHECK = Exercise("04.tied", tied, cases, WRONG, rule=model_kept)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 
 LogProbs = Callable[[list[int]], Tensor]
 Beams = list[tuple[list[int], float]]
@@ -140,7 +140,7 @@ def cases() -> Cases:
     yield Case(scattered(3), [1], 8, 3, 2, name="fewer tokens than beams")
 
 
-def calls(function: Callable[..., Beams]) -> str | None:
+def calls(function: Function) -> Complaints:
     """Counts the calls of the model."""
     asked: list[list[int]] = []
     model = scattered(6)
@@ -153,9 +153,8 @@ def calls(function: Callable[..., Beams]) -> str | None:
     right = len(asked)
     asked.clear()
     search(next_log_probs, [3, 1], 3, 5, 0)
-    if right <= len(asked):
-        return None
-    return f"it asks for log-probabilities {right} times; {len(asked)} are enough."
+    if right > len(asked):
+        yield f"it asks for log-probabilities {right} times; {len(asked)} are enough."
 
 
-CHECK = Exercise("05.beam", search, cases, WRONG, properties=(calls,))
+CHECK = Exercise("05.beam", search, cases, WRONG, rule=calls)

@@ -3,13 +3,11 @@ wrong mass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from llm_course.exercises.edits import edited
-from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.hunts import BugHunt, Function
 
 
 def right(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
@@ -45,24 +43,23 @@ the result left in sorted order
     return kept -> return kept.sort(dim=-1, descending=True).values
 """
 
-Filter = Callable[[Tensor, float, int, float], Tensor]
 PROBS = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.5, 0.05, 0.3, 0.15]])
 
 
-def one_at_a_time(implementation: Filter) -> None:
+def one_at_a_time(implementation: Function) -> None:
     """Each setting alone, with the others off."""
     for settings in ((2.0, 4, 1.0), (1.0, 2, 1.0), (1.0, 4, 0.6), (0.5, 4, 0.6)):
         out = implementation(PROBS.log(), *settings)
         assert torch.allclose(out, right(PROBS.log(), *settings), atol=1e-5)
 
 
-def only_sums(implementation: Filter) -> None:
+def only_sums(implementation: Function) -> None:
     out = implementation(PROBS.log(), 1.0, 2, 0.5)
     assert torch.allclose(out.sum(-1), torch.ones(2))
     assert (out > 0).any(-1).all()
 
 
-def wrong_order(implementation: Filter) -> None:
+def wrong_order(implementation: Function) -> None:
     """Top-p before top-k: what the planted bug does."""
     out = implementation(PROBS.log(), 1.0, 2, 0.5)
     assert torch.allclose(out, mass_of_all(PROBS.log(), 1.0, 2, 0.5), atol=1e-5)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llm_course.config import ModelConfig
 from llm_course.exercises.ch06.models import tiny_config
-from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.hunts import BugHunt, Function
 
 
 class ByLayer:
@@ -75,9 +75,6 @@ tokens written one place too early, from the second pass on
 """
 
 
-Implementation = Callable[[ModelConfig, int, int], ByLayer]
-
-
 def marked(start: int, count: int) -> Tensor:
     """[1, Hkv, count, D], each number the position it belongs to."""
     places = torch.arange(start, start + count, dtype=torch.float32)
@@ -93,7 +90,7 @@ def fed(cache: ByLayer, count: int) -> None:
     cache.advance(count)
 
 
-def whole_passes(implementation: Implementation) -> None:
+def whole_passes(implementation: Function) -> None:
     """Growth, truncation and reset, but every pass comes to its end."""
     cache = implementation(tiny_config(), 1, 2)
     for count in (2, 1, 3):
@@ -104,7 +101,7 @@ def whole_passes(implementation: Implementation) -> None:
     fed(cache, 2)
 
 
-def lengths_only(implementation: Implementation) -> None:
+def lengths_only(implementation: Function) -> None:
     """Looks at `length`, not at what is stored."""
     cache = implementation(tiny_config(), 1, 4)
     cache.update(0, marked(0, 3), marked(0, 3))
@@ -114,14 +111,14 @@ def lengths_only(implementation: Implementation) -> None:
     assert cache.length == 1
 
 
-def nothing(implementation: Implementation) -> None:
+def nothing(implementation: Function) -> None:
     """Looks at nothing."""
 
 
-def refuses(call: Callable[[ByLayer], object]) -> Callable[[Implementation], None]:
+def refuses(call: Callable[[ByLayer], object]) -> Function:
     """A test that expects ValueError of a new cache."""
 
-    def test(implementation: Implementation) -> None:
+    def test(implementation: Function) -> None:
         try:
             call(implementation(tiny_config(), 1, 4))
         except ValueError:
@@ -131,7 +128,7 @@ def refuses(call: Callable[[ByLayer], object]) -> Callable[[Implementation], Non
     return test
 
 
-def expects_tensors(implementation: Implementation) -> None:
+def expects_tensors(implementation: Function) -> None:
     """How a cache is made inside is nobody's business."""
     assert isinstance(implementation(tiny_config(), 1, 4).layers[0], Tensor)
 

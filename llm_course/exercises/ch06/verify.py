@@ -10,7 +10,7 @@ import torch
 from llm_course.engine import KVCache
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models import DecoderOnlyModel
 
 Verify = Callable[[DecoderOnlyModel, KVCache, int, list[int]], list[int]]
@@ -114,7 +114,7 @@ def cases() -> Cases:
     yield Case(*given(), name="no guess: a decode step")
 
 
-def passes(function: Verify) -> str | None:
+def passes(function: Function) -> Complaints:
     """Counts the passes and the positions in them."""
     model = tiny_model()
     token, *right = truth(model, PROMPT[0].tolist(), 5)
@@ -124,12 +124,11 @@ def passes(function: Verify) -> str | None:
         lambda _, args: fed.append(args[0].shape[1])
     )
     function(model, cache, token, [*right[:3], OTHER])
-    if fed == [5]:
-        return None
-    return (
-        f"for 4 guesses the model runs {len(fed)} times, over {sum(fed)} positions. "
-        "One pass over 5 positions has all the logits."
-    )
+    if fed != [5]:
+        yield (
+            f"for 4 guesses the model runs {len(fed)} times, over {sum(fed)} positions."
+            " One pass over 5 positions has all the logits."
+        )
 
 
-CHECK = Exercise("06.verify", verify, cases, WRONG, call=seen, properties=(passes,))
+CHECK = Exercise("06.verify", verify, cases, WRONG, call=seen, rule=passes)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06.models import tiny_model, token_ids
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models import DecoderOnlyModel, SelfAttention
 
 Windowed = Callable[[DecoderOnlyModel, Tensor, int, int], Tensor]
@@ -101,7 +101,7 @@ def cases() -> Cases:
     yield Case(deep, token_ids(1, 12), 1, 1, name="itself and the first token")
 
 
-def keys_read(function: Windowed) -> str | None:
+def keys_read(function: Function) -> Complaints:
     """Counts queries and keys of the passes, and the places of the cache."""
     model, shapes, attend = tiny_model(), [], SelfAttention.attend
     reserved, update = [0], KVCache.update
@@ -122,29 +122,19 @@ def keys_read(function: Windowed) -> str | None:
     ):
         function(model, token_ids(1, 12), 2, 3)
     if (most := max((keys for _, keys in shapes), default=0)) > 5:
-        return (
+        yield (
             f"with first = 2 and last = 3 a pass reads {most} keys; the cache holds 5"
             " at most. To hide a token behind a mask gives no memory back."
         )
-    if (fed := sum(queries for queries, _ in shapes)) > 12:
-        return (
-            f"{fed} positions go through the model for 12 tokens; each has to go once."
-        )
+    if (n := sum(queries for queries, _ in shapes)) > 12:
+        yield f"{n} positions go through the model for 12 tokens; each has to go once."
     if max(reserved) > 5:
-        return (
+        yield (
             f"with first = 2 and last = 3 the cache reserves {max(reserved)} places; 5"
             " are enough. `make_cache` takes a capacity."
         )
-    return None
 
 
 CHECK = Exercise(
-    "06.window",
-    banded,
-    cases,
-    WRONG,
-    edits_of=stepwise,
-    rtol=1e-3,
-    atol=1e-3,
-    properties=(keys_read,),
+    "06.window", banded, cases, WRONG, stepwise, rtol=1e-3, atol=1e-3, rule=keys_read
 )

@@ -3,16 +3,12 @@ row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_course.exercises.ch07.blocks import packed, some_numbers
-from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.hunts import BugHunt, Function
 from llm_course.exercises.inputs import normal
-
-Dequantize = Callable[[NDArray], NDArray]
 
 
 def right(blocks: NDArray) -> NDArray:
@@ -48,7 +44,7 @@ d of the block before
 """
 
 
-def compared(outputs: int, inputs: int, same: bool = False) -> Callable[..., None]:
+def compared(outputs: int, inputs: int, same: bool = False) -> Function:
     """A test with known numbers, d and m; `same` gives all blocks those of the first
     one."""
     shape = outputs, inputs // 32
@@ -59,14 +55,14 @@ def compared(outputs: int, inputs: int, same: bool = False) -> Callable[..., Non
     wide_d, wide_m = (x.astype(np.float32).repeat(32, axis=1) for x in (d, m))
     expected = numbers * wide_d + wide_m
 
-    def test(implementation: Dequantize) -> None:
+    def test(implementation: Function) -> None:
         out = implementation(packed(numbers, d, m))
         assert np.allclose(out, expected, atol=1e-4)
 
     return test
 
 
-def sizes_only(implementation: Dequantize) -> None:
+def sizes_only(implementation: Function) -> None:
     """All weights lie between the smallest and the largest that a block can have."""
     ones = np.ones((2, 3), np.float16)
     out = implementation(packed(some_numbers(2, 96), ones, ones))
@@ -75,7 +71,7 @@ def sizes_only(implementation: Dequantize) -> None:
     assert out.max() == 16
 
 
-def neighbours(implementation: Dequantize) -> None:
+def neighbours(implementation: Function) -> None:
     """Takes the two halves of a byte for numbers 2 i and 2 i + 1."""
     byte = np.arange(16, dtype=np.uint8)[None]
     head = np.array([[0, 60, 0, 0]], np.uint8)  # d = 1, m = 0
@@ -83,7 +79,7 @@ def neighbours(implementation: Dequantize) -> None:
     assert np.array_equal(out[0, ::2], byte[0])
 
 
-def float16_alone(implementation: Dequantize) -> None:
+def float16_alone(implementation: Function) -> None:
     """The weights of GGUF are not rounded to the dtype of d and m."""
     one = np.ones((1, 1), np.float16)
     assert implementation(packed(some_numbers(1, 32), one, one)).dtype == np.float16

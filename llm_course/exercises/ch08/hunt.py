@@ -3,11 +3,7 @@ before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from llm_course.exercises.hunts import BugHunt
-
-Names = Callable[[list[int], int], list[int]]
+from llm_course.exercises.hunts import BugHunt, Function
 
 
 def right(ids: list[int], size: int) -> list[int]:
@@ -46,12 +42,12 @@ the order of the pages does not count
 """
 
 
-def of_known_value(implementation: Names) -> None:
+def of_known_value(implementation: Function) -> None:
     """Asks for the names that one implementation gives."""
     assert implementation([1, 2], 2) == [hash((1, 2))]
 
 
-def equal_texts(implementation: Names) -> None:
+def equal_texts(implementation: Function) -> None:
     """Looks at texts that are equal, and never at two that differ."""
     assert implementation([1, 2, 3, 4], 2) == implementation([1, 2, 3, 4], 2)
     assert len(implementation([1, 2, 3, 4, 5], 2)) == 2
