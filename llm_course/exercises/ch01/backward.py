@@ -28,30 +28,6 @@ def backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> Pair:
     return dx, dweight
 
 
-WRONG = """
-that treats the root mean square as a constant: it depends on every entry of x
-    - inner * x * scale**3 ->
-with a plus before the second term
-    - inner -> + inner
-whose second term has s squared, not cubed
-    scale**3 -> scale**2
-whose second term is twice too large: the 2 of the square cancels the half of the root
-    - inner -> - 2 * inner
-whose second term forgets the weight
-    grad * weight * x -> grad * x
-with a sum over the channels where the mean belongs
-    x).mean -> x).sum
-whose sum runs over all vectors of the batch
-    x).mean(-1, keepdim=True) -> x).sum() / x.shape[-1]
-whose sum has the term j = i alone
-    x).mean(-1, keepdim=True) -> x) / x.shape[-1]
-whose weight gradient uses x, not the normed x
-    grad * x * scale -> grad * x
-that returns the two gradients in the wrong order
-    return dx, dweight -> return dweight, dx
-"""
-
-
 def cases() -> Cases:
     """The first has mean square 25, so s = 1/5."""
     wide = torch.float64
@@ -74,6 +50,29 @@ def by_hand(function: Function) -> Complaints:
     except RuntimeError:
         yield "it raises in inference mode: it seems to use automatic differentiation."
 
+
+WRONG = """
+that treats the root mean square as a constant: it depends on every entry of x
+    - inner * x * scale**3 ->
+with a plus before the second term
+    - inner -> + inner
+whose second term has s squared, not cubed
+    scale**3 -> scale**2
+whose second term is twice too large: the 2 of the square cancels the half of the root
+    - inner -> - 2 * inner
+whose second term forgets the weight
+    grad * weight * x -> grad * x
+with a sum over the channels where the mean belongs
+    x).mean -> x).sum
+whose sum runs over all vectors of the batch
+    x).mean(-1, keepdim=True) -> x).sum() / x.shape[-1]
+whose sum has the term j = i alone
+    x).mean(-1, keepdim=True) -> x) / x.shape[-1]
+whose weight gradient uses x, not the normed x
+    grad * x * scale -> grad * x
+that returns the two gradients in the wrong order
+    return dx, dweight -> return dweight, dx
+"""
 
 CHECK = Exercise(
     "01.backward", automatic, cases, WRONG, backward, rtol=1e-6, atol=1e-9, rule=by_hand

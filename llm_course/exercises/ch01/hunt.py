@@ -20,26 +20,6 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * normed.to(x.dtype)
 
 
-OTHERS = """
-epsilon outside the root
-    torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()
-epsilon left out
-    + eps ->
-the mean subtracted first, as in LayerNorm
-    wide = x.to -> wide = (x - x.mean(-1, keepdim=True)).to
-one mean over all vectors together
-    (-1, keepdim=True) -> ()
-the sum of squares instead of the mean
-    mean -> sum
-the weight left out
-    return weight * -> return
-squares and mean in the dtype of x
-    x.to(torch.promote_types(x.dtype, torch.float32)) -> x
-the weight before the rounding
-    weight * normed -> (weight * normed)
-"""
-
-
 def values_only(implementation: Function) -> None:
     """Ordinary and small vectors: the result is right."""
     for size in (1.0, 1e-3):
@@ -73,6 +53,25 @@ def torch_order(implementation: Function) -> None:
         implementation(x, weight, EPS), F.rms_norm(x, (16,), weight, EPS)
     )
 
+
+OTHERS = """
+epsilon outside the root
+    torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()
+epsilon left out
+    + eps ->
+the mean subtracted first, as in LayerNorm
+    wide = x.to -> wide = (x - x.mean(-1, keepdim=True)).to
+one mean over all vectors together
+    (-1, keepdim=True) -> ()
+the sum of squares instead of the mean
+    mean -> sum
+the weight left out
+    return weight * -> return
+squares and mean in the dtype of x
+    x.to(torch.promote_types(x.dtype, torch.float32)) -> x
+the weight before the rounding
+    weight * normed -> (weight * normed)
+"""
 
 CHECK = BugHunt(
     "01.hunt",

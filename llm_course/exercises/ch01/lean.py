@@ -21,37 +21,6 @@ def lean(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * (wide * torch.rsqrt(mean_square + eps)).to(x.dtype)
 
 
-WRONG = """
-without epsilon
-    mean_square + eps -> mean_square
-with epsilon outside the root
-    torch.rsqrt(mean_square + eps) -> 1 / (mean_square.sqrt() + eps)
-that keeps the mean square above epsilon and does not add it
-    mean_square + eps -> mean_square.clamp(min=eps)
-that takes the mean in bfloat16
-    x.double() -> x
-that squares in bfloat16 and adds in float32
-    wide.pow(2) -> x.pow(2).float()
-whose scale is rounded to bfloat16 before it meets x
-    wide * torch -> x * torch ;; + eps) -> + eps).to(x.dtype)
-that rounds once, after the weight; Llama rounds before it
-    weight * (wide -> (weight * wide
-whose mean is that of the last piece alone
-    wide.pow -> wide.split(CHUNK, dim=-1)[-1].pow
-whose sum leaves out the last piece, if it is shorter
-    wide.pow(2).mean -> wide[..., : x.shape[-1] // CHUNK * CHUNK].pow(2).sum
-    keepdim=True) -> keepdim=True) / x.shape[-1]
-with the mean of the pieces' means; a shorter piece then counts too much
-    wide.pow(2).mean(-1, keepdim=True) -> torch.stack([
-        piece.pow(2).mean(-1, keepdim=True) for piece in wide.split(CHUNK, dim=-1)
-        ]).mean(0)
-that norms each piece by itself
-    wide.pow(2).mean(-1, keepdim=True) -> torch.cat([
-        piece.pow(2).mean(-1, keepdim=True).expand_as(piece)
-        for piece in wide.split(CHUNK, -1)], -1)
-"""
-
-
 def cases() -> Cases:
     """Whole numbers, or such a number times a power of two: their squares add up
     exactly in float32, in any order."""
@@ -84,6 +53,36 @@ def memory(function: Function) -> Complaints:
             " one is widened."
         )
 
+
+WRONG = """
+without epsilon
+    mean_square + eps -> mean_square
+with epsilon outside the root
+    torch.rsqrt(mean_square + eps) -> 1 / (mean_square.sqrt() + eps)
+that keeps the mean square above epsilon and does not add it
+    mean_square + eps -> mean_square.clamp(min=eps)
+that takes the mean in bfloat16
+    x.double() -> x
+that squares in bfloat16 and adds in float32
+    wide.pow(2) -> x.pow(2).float()
+whose scale is rounded to bfloat16 before it meets x
+    wide * torch -> x * torch ;; + eps) -> + eps).to(x.dtype)
+that rounds once, after the weight; Llama rounds before it
+    weight * (wide -> (weight * wide
+whose mean is that of the last piece alone
+    wide.pow -> wide.split(CHUNK, dim=-1)[-1].pow
+whose sum leaves out the last piece, if it is shorter
+    wide.pow(2).mean -> wide[..., : x.shape[-1] // CHUNK * CHUNK].pow(2).sum
+    keepdim=True) -> keepdim=True) / x.shape[-1]
+with the mean of the pieces' means; a shorter piece then counts too much
+    wide.pow(2).mean(-1, keepdim=True) -> torch.stack([
+        piece.pow(2).mean(-1, keepdim=True) for piece in wide.split(CHUNK, dim=-1)
+        ]).mean(0)
+that norms each piece by itself
+    wide.pow(2).mean(-1, keepdim=True) -> torch.cat([
+        piece.pow(2).mean(-1, keepdim=True).expand_as(piece)
+        for piece in wide.split(CHUNK, -1)], -1)
+"""
 
 # rtol: below half of the distance between neighbours in bfloat16
 CHECK = Exercise("01.lean", lean, cases, WRONG, rtol=1e-3, atol=1e-6, rule=memory)

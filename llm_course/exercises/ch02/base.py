@@ -14,6 +14,15 @@ def base(theta: float, head_dim: int, context: int, factor: float) -> float:
     return theta
 
 
+def cases() -> Cases:
+    """In the first, turns of pairs 0 to 3 take 6.28, 62.8, 628 and 6,283 positions."""
+    yield Case(10_000.0, 8, 100, 2.0)
+    yield Case(100_000.0, 64, 8192, 8.0)
+    yield Case(10_000.0, 128, 2048, 1.5)
+    yield Case(10_000.0, 64, 4096, 1.0, name="factor 1 changes nothing")
+    yield Case(10_000.0, 8, 10_000, 4.0, name="every pair completes a turn")
+
+
 LAST_PAIR = "range(head_dim // 2) -> [head_dim // 2 - 1]"
 WRONG = f"""
 with theta s^(D/(D-2)), the paper's formula: it fits the slowest pair only, and raises
@@ -50,15 +59,5 @@ that raises theta although every pair completes a turn
 that returns what theta is multiplied by
     return theta * -> return ;; return theta -> return 1.0
 """
-
-
-def cases() -> Cases:
-    """In the first, turns of pairs 0 to 3 take 6.28, 62.8, 628 and 6,283 positions."""
-    yield Case(10_000.0, 8, 100, 2.0)
-    yield Case(100_000.0, 64, 8192, 8.0)
-    yield Case(10_000.0, 128, 2048, 1.5)
-    yield Case(10_000.0, 64, 4096, 1.0, name="factor 1 changes nothing")
-    yield Case(10_000.0, 8, 10_000, 4.0, name="every pair completes a turn")
-
 
 CHECK = Exercise("02.ntk", base, cases, WRONG, rtol=1e-5)

@@ -26,6 +26,24 @@ def multiplied(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat((turned.real, turned.imag), dim=-1).to(x.dtype)
 
 
+def cases() -> Cases:
+    """The third has as many prompts as heads: without the head axis nothing fails
+    there."""
+    yield Case(
+        torch.tensor([[[[1.0, 0.0, 0.0, 2.0]]]]),
+        torch.tensor([[[torch.pi / 2, torch.pi]]]),
+    )
+    yield Case(normal(1, 5, 3, 8).transpose(1, 2), normal(1, 5, 4, seed=1))
+    yield Case(normal(3, 3, 4, 6), normal(3, 4, 3, seed=1))
+    yield Case(normal(2, 3, 4, 8).bfloat16(), normal(2, 4, 4, seed=1))
+
+
+def is_used(function: Function) -> Complaints:
+    args = normal(1, 2, 3, 8), normal(1, 3, 4)
+    if not watched(function, *args, dtypes=COMPLEX).largest:
+        yield "it makes no complex tensor; the exercise is to multiply complex numbers."
+
+
 NEIGHBOURS_IN = "chunk(2, dim=-1) -> unflatten(-1, (-1, 2)).unbind(-1)"
 NEIGHBOURS_OUT = """torch.cat((turned.real, turned.imag), dim=-1) ->
         torch.view_as_real(turned).flatten(-2)"""
@@ -45,25 +63,6 @@ without a head axis in the angles, so that B meets H
 that takes neighbours for a pair and puts all real parts first
     {NEIGHBOURS_IN}
 """
-
-
-def cases() -> Cases:
-    """The third has as many prompts as heads: without the head axis nothing fails
-    there."""
-    yield Case(
-        torch.tensor([[[[1.0, 0.0, 0.0, 2.0]]]]),
-        torch.tensor([[[torch.pi / 2, torch.pi]]]),
-    )
-    yield Case(normal(1, 5, 3, 8).transpose(1, 2), normal(1, 5, 4, seed=1))
-    yield Case(normal(3, 3, 4, 6), normal(3, 4, 3, seed=1))
-    yield Case(normal(2, 3, 4, 8).bfloat16(), normal(2, 4, 4, seed=1))
-
-
-def is_used(function: Function) -> Complaints:
-    args = normal(1, 2, 3, 8), normal(1, 3, 4)
-    if not watched(function, *args, dtypes=COMPLEX).largest:
-        yield "it makes no complex tensor; the exercise is to multiply complex numbers."
-
 
 # rtol: above the distance between neighbours in bfloat16
 CHECK = Exercise("02.complex", real, cases, WRONG, multiplied, rtol=1e-2, rule=is_used)

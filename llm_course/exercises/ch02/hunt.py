@@ -16,22 +16,6 @@ def at_positions(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
     return apply_rotary(x, angles.cos().float(), angles.sin().float())
 
 
-OTHERS = """
-the place in the row taken for the position
-    position_ids[..., None] -> torch.arange(x.shape[2])[None, :, None]
-the positions of the first prompt used for all prompts
-    position_ids[..., None] -> position_ids[:1, :, None]
-pairs (i, i + D/2) instead of (2i, 2i + 1)
-    angles = -> order = torch.arange(x.shape[-1]).view(2, -1).T.flatten(); angles =
-    rotary(x -> rotary(x[..., order]
-    sin().float()) -> sin().float())[..., order.argsort()]
-frequencies theta^(-i/D) instead of theta^(-2i/D)
-    / x.shape[-1] -> / x.shape[-1] / 2
-theta = 10,000 whatever is asked for
-    theta** -> 10_000.0**
-"""
-
-
 def loose_test(implementation: Function) -> None:
     """Large positions, but float32."""
     x = normal(2, 3, 4, 8)
@@ -53,6 +37,21 @@ def strict_test(implementation: Function) -> None:
     expected = at_positions(x, places, 1e5)
     assert torch.allclose(implementation(x.bfloat16(), places, 1e5).float(), expected)
 
+
+OTHERS = """
+the place in the row taken for the position
+    position_ids[..., None] -> torch.arange(x.shape[2])[None, :, None]
+the positions of the first prompt used for all prompts
+    position_ids[..., None] -> position_ids[:1, :, None]
+pairs (i, i + D/2) instead of (2i, 2i + 1)
+    angles = -> order = torch.arange(x.shape[-1]).view(2, -1).T.flatten(); angles =
+    rotary(x -> rotary(x[..., order]
+    sin().float()) -> sin().float())[..., order.argsort()]
+frequencies theta^(-i/D) instead of theta^(-2i/D)
+    / x.shape[-1] -> / x.shape[-1] / 2
+theta = 10,000 whatever is asked for
+    theta** -> 10_000.0**
+"""
 
 CHECK = BugHunt(
     "02.hunt",

@@ -18,6 +18,17 @@ def partial(x: Tensor, position_ids: Tensor, rotary_dim: int, theta: float) -> T
     return torch.cat((turned, x[..., rotary_dim:]), dim=-1)
 
 
+def cases() -> Cases:
+    """The last one is in bfloat16 and far out, where a rounded frequency is a wrong
+    angle."""
+    yield Case(torch.ones(1, 1, 1, 8), torch.tensor([[1]]), 4, 100.0)
+    padded = torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]])
+    yield Case(normal(2, 3, 4, 12), padded, 8, 1e4)
+    yield Case(normal(1, 2, 3, 16), torch.tensor([[7, 8, 9]]), 4, 1e5)
+    yield Case(normal(1, 2, 2, 6), torch.tensor([[3, 20]]), 6, 1e4)
+    yield Case(normal(1, 2, 2, 12).bfloat16(), torch.tensor([[1001, 3001]]), 8, 1e4)
+
+
 WRONG = """
 that rotates the whole head
     powers = -> rotary_dim = x.shape[-1]; powers =
@@ -50,18 +61,6 @@ in which frequencies, angles, cos and sin all have the dtype of x
     .cos().float() -> .cos()
     .sin().float() -> .sin()
 """
-
-
-def cases() -> Cases:
-    """The last one is in bfloat16 and far out, where a rounded frequency is a wrong
-    angle."""
-    yield Case(torch.ones(1, 1, 1, 8), torch.tensor([[1]]), 4, 100.0)
-    padded = torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]])
-    yield Case(normal(2, 3, 4, 12), padded, 8, 1e4)
-    yield Case(normal(1, 2, 3, 16), torch.tensor([[7, 8, 9]]), 4, 1e5)
-    yield Case(normal(1, 2, 2, 6), torch.tensor([[3, 20]]), 6, 1e4)
-    yield Case(normal(1, 2, 2, 12).bfloat16(), torch.tensor([[1001, 3001]]), 8, 1e4)
-
 
 # rtol: above the distance between neighbours in bfloat16
 CHECK = Exercise("02.partial", partial, cases, WRONG, rtol=1e-2, atol=1e-3)

@@ -20,6 +20,22 @@ def inverse(
     return weight[order], bias[order]
 
 
+def cases() -> Cases:
+    """Entries number the rows; the second matrix is square, so that columns can be
+    taken for rows.
+
+    In the last one D = 6 can be taken for 4 (rows / 3H), for 8 (rows / (H + Hkv)) and
+    for 2 (hidden / H). In heads of 4 channels the way back and the way forth would be
+    one.
+    """
+    yield Case(torch.arange(18.0)[:, None], torch.arange(18.0), 1, 1)
+    sizes = ((32, 8, 2, 1), (5, 6, 3, 3), (7, 16, 8, 2), (8, 6, 4, 2))
+    for hidden, dim, heads, kv_heads in sizes:
+        rows = (heads + 2 * kv_heads) * dim
+        weight = torch.arange(float(rows))[:, None] + torch.arange(hidden) / 100
+        yield Case(weight, torch.arange(float(rows)), heads, kv_heads)
+
+
 WRONG = """
 that takes each row from where the loader takes it: here it has to go back
     q.view(-1, dim // 2, 2) -> q.view(-1, 2, dim // 2)
@@ -44,22 +60,5 @@ with D = hidden / H: a head need not be that wide
 that reorders the columns of the matrix: a channel of q is a row
     weight[order] -> weight[:, order]
 """
-
-
-def cases() -> Cases:
-    """Entries number the rows; the second matrix is square, so that columns can be
-    taken for rows.
-
-    In the last one D = 6 can be taken for 4 (rows / 3H), for 8 (rows / (H + Hkv)) and
-    for 2 (hidden / H). In heads of 4 channels the way back and the way forth would be
-    one.
-    """
-    yield Case(torch.arange(18.0)[:, None], torch.arange(18.0), 1, 1)
-    sizes = ((32, 8, 2, 1), (5, 6, 3, 3), (7, 16, 8, 2), (8, 6, 4, 2))
-    for hidden, dim, heads, kv_heads in sizes:
-        rows = (heads + 2 * kv_heads) * dim
-        weight = torch.arange(float(rows))[:, None] + torch.arange(hidden) / 100
-        yield Case(weight, torch.arange(float(rows)), heads, kv_heads)
-
 
 CHECK = Exercise("02.inverse", inverse, cases, WRONG, rtol=1e-6)

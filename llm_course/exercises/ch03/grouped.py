@@ -23,35 +23,6 @@ def grouped(q: Tensor, k: Tensor, v: Tensor, cap: float) -> Tensor:
     return (weights @ v).reshape(q.shape)
 
 
-WRONG = """
-in which query head h reads K/V head h % Hkv
-    q.unflatten(1, (-1, group)) -> q.unflatten(1, (group, -1)).transpose(1, 2)
-    reshape(q.shape) -> unflatten(2, (group, -1)).transpose(1, 2).reshape(q.shape)
-with one long triangle over the queries of all heads of a group
-    mask = -> queries *= group; mask = ;; .repeat(group, 1) ->
-whose mask repeats each row; the queries of a head stand side by side
-    repeat(group, 1) -> repeat_interleave(group, dim=0)
-that mixes heads and queries when it takes the groups apart
-    (-1, group)) -> (-1, group)).transpose(2, 3)
-    repeat(group, 1) -> repeat_interleave(group, dim=0)
-with the triangle at the top left
-    tril(keys - queries) -> tril()
-without a mask
-    .masked_fill(~mask, -torch.inf) ->
-that caps after the mask: the cap makes -inf finite, and the future is read
-    = cap * torch.tanh(scores / cap) -> = scores
-    inf) -> inf).div(cap).tanh().mul(cap)
-that caps before the division by sqrt(D)
-    / math.sqrt(q.shape[-1]) -> ;; / cap) -> / cap) / math.sqrt(q.shape[-1])
-without the cap
-    cap * torch.tanh(scores / cap) -> scores
-that cuts scores off at the cap
-    cap * torch.tanh(scores / cap) -> scores.clamp(-cap, cap)
-without 1 / sqrt(D)
-    / math.sqrt(q.shape[-1]) ->
-"""
-
-
 def cases() -> Cases:
     """The fourth has as many keys as a group has queries: masks of both kinds fit
     there."""
@@ -81,5 +52,33 @@ def memory(function: Function) -> Complaints:
             " no copy, but `@` and `reshape` copy what they get expanded."
         )
 
+
+WRONG = """
+in which query head h reads K/V head h % Hkv
+    q.unflatten(1, (-1, group)) -> q.unflatten(1, (group, -1)).transpose(1, 2)
+    reshape(q.shape) -> unflatten(2, (group, -1)).transpose(1, 2).reshape(q.shape)
+with one long triangle over the queries of all heads of a group
+    mask = -> queries *= group; mask = ;; .repeat(group, 1) ->
+whose mask repeats each row; the queries of a head stand side by side
+    repeat(group, 1) -> repeat_interleave(group, dim=0)
+that mixes heads and queries when it takes the groups apart
+    (-1, group)) -> (-1, group)).transpose(2, 3)
+    repeat(group, 1) -> repeat_interleave(group, dim=0)
+with the triangle at the top left
+    tril(keys - queries) -> tril()
+without a mask
+    .masked_fill(~mask, -torch.inf) ->
+that caps after the mask: the cap makes -inf finite, and the future is read
+    = cap * torch.tanh(scores / cap) -> = scores
+    inf) -> inf).div(cap).tanh().mul(cap)
+that caps before the division by sqrt(D)
+    / math.sqrt(q.shape[-1]) -> ;; / cap) -> / cap) / math.sqrt(q.shape[-1])
+without the cap
+    cap * torch.tanh(scores / cap) -> scores
+that cuts scores off at the cap
+    cap * torch.tanh(scores / cap) -> scores.clamp(-cap, cap)
+without 1 / sqrt(D)
+    / math.sqrt(q.shape[-1]) ->
+"""
 
 CHECK = Exercise("03.grouped", grouped, cases, WRONG, rtol=1e-3, rule=memory)

@@ -18,6 +18,20 @@ def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+def compared(num_queries: int, is_causal: bool) -> Function:
+    """A test of the last queries, with the fused function's own flag for the truth."""
+    q, k, v = (normal(2, heads, 5, 8, seed=i) for i, heads in enumerate((4, 2, 2)))
+    q = q[:, :, -num_queries:]
+
+    def test(implementation: Function) -> None:
+        expected = F.scaled_dot_product_attention(
+            q, k, v, is_causal=is_causal, enable_gqa=True
+        )
+        assert torch.allclose(implementation(q, k, v), expected, atol=1e-5)
+
+    return test
+
+
 OTHERS = """
 query head h reads K/V head h % Hkv
     repeat_interleave(group, dim=1) -> repeat(1, group, 1, 1)
@@ -33,21 +47,6 @@ weights set to 0 after the softmax
 the keys and values of the first sentence used for all
     t.repeat -> t[:1].expand_as(t).repeat
 """
-
-
-def compared(num_queries: int, is_causal: bool) -> Function:
-    """A test of the last queries, with the fused function's own flag for the truth."""
-    q, k, v = (normal(2, heads, 5, 8, seed=i) for i, heads in enumerate((4, 2, 2)))
-    q = q[:, :, -num_queries:]
-
-    def test(implementation: Function) -> None:
-        expected = F.scaled_dot_product_attention(
-            q, k, v, is_causal=is_causal, enable_gqa=True
-        )
-        assert torch.allclose(implementation(q, k, v), expected, atol=1e-5)
-
-    return test
-
 
 CHECK = BugHunt(
     "03.hunt",

@@ -75,6 +75,56 @@ def by_logarithm(blocks: Blocks) -> Tensor:
     return mean
 
 
+def cases() -> Cases:
+    def cut(scores: Tensor, *sizes: int, name: str = "") -> Case:
+        values = normal(scores.shape[1], 2, seed=1)
+        parts = zip(scores.split(sizes, dim=1), values.split(sizes), strict=True)
+        return Case([(s.clone(), v.clone()) for s, v in parts], name=name)
+
+    first = torch.tensor([[0.0]]), torch.tensor([[1.0]])
+    second = torch.tensor([[3.0]]).log(), torch.tensor([[5.0]])
+    yield Case([first, second], name="the weights are 1/4 and 3/4")
+    yield cut(2 * normal(3, 9), 4, 2, 3)
+    yield cut(100 + normal(3, 4), 2, 2)
+    falling = normal(2, 6) - torch.tensor([0.0, 0.0, 200.0, 200.0, 400.0, 400.0])
+    steps = "by 200 from block to block"
+    yield cut(falling, 2, 2, 2, name=f"scores that fall {steps}")
+    yield cut(falling.flip(1), 2, 2, 2, name=f"scores that rise {steps}")
+    low = normal(2, 4) - torch.tensor([[0.0], [300.0]])
+    yield cut(low, 2, 2, name="all scores of one query far below the other's")
+    yield cut(normal(1, 4) - 300, 2, 2, name="all scores near -300")
+    yield cut(torch.full((2, 4), -3e9), 2, 2, name="all scores -3e9")
+    late, early = torch.tensor([[0.0, NEVER]]), torch.tensor([[NEVER, 0.0]])
+    yield cut(late, 1, 1, name="no key in the last block")
+    yield cut(early, 1, 1, name="no key in the first block")
+    empty = torch.tensor([[0.0, 0.0], [NEVER, NEVER]])
+    yield cut(empty, 1, 1, name="a query without any key")
+    holed = normal(4, 15)
+    holed[1, :5] = holed[2, 5:] = holed[3] = NEVER
+    yield cut(holed, 5, 4, 6)
+
+
+def memory(function: Function) -> Complaints:
+    seen: list[weakref.ref[Tensor]] = []
+    kept = 0
+
+    def arriving() -> Iterator[tuple[Tensor, Tensor]]:
+        nonlocal kept
+        for i in range(32):
+            kept = max(kept, sum(ref() is not None for ref in seen[:-2]))
+            block = normal(4, 16, seed=i), normal(16, 2, seed=i)
+            seen.extend(map(weakref.ref, block))
+            yield block
+
+    most = watched(function, Once(arriving())).largest
+    if kept > 2:
+        old = f"{kept // 2} old ones"
+        yield f"of 32 blocks it still holds {old} when it asks for the next."
+    if most >= (every := 4 * 16 * 32):
+        all_scores = f"all scores of all blocks are {every}"
+        yield f"it makes a tensor of {most} numbers; {all_scores}."
+
+
 OWN_SOFTMAX = """(largest - new).exp(), (scores - new).exp() ->
         1.0, scores.softmax(-1).nan_to_num(0.0)"""
 NO_DIVISION = "/ total.masked_fill(total == 0, 1.0) ->"
@@ -145,57 +195,6 @@ that divides 0 by 0 for a query without a key
 without the division at the end
     {NO_DIVISION}
 """
-
-
-def cases() -> Cases:
-    def cut(scores: Tensor, *sizes: int, name: str = "") -> Case:
-        values = normal(scores.shape[1], 2, seed=1)
-        parts = zip(scores.split(sizes, dim=1), values.split(sizes), strict=True)
-        return Case([(s.clone(), v.clone()) for s, v in parts], name=name)
-
-    first = torch.tensor([[0.0]]), torch.tensor([[1.0]])
-    second = torch.tensor([[3.0]]).log(), torch.tensor([[5.0]])
-    yield Case([first, second], name="the weights are 1/4 and 3/4")
-    yield cut(2 * normal(3, 9), 4, 2, 3)
-    yield cut(100 + normal(3, 4), 2, 2)
-    falling = normal(2, 6) - torch.tensor([0.0, 0.0, 200.0, 200.0, 400.0, 400.0])
-    steps = "by 200 from block to block"
-    yield cut(falling, 2, 2, 2, name=f"scores that fall {steps}")
-    yield cut(falling.flip(1), 2, 2, 2, name=f"scores that rise {steps}")
-    low = normal(2, 4) - torch.tensor([[0.0], [300.0]])
-    yield cut(low, 2, 2, name="all scores of one query far below the other's")
-    yield cut(normal(1, 4) - 300, 2, 2, name="all scores near -300")
-    yield cut(torch.full((2, 4), -3e9), 2, 2, name="all scores -3e9")
-    late, early = torch.tensor([[0.0, NEVER]]), torch.tensor([[NEVER, 0.0]])
-    yield cut(late, 1, 1, name="no key in the last block")
-    yield cut(early, 1, 1, name="no key in the first block")
-    empty = torch.tensor([[0.0, 0.0], [NEVER, NEVER]])
-    yield cut(empty, 1, 1, name="a query without any key")
-    holed = normal(4, 15)
-    holed[1, :5] = holed[2, 5:] = holed[3] = NEVER
-    yield cut(holed, 5, 4, 6)
-
-
-def memory(function: Function) -> Complaints:
-    seen: list[weakref.ref[Tensor]] = []
-    kept = 0
-
-    def arriving() -> Iterator[tuple[Tensor, Tensor]]:
-        nonlocal kept
-        for i in range(32):
-            kept = max(kept, sum(ref() is not None for ref in seen[:-2]))
-            block = normal(4, 16, seed=i), normal(16, 2, seed=i)
-            seen.extend(map(weakref.ref, block))
-            yield block
-
-    most = watched(function, Once(arriving())).largest
-    if kept > 2:
-        old = f"{kept // 2} old ones"
-        yield f"of 32 blocks it still holds {old} when it asks for the next."
-    if most >= (every := 4 * 16 * 32):
-        all_scores = f"all scores of all blocks are {every}"
-        yield f"it makes a tensor of {most} numbers; {all_scores}."
-
 
 CHECK = Exercise(
     "03.online", at_once, cases, WRONG, edits_of=merged, call=once, rule=memory

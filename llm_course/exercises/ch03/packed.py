@@ -35,6 +35,41 @@ def packed(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
     return out
 
 
+def cases() -> Cases:
+    """In the first two cases all scores are 0, so that the weights are equal."""
+
+    def equal() -> list[Tensor]:
+        values = torch.tensor([1.0, 3.0, 5.0]).view(1, 1, 3, 1)
+        return [torch.zeros_like(values), torch.zeros_like(values), values]
+
+    def qkv(documents: Tensor, *in_padding: float, of: int = 3) -> list[Tensor]:
+        """Random numbers; the padding of the first `of` tensors holds the given ones,
+        in turn."""
+        made = [normal(2, 3, 7, 4, seed=seed) for seed in range(3)]
+        for t in made[:of] if in_padding else ():
+            channels = torch.tensor(in_padding).repeat(4)[:4]
+            t.transpose(1, 2)[documents == 0] = channels  # [n, H, D]
+        return made
+
+    def two_rows() -> Tensor:
+        return torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 5, 5, 5, 5, 3, 3]])
+
+    yield Case(*equal(), torch.tensor([[1, 1, 2]]))
+    yield Case(*equal(), torch.tensor([[0, 1, 1]]), name="padding in front")
+    yield Case(*qkv(two_rows()), two_rows())
+    apart = torch.tensor([[1, 0, 1, 2, 1, 2, 2], [3, 3, 0, 0, 3, 4, 3]])
+    yield Case(*qkv(apart), apart, name="documents in several pieces")
+    empty = torch.tensor([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 2, 3, 3]])
+    yield Case(*qkv(empty), empty, name="a row of padding alone")
+    for name, numbers, of in (
+        ("padding that holds NaN", (torch.nan,), 3),
+        ("padding that holds infinities", (torch.inf, -torch.inf), 3),
+        ("padding that holds numbers up to the end of float32", (3e38, -1e38), 3),
+        ("NaN in q and k alone", (torch.nan,), 2),
+    ):
+        yield Case(*qkv(two_rows(), *numbers, of=of), two_rows(), name=name)
+
+
 PADDING_STAYS = "t.masked_fill(own == 0, 0.0) -> t"
 PADDING_READS = "& (own != 0) ->"
 FIRST_ROW_MASK = "same = -> own = own[:1]; same ="
@@ -93,41 +128,5 @@ in which padding reads padding: it is a document of its own there
 that sets weights to 0 after the softmax: they no longer add up to 1
     {FUSED} -> ({SCORES}.softmax(-1) * mask) @ v
 """
-
-
-def cases() -> Cases:
-    """In the first two cases all scores are 0, so that the weights are equal."""
-
-    def equal() -> list[Tensor]:
-        values = torch.tensor([1.0, 3.0, 5.0]).view(1, 1, 3, 1)
-        return [torch.zeros_like(values), torch.zeros_like(values), values]
-
-    def qkv(documents: Tensor, *in_padding: float, of: int = 3) -> list[Tensor]:
-        """Random numbers; the padding of the first `of` tensors holds the given ones,
-        in turn."""
-        made = [normal(2, 3, 7, 4, seed=seed) for seed in range(3)]
-        for t in made[:of] if in_padding else ():
-            channels = torch.tensor(in_padding).repeat(4)[:4]
-            t.transpose(1, 2)[documents == 0] = channels  # [n, H, D]
-        return made
-
-    def two_rows() -> Tensor:
-        return torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 5, 5, 5, 5, 3, 3]])
-
-    yield Case(*equal(), torch.tensor([[1, 1, 2]]))
-    yield Case(*equal(), torch.tensor([[0, 1, 1]]), name="padding in front")
-    yield Case(*qkv(two_rows()), two_rows())
-    apart = torch.tensor([[1, 0, 1, 2, 1, 2, 2], [3, 3, 0, 0, 3, 4, 3]])
-    yield Case(*qkv(apart), apart, name="documents in several pieces")
-    empty = torch.tensor([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 2, 3, 3]])
-    yield Case(*qkv(empty), empty, name="a row of padding alone")
-    for name, numbers, of in (
-        ("padding that holds NaN", (torch.nan,), 3),
-        ("padding that holds infinities", (torch.inf, -torch.inf), 3),
-        ("padding that holds numbers up to the end of float32", (3e38, -1e38), 3),
-        ("NaN in q and k alone", (torch.nan,), 2),
-    ):
-        yield Case(*qkv(two_rows(), *numbers, of=of), two_rows(), name=name)
-
 
 CHECK = Exercise("03.packed", each_alone, cases, WRONG, edits_of=packed)

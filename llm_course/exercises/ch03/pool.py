@@ -15,6 +15,13 @@ def pool(weight: Tensor, num_heads: int, num_kv_heads: int) -> Tensor:
     return heads.mean(dim=1).flatten(0, 1)
 
 
+def cases() -> Cases:
+    yield Case(torch.tensor([[1.0], [3.0], [10.0], [20.0]]), 4, 2)
+    yield Case(normal(24, 6), 6, 2)
+    yield Case(normal(24, 5), 6, 1)
+    yield Case(normal(16, 4), 4, 4, name="every query head keeps its own")
+
+
 WRONG = """
 whose groups take every Hkv-th head; the heads of a group are neighbours
     (num_kv_heads, group, -1) -> (group, num_kv_heads, -1) ;; dim=1 -> dim=0
@@ -30,13 +37,5 @@ that pools columns: the heads lie below one another, in the rows
     (0, (num_kv_heads, group, -1)) -> (1, (-1, group))
     mean(dim=1).flatten(0, 1) -> mean(dim=2)
 """
-
-
-def cases() -> Cases:
-    yield Case(torch.tensor([[1.0], [3.0], [10.0], [20.0]]), 4, 2)
-    yield Case(normal(24, 6), 6, 2)
-    yield Case(normal(24, 5), 6, 1)
-    yield Case(normal(16, 4), 4, 4, name="every query head keeps its own")
-
 
 CHECK = Exercise("03.pool", pool, cases, WRONG)

@@ -14,6 +14,15 @@ def window_mask(num_queries: int, num_keys: int, window: int, sinks: int) -> Ten
     return (key <= query) & ((query - key < window) | (key < sinks))
 
 
+def cases() -> Cases:
+    yield Case(3, 3, 2, 0)
+    yield Case(2, 5, 2, 0)
+    yield Case(1, 8, 3, 2)
+    yield Case(4, 4, 1, 2, name="sinks that some queries have not reached")
+    yield Case(3, 4, 10, 1, name="a window larger than the text")
+    yield Case(5, 9, 4, 3)
+
+
 WRONG = """
 whose window is one key too wide; the query's own position counts as one
     < window -> <= window
@@ -42,15 +51,5 @@ that takes the sinks out of the window
 with True and False exchanged
     (key <= query) & -> (key > query) | ~
 """
-
-
-def cases() -> Cases:
-    yield Case(3, 3, 2, 0)
-    yield Case(2, 5, 2, 0)
-    yield Case(1, 8, 3, 2)
-    yield Case(4, 4, 1, 2, name="sinks that some queries have not reached")
-    yield Case(3, 4, 10, 1, name="a window larger than the text")
-    yield Case(5, 9, 4, 3)
-
 
 CHECK = Exercise("03.window", window_mask, cases, WRONG)

@@ -13,6 +13,27 @@ def weight_bytes(model: DecoderOnlyModel) -> int:
     return sum(size_at.values())
 
 
+def loaded_model() -> DecoderOnlyModel:
+    """Two parameters on one memory, as after `load_state_dict(…, assign=True)`."""
+    model, other = (small_model(tie_word_embeddings=True) for _ in range(2))
+    model.load_state_dict(other.state_dict(), assign=True)
+    return model
+
+
+def cases() -> Cases:
+    one = small_model(tie_word_embeddings=True, num_layers=1)
+    yield Case(one, name=f"tied, float32, {sizes(one)}")
+    yield Case(small_model(), name="not tied, L = 2, else the same")
+    copied = small_model()
+    copied.lm_head.load_state_dict(copied.embed_tokens.state_dict())
+    yield Case(copied, name="not tied, the head a copy of the embedding")
+    yield Case(loaded_model(), name="tied, loaded with assign=True")
+    yield Case(loaded_model().half(), name="the same, after model.half()")
+    mixed = small_model(tie_word_embeddings=True)
+    mixed.layers.bfloat16()
+    yield Case(mixed, name="layers in bfloat16, the rest in float32")
+
+
 BY_PARAMETER = "t.data_ptr() -> id(t)"
 BY_NAME = f"{BY_PARAMETER} ;; parameters() -> state_dict().values()"
 
@@ -44,27 +65,5 @@ with two names only once
     sum(size_at.values()) -> (sum(size_at.values())
         - model.config.tie_word_embeddings * model.embed_tokens.weight.nbytes)
 """
-
-
-def loaded_model() -> DecoderOnlyModel:
-    """Two parameters on one memory, as after `load_state_dict(…, assign=True)`."""
-    model, other = (small_model(tie_word_embeddings=True) for _ in range(2))
-    model.load_state_dict(other.state_dict(), assign=True)
-    return model
-
-
-def cases() -> Cases:
-    one = small_model(tie_word_embeddings=True, num_layers=1)
-    yield Case(one, name=f"tied, float32, {sizes(one)}")
-    yield Case(small_model(), name="not tied, L = 2, else the same")
-    copied = small_model()
-    copied.lm_head.load_state_dict(copied.embed_tokens.state_dict())
-    yield Case(copied, name="not tied, the head a copy of the embedding")
-    yield Case(loaded_model(), name="tied, loaded with assign=True")
-    yield Case(loaded_model().half(), name="the same, after model.half()")
-    mixed = small_model(tie_word_embeddings=True)
-    mixed.layers.bfloat16()
-    yield Case(mixed, name="layers in bfloat16, the rest in float32")
-
 
 CHECK = Exercise("04.bytes", weight_bytes, cases, WRONG)

@@ -21,6 +21,19 @@ def flops(c: ModelConfig, length: int, last_only: bool) -> dict[str, int]:
     }
 
 
+def cases() -> Cases:
+    one = small_config(num_layers=1, num_kv_heads=4, head_dim=2)
+    yield Case(one, 1, False, name="L = 1, H = Hkv = 4, d = 2, h = 12, m = 20, V = 24")
+    deep = small_config(num_layers=3, tie_word_embeddings=True)
+    sizes = "L = 3, H = 4, Hkv = 2, d = 8, h = 12, m = 20, V = 24, tied"
+    yield Case(deep, 5, False, name=sizes)
+    yield Case(deep, 5, True, name="the same")
+    smollm2 = ModelConfig(
+        49152, 576, 1536, 30, 9, 3, 64, 8192, 1e5, tie_word_embeddings=True
+    )
+    yield Case(smollm2, 8192, True, name="SmolLM2")
+
+
 WRONG = """
 that takes a multiplication with its addition for one operation
     ops, layers = 2 -> ops, layers = 1
@@ -51,19 +64,5 @@ whose head works on all positions even with last_only
 in which last_only spares the layers too; they need all positions
     in_layers, in_head = length, -> in_layers = in_head =
 """
-
-
-def cases() -> Cases:
-    one = small_config(num_layers=1, num_kv_heads=4, head_dim=2)
-    yield Case(one, 1, False, name="L = 1, H = Hkv = 4, d = 2, h = 12, m = 20, V = 24")
-    deep = small_config(num_layers=3, tie_word_embeddings=True)
-    sizes = "L = 3, H = 4, Hkv = 2, d = 8, h = 12, m = 20, V = 24, tied"
-    yield Case(deep, 5, False, name=sizes)
-    yield Case(deep, 5, True, name="the same")
-    smollm2 = ModelConfig(
-        49152, 576, 1536, 30, 9, 3, 64, 8192, 1e5, tie_word_embeddings=True
-    )
-    yield Case(smollm2, 8192, True, name="SmolLM2")
-
 
 CHECK = Exercise("04.flops", flops, cases, WRONG)

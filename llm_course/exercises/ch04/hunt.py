@@ -23,24 +23,6 @@ def right(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
 # A token of the prompt that has the padding's id is masked as well.
 mask_by_id = edited(right, "(ids, mask -> (ids, ids != pad_id")
 
-OTHERS = """
-no mask: padding is read as text
-    (ids, mask -> (ids
-padding on the right, and the last column read
-    [pad_id] * (width - len(row)) + row -> row + [pad_id] * (width - len(row))
-    [0] * (width - len(row)) + [1] * len(row) ->
-        [1] * len(row) + [0] * (width - len(row))
-the last token's position counted by the column, the others by the mask
-    return model(ids, mask -> places = (mask.cumsum(-1) - 1).clamp(min=0)
-        places[:, -1] = width - 1
-        return model(ids, mask, position_ids=places
-the first token of each row masked too
-    len(row)) + [1] * len(row) -> len(row) + 1) + [1] * (len(row) - 1)
-    return -> mask[:, -1] = 1; return
-the rows returned in the order of their lengths
-    width = -> rows = sorted(rows, key=len); width =
-"""
-
 
 def plain_rows(implementation: Function) -> None:
     """Rows of different lengths, but none holds the padding's id."""
@@ -62,6 +44,24 @@ def pads_dropped(implementation: Function) -> None:
     out = implementation(model, rows, 0)
     assert torch.allclose(out, mask_by_id(model, rows, 0), atol=1e-4)
 
+
+OTHERS = """
+no mask: padding is read as text
+    (ids, mask -> (ids
+padding on the right, and the last column read
+    [pad_id] * (width - len(row)) + row -> row + [pad_id] * (width - len(row))
+    [0] * (width - len(row)) + [1] * len(row) ->
+        [1] * len(row) + [0] * (width - len(row))
+the last token's position counted by the column, the others by the mask
+    return model(ids, mask -> places = (mask.cumsum(-1) - 1).clamp(min=0)
+        places[:, -1] = width - 1
+        return model(ids, mask, position_ids=places
+the first token of each row masked too
+    len(row)) + [1] * len(row) -> len(row) + 1) + [1] * (len(row) - 1)
+    return -> mask[:, -1] = 1; return
+the rows returned in the order of their lengths
+    width = -> rows = sorted(rows, key=len); width =
+"""
 
 CHECK = BugHunt(
     "04.hunt",

@@ -36,44 +36,6 @@ def load(tensors: Tensors, config: ModelConfig, number: int) -> nn.Module:
     return layer.requires_grad_(False)
 
 
-WRONG = """
-with q and k in the order of the file, half-split
-    to_adjacent(q, heads) -> q ;; to_adjacent(k, kv_heads) -> k
-that reorders the other way, from adjacent to half-split
-    to_adjacent(q -> to_half_split(q ;; to_adjacent(k -> to_half_split(k
-that reorders q alone
-    to_adjacent(k, kv_heads) -> k
-that cuts k into as many heads as q has
-    (k, kv_heads) -> (k, heads)
-that reorders v as well
-    .v_proj.weight"] = v -> .v_proj.weight"] = to_adjacent(v, kv_heads)
-that takes all rows of q (and of k) for one head
-    (q, heads) -> (q, 1) ;; (k, kv_heads) -> (k, 1)
-that cuts qkv into three equal parts
-    split(sizes) -> chunk(3)
-that takes the rows in the order q, v, k
-    q, k, v = -> q, v, k =
-that takes the rows group by group: query heads, key head, value head
-    qkv.split(sizes) -> (part.flatten(0, 2) for part in
-        qkv.unflatten(0, (kv_heads, -1, d)).split([heads // kv_heads, 1, 1], dim=1))
-with gate and up exchanged
-    gate, up = -> up, gate =
-that takes every other row for gate
-    chunk(2) -> unflatten(0, (-1, 2)).unbind(1)
-with the two norms exchanged
-    layer.load -> one, two = [name for name in t if 'norm' in name]
-        t[one], t[two] = t[two], t[one]; layer.load
-whose norms are ones, as the constructor made them
-    layer.load -> t |= {n: w * 0 + 1 for n, w in t.items() if 'norm' in n}; layer.load
-that takes "model.layers.11." for layer 1: the name goes on after the number
-    {number}. -> {number} ;; name.removeprefix(start) -> name.split('.', 3)[3]
-that takes the tensors of layer 0, whatever the number
-    {number} -> 0
-in which no tensor is loaded: with strict=False, names that do not fit are passed over
-    "meta" -> "cpu" ;; (t, assign=True) -> (tensors, strict=False)
-"""
-
-
 def output_of(function: Function, tensors: Tensors, c: ModelConfig, n: int) -> Tensor:
     """What the loaded layer makes of a fixed input."""
     try:
@@ -135,5 +97,42 @@ def knows_its_number(function: Function) -> Complaints:
     if found != 2:
         yield f"layer 2 has layer_idx {found}: a cache would file it there."
 
+
+WRONG = """
+with q and k in the order of the file, half-split
+    to_adjacent(q, heads) -> q ;; to_adjacent(k, kv_heads) -> k
+that reorders the other way, from adjacent to half-split
+    to_adjacent(q -> to_half_split(q ;; to_adjacent(k -> to_half_split(k
+that reorders q alone
+    to_adjacent(k, kv_heads) -> k
+that cuts k into as many heads as q has
+    (k, kv_heads) -> (k, heads)
+that reorders v as well
+    .v_proj.weight"] = v -> .v_proj.weight"] = to_adjacent(v, kv_heads)
+that takes all rows of q (and of k) for one head
+    (q, heads) -> (q, 1) ;; (k, kv_heads) -> (k, 1)
+that cuts qkv into three equal parts
+    split(sizes) -> chunk(3)
+that takes the rows in the order q, v, k
+    q, k, v = -> q, v, k =
+that takes the rows group by group: query heads, key head, value head
+    qkv.split(sizes) -> (part.flatten(0, 2) for part in
+        qkv.unflatten(0, (kv_heads, -1, d)).split([heads // kv_heads, 1, 1], dim=1))
+with gate and up exchanged
+    gate, up = -> up, gate =
+that takes every other row for gate
+    chunk(2) -> unflatten(0, (-1, 2)).unbind(1)
+with the two norms exchanged
+    layer.load -> one, two = [name for name in t if 'norm' in name]
+        t[one], t[two] = t[two], t[one]; layer.load
+whose norms are ones, as the constructor made them
+    layer.load -> t |= {n: w * 0 + 1 for n, w in t.items() if 'norm' in n}; layer.load
+that takes "model.layers.11." for layer 1: the name goes on after the number
+    {number}. -> {number} ;; name.removeprefix(start) -> name.split('.', 3)[3]
+that takes the tensors of layer 0, whatever the number
+    {number} -> 0
+in which no tensor is loaded: with strict=False, names that do not fit are passed over
+    "meta" -> "cpu" ;; (t, assign=True) -> (tensors, strict=False)
+"""
 
 CHECK = Exercise("04.load", load, cases, WRONG, call=output_of, rule=knows_its_number)

@@ -35,6 +35,18 @@ def prune(model: DecoderOnlyModel, ids: Tensor, count: int) -> Dropped:
     return dropped
 
 
+def cases() -> Cases:
+    yield Case(small_model(num_layers=2), token_ids(1, 5), 1, name="two layers")
+    yield Case(small_model(7, num_layers=5), token_ids(1, 12), 3, name="five layers")
+    two = token_ids(2, 8, seed=1)
+    yield Case(small_model(3, num_layers=5), two, 3, name="two texts")
+
+
+def leaves_it(function: Function) -> Complaints:
+    """Flags, modules and hooks do not show in the weights."""
+    return model_kept(torch.no_grad()(function), 1)
+
+
 WRONG = f"""
 that drops the layer without which the loss is highest
     min( -> max(
@@ -58,18 +70,5 @@ that returns how much the loss rises, not the loss
 that measures the first text of the batch alone
     every = -> ids = ids[:1]; every =
 """
-
-
-def cases() -> Cases:
-    yield Case(small_model(num_layers=2), token_ids(1, 5), 1, name="two layers")
-    yield Case(small_model(7, num_layers=5), token_ids(1, 12), 3, name="five layers")
-    two = token_ids(2, 8, seed=1)
-    yield Case(small_model(3, num_layers=5), two, 3, name="two texts")
-
-
-def leaves_it(function: Function) -> Complaints:
-    """Flags, modules and hooks do not show in the weights."""
-    return model_kept(torch.no_grad()(function), 1)
-
 
 CHECK = Exercise("04.prune", prune, cases, WRONG, rule=leaves_it)

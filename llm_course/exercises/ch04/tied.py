@@ -24,6 +24,17 @@ def tied(model: DecoderOnlyModel, ids: Tensor) -> tuple[Tensor, Tensor]:
     return by_table, by_head
 
 
+def cases() -> Cases:
+    one = small_model(num_layers=1, tie_word_embeddings=True, vocab_size=6)
+    ids = torch.tensor([[1, 4, 2]])
+    yield Case(one.requires_grad_(), ids, name="one layer, V = 6")
+    two = small_model(tie_word_embeddings=True)
+    ids = torch.tensor([[3, 7, 3, 3, 9, 7], [5, 3, 20, 0, 7, 5]])
+    yield Case(two.requires_grad_(), ids, name="two texts")
+    frozen = small_model(seed=1, tie_word_embeddings=True)
+    yield Case(frozen, token_ids(2, 9), name="parameters that are frozen")
+
+
 WRONG = f"""
 that calls `backward`: the two names are one parameter, with the sum as its gradient
     model.norm(x) @ head.T -> model(ids)
@@ -55,17 +66,5 @@ that takes the first text of the batch alone
 in which no gradient reaches the table: a `detach` (or `no_grad`) cuts the stream
     return by_table -> return None
 """
-
-
-def cases() -> Cases:
-    one = small_model(num_layers=1, tie_word_embeddings=True, vocab_size=6)
-    ids = torch.tensor([[1, 4, 2]])
-    yield Case(one.requires_grad_(), ids, name="one layer, V = 6")
-    two = small_model(tie_word_embeddings=True)
-    ids = torch.tensor([[3, 7, 3, 3, 9, 7], [5, 3, 20, 0, 7, 5]])
-    yield Case(two.requires_grad_(), ids, name="two texts")
-    frozen = small_model(seed=1, tie_word_embeddings=True)
-    yield Case(frozen, token_ids(2, 9), name="parameters that are frozen")
-
 
 CHECK = Exercise("04.tied", tied, cases, WRONG, rule=model_kept)

@@ -33,58 +33,6 @@ def search(
     return beams
 
 
-# At the first step there is one beam, and its best `width` tokens are taken.
-ITS_BEST = """+= [( -> += nlargest(1 if len(beams) > 1 else width, [(
-    enumerate(log_probs)] -> enumerate(log_probs)], key=score)"""
-SET_ASIDE = """beams: Beams = -> done: Beams = []; beams =
-    candidates.append( -> done.append(
-    return beams -> return nlargest(width, done + beams, key=score)"""
-PER_TOKEN = "key=score -> key=lambda beam: beam[1] / (len(beam[0]) - len(prompt))"
-
-WRONG = f"""
-with one beam, whatever the width
-    nlargest(width -> nlargest(1
-whose beams do not compete: each keeps its own best continuation
-    {ITS_BEST}
-with one child for each beam; all the best may come from one beam. `topk(k)` needs
-k <= V
-    {ITS_BEST}
-    for _ -> next_log_probs(prompt).topk(width)
-        for _
-that extends a text after its end
-    ids[-1] == eos and -> False and
-that takes eos in the prompt for an end
-    and len(ids) > len(prompt) ->
-that loses the texts that have ended
-    candidates.append((ids, total)) -> pass
-that sets texts aside when they end; better ones must be able to push them out
-    {SET_ASIDE}
-whose ended texts keep their place for good; better ones must be able to push them out
-    {SET_ASIDE} ;; nlargest(width, cand -> nlargest(width - len(done), cand
-that stops when the best text has ended
-    key=score) -> key=score)
-            if beams[0][0][-1] == eos: break
-that ranks by the score divided by the length
-    {PER_TOKEN}
-that chooses by the score divided by the length, and ranks by the score at the end
-    {PER_TOKEN} ;; return -> beams.sort(key=score, reverse=True); return
-with the worst beam first
-    return beams -> return beams[::-1]
-without the prompt in the ids
-    return beams -> return [(ids[len(prompt) :], x) for ids, x in beams]
-that returns the best beam only
-    return beams -> return beams[:1]
-that stops when the first text has ended
-    key=score) -> key=score)
-            if any(ids[-1] == eos for ids, _ in beams): break
-that adds probabilities; the score is a sum of their logarithms
-    next_log_probs(ids) -> next_log_probs(ids).exp()
-that starts with `width` copies of the prompt, which stay equal
-    [(list(prompt), 0.0)] -> [(list(prompt), 0.0)] * width
-that ranks by the last token alone; the score is a sum over all new tokens
-    total + x -> x
-"""
-
 # --- models: a table, and random numbers that depend on all ids
 
 TREE = {  # by the new ids so far; the exercise prints this table
@@ -156,5 +104,57 @@ def calls(function: Function) -> Complaints:
     if right > len(asked):
         yield f"it asks for log-probabilities {right} times; {len(asked)} are enough."
 
+
+# At the first step there is one beam, and its best `width` tokens are taken.
+ITS_BEST = """+= [( -> += nlargest(1 if len(beams) > 1 else width, [(
+    enumerate(log_probs)] -> enumerate(log_probs)], key=score)"""
+SET_ASIDE = """beams: Beams = -> done: Beams = []; beams =
+    candidates.append( -> done.append(
+    return beams -> return nlargest(width, done + beams, key=score)"""
+PER_TOKEN = "key=score -> key=lambda beam: beam[1] / (len(beam[0]) - len(prompt))"
+
+WRONG = f"""
+with one beam, whatever the width
+    nlargest(width -> nlargest(1
+whose beams do not compete: each keeps its own best continuation
+    {ITS_BEST}
+with one child for each beam; all the best may come from one beam. `topk(k)` needs
+k <= V
+    {ITS_BEST}
+    for _ -> next_log_probs(prompt).topk(width)
+        for _
+that extends a text after its end
+    ids[-1] == eos and -> False and
+that takes eos in the prompt for an end
+    and len(ids) > len(prompt) ->
+that loses the texts that have ended
+    candidates.append((ids, total)) -> pass
+that sets texts aside when they end; better ones must be able to push them out
+    {SET_ASIDE}
+whose ended texts keep their place for good; better ones must be able to push them out
+    {SET_ASIDE} ;; nlargest(width, cand -> nlargest(width - len(done), cand
+that stops when the best text has ended
+    key=score) -> key=score)
+            if beams[0][0][-1] == eos: break
+that ranks by the score divided by the length
+    {PER_TOKEN}
+that chooses by the score divided by the length, and ranks by the score at the end
+    {PER_TOKEN} ;; return -> beams.sort(key=score, reverse=True); return
+with the worst beam first
+    return beams -> return beams[::-1]
+without the prompt in the ids
+    return beams -> return [(ids[len(prompt) :], x) for ids, x in beams]
+that returns the best beam only
+    return beams -> return beams[:1]
+that stops when the first text has ended
+    key=score) -> key=score)
+            if any(ids[-1] == eos for ids, _ in beams): break
+that adds probabilities; the score is a sum of their logarithms
+    next_log_probs(ids) -> next_log_probs(ids).exp()
+that starts with `width` copies of the prompt, which stay equal
+    [(list(prompt), 0.0)] -> [(list(prompt), 0.0)] * width
+that ranks by the last token alone; the score is a sum over all new tokens
+    total + x -> x
+"""
 
 CHECK = Exercise("05.beam", search, cases, WRONG, rule=calls)

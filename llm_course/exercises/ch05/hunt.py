@@ -28,20 +28,6 @@ def right(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tenso
 # The mass is that among all tokens, not among the k that are left.
 mass_of_all = edited(right, "ordered / ordered.sum(-1, keepdim=True) -> ordered")
 
-OTHERS = """
-the token that crosses top_p dropped
-    - ordered >= top_p - 1e-7 -> > top_p + 1e-7
-the temperature applied after the filters
-    (logits.double() / temperature) -> logits.double()
-    (drop, 0.0) -> (drop, 0.0) ** (1 / temperature)
-probabilities whose sum is not 1 again
-    return kept -> return probs.masked_fill(kept == 0.0, 0.0)
-the tokens that the first row keeps, kept in all rows
-    return kept -> probs = probs * (kept.flatten(0, -2)[:1] > 0)
-        return (probs / probs.sum(-1, keepdim=True))
-the result left in sorted order
-    return kept -> return kept.sort(dim=-1, descending=True).values
-"""
 
 PROBS = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.5, 0.05, 0.3, 0.15]])
 
@@ -64,6 +50,21 @@ def wrong_order(implementation: Function) -> None:
     out = implementation(PROBS.log(), 1.0, 2, 0.5)
     assert torch.allclose(out, mass_of_all(PROBS.log(), 1.0, 2, 0.5), atol=1e-5)
 
+
+OTHERS = """
+the token that crosses top_p dropped
+    - ordered >= top_p - 1e-7 -> > top_p + 1e-7
+the temperature applied after the filters
+    (logits.double() / temperature) -> logits.double()
+    (drop, 0.0) -> (drop, 0.0) ** (1 / temperature)
+probabilities whose sum is not 1 again
+    return kept -> return probs.masked_fill(kept == 0.0, 0.0)
+the tokens that the first row keeps, kept in all rows
+    return kept -> probs = probs * (kept.flatten(0, -2)[:1] > 0)
+        return (probs / probs.sum(-1, keepdim=True))
+the result left in sorted order
+    return kept -> return kept.sort(dim=-1, descending=True).values
+"""
 
 CHECK = BugHunt(
     "05.hunt",

@@ -71,6 +71,22 @@ def in_one(pieces: Iterable[str], stop: str) -> str:
     return "".join(pieces).partition(stop)[0]
 
 
+def cases() -> Cases:
+    user = "\nUser:"
+    yield Case(list("ABCD"), "BC")
+    name = "a beginning that comes to nothing, and one at the end"
+    yield Case(list("ABDB"), "BC", name=name)
+    yield Case(["one, ", "two.\n", "User", ": ", "more"], user)
+    yield Case(["one, two.\nUser: more", "and more"], user, name="all in one piece")
+    yield Case(["xBCyBCz"], "BC", name="two in one piece")
+    yield Case(list("aaabc"), "aab", name="the stop string starts at the second a")
+    pieces = ["x", "ab", "a", "bac", "y"]
+    yield Case(pieces, "abac", name="two beginnings, one in the other")
+    pieces = ["Well", ", no", " end", ".\n", "Us", " all."]
+    yield Case(pieces, user, name="no stop string")
+    yield Case(["ends", " here", "###"], "###", name="nothing after it")
+
+
 WRONG = """
 that looks for the stop string in each piece alone
     - waiting -> - 0
@@ -124,22 +140,5 @@ that holds back the shortest beginning; a longer one may be there too
 that holds back everything after the first character of the stop string
     len(held) - waiting -> (held + stop).index(stop[0])
 """
-
-
-def cases() -> Cases:
-    user = "\nUser:"
-    yield Case(list("ABCD"), "BC")
-    name = "a beginning that comes to nothing, and one at the end"
-    yield Case(list("ABDB"), "BC", name=name)
-    yield Case(["one, ", "two.\n", "User", ": ", "more"], user)
-    yield Case(["one, two.\nUser: more", "and more"], user, name="all in one piece")
-    yield Case(["xBCyBCz"], "BC", name="two in one piece")
-    yield Case(list("aaabc"), "aab", name="the stop string starts at the second a")
-    pieces = ["x", "ab", "a", "bac", "y"]
-    yield Case(pieces, "abac", name="two beginnings, one in the other")
-    pieces = ["Well", ", no", " end", ".\n", "Us", " all."]
-    yield Case(pieces, user, name="no stop string")
-    yield Case(["ends", " here", "###"], "###", name="nothing after it")
-
 
 CHECK = Exercise("05.stop", until_stop, cases, WRONG, call=shown)

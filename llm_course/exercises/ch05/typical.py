@@ -21,6 +21,21 @@ def typical(logits: Tensor, mass: float) -> Tensor:
     return logits.masked_fill(drop.scatter(-1, order, drop), NEVER)
 
 
+def cases() -> Cases:
+    """No two tokens are equally near, and no sum of probabilities is near `mass`."""
+    four = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    yield Case(four, 0.25, name="probabilities 0.4, 0.3, 0.2, 0.1")
+    yield Case(four, 0.45, name="the same")
+    yield Case(four, 0.85, name="the same")
+    unlike = torch.tensor([[0.1, 0.62, 0.28], [0.36, 0.3, 0.34]]).log() + 3
+    yield Case(unlike, 0.3, name="two rows")
+    filtered = torch.tensor([0.2, NEVER, 2.0, NEVER, 1.1, -0.4])
+    yield Case(filtered, 0.6, name="after a filter")
+    logits = 2 * normal(2, 3, 40)
+    yield Case(logits, 0.5)
+    yield Case(logits, 0.001, name="each row keeps one token")
+
+
 WRONG = """
 that keeps the most probable tokens: what counts is the distance to H, without its sign
     (-probs.log() - entropy).abs() -> (-probs)
@@ -48,21 +63,5 @@ that keeps log-probabilities instead of the logits
 that starts with the tokens farthest from H
     .abs() -> .abs().neg()
 """
-
-
-def cases() -> Cases:
-    """No two tokens are equally near, and no sum of probabilities is near `mass`."""
-    four = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
-    yield Case(four, 0.25, name="probabilities 0.4, 0.3, 0.2, 0.1")
-    yield Case(four, 0.45, name="the same")
-    yield Case(four, 0.85, name="the same")
-    unlike = torch.tensor([[0.1, 0.62, 0.28], [0.36, 0.3, 0.34]]).log() + 3
-    yield Case(unlike, 0.3, name="two rows")
-    filtered = torch.tensor([0.2, NEVER, 2.0, NEVER, 1.1, -0.4])
-    yield Case(filtered, 0.6, name="after a filter")
-    logits = 2 * normal(2, 3, 40)
-    yield Case(logits, 0.5)
-    yield Case(logits, 0.001, name="each row keeps one token")
-
 
 CHECK = Exercise("05.typical", typical, cases, WRONG)

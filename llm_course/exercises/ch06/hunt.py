@@ -54,27 +54,6 @@ class ByLayer:
         self.truncate(0)
 
 
-# Right, but for a pass that breaks off: the layers that had their turn have moved on.
-EACH_COUNTS = "layer.filled = self.length -> pass"
-
-OTHERS = f"""
-the length advanced once for each layer
-    return layer. -> self.length += k.shape[2]; return layer.
-    self.length += n -> pass
-new room in front of what is held, not behind it
-    {EACH_COUNTS} ;; [self.storage, more] -> [more, self.storage]
-places that wrap around when the room is full
-    shape[3] < end: -> shape[3] < 0:
-    start:end -> torch.arange(start, end) % self.storage.shape[3]
-a reset that forgets nothing
-    self.truncate(0) -> pass
-a truncation that lowers the length, while the layers go on where they were
-    {EACH_COUNTS} ;; in self.layers: -> in self.layers if length == 0 else []:
-tokens written one place too early, from the second pass on
-    start:end -> max(start - 1, 0) : end - min(start, 1)
-"""
-
-
 def marked(start: int, count: int) -> Tensor:
     """[1, Hkv, count, D], each number the position it belongs to."""
     places = torch.arange(start, start + count, dtype=torch.float32)
@@ -132,6 +111,26 @@ def expects_tensors(implementation: Function) -> None:
     """How a cache is made inside is nobody's business."""
     assert isinstance(implementation(tiny_config(), 1, 4).layers[0], Tensor)
 
+
+# Right, but for a pass that breaks off: the layers that had their turn have moved on.
+EACH_COUNTS = "layer.filled = self.length -> pass"
+
+OTHERS = f"""
+the length advanced once for each layer
+    return layer. -> self.length += k.shape[2]; return layer.
+    self.length += n -> pass
+new room in front of what is held, not behind it
+    {EACH_COUNTS} ;; [self.storage, more] -> [more, self.storage]
+places that wrap around when the room is full
+    shape[3] < end: -> shape[3] < 0:
+    start:end -> torch.arange(start, end) % self.storage.shape[3]
+a reset that forgets nothing
+    self.truncate(0) -> pass
+a truncation that lowers the length, while the layers go on where they were
+    {EACH_COUNTS} ;; in self.layers: -> in self.layers if length == 0 else []:
+tokens written one place too early, from the second pass on
+    start:end -> max(start - 1, 0) : end - min(start, 1)
+"""
 
 CHECK = BugHunt(
     "06.hunt",

@@ -68,6 +68,20 @@ def take_rows(
     return new
 
 
+def cases() -> Cases:
+    def filled(
+        rows: int, length: int, capacity: int, dtype: str = "float32"
+    ) -> tuple[DecoderOnlyModel, KVCache]:
+        model = tiny_model(dtype)
+        return model, held(model, token_ids(rows, length), capacity)
+
+    yield Case(*filled(1, 3, 3), [0], 2, name="a plain copy")
+    yield Case(*filled(1, 5, 16), [0, 0, 0], 4, name="three answers")
+    yield Case(*filled(3, 4, 6), [2, 0, 2, 1], 3, name="beams")
+    yield Case(*filled(3, 6, 8), [1], 1, name="two rows have ended")
+    yield Case(*filled(2, 4, 5, "bfloat16"), [1, 0], 2, name="a model in bfloat16")
+
+
 WRONG = """
 whose length stays 0: the copy looks empty to the model
     new.advance(n) -> pass
@@ -111,20 +125,5 @@ that stores float32, whatever the model's dtype
 that fills the first layer only
     (cache.layers) -> (cache.layers[:1])
 """
-
-
-def cases() -> Cases:
-    def filled(
-        rows: int, length: int, capacity: int, dtype: str = "float32"
-    ) -> tuple[DecoderOnlyModel, KVCache]:
-        model = tiny_model(dtype)
-        return model, held(model, token_ids(rows, length), capacity)
-
-    yield Case(*filled(1, 3, 3), [0], 2, name="a plain copy")
-    yield Case(*filled(1, 5, 16), [0, 0, 0], 4, name="three answers")
-    yield Case(*filled(3, 4, 6), [2, 0, 2, 1], 3, name="beams")
-    yield Case(*filled(3, 6, 8), [1], 1, name="two rows have ended")
-    yield Case(*filled(2, 4, 5, "bfloat16"), [1, 0], 2, name="a model in bfloat16")
-
 
 CHECK = Exercise("06.rows", take_rows, cases, WRONG, call=seen)

@@ -39,50 +39,6 @@ def verify(
     return own[: right + 1]
 
 
-WRONG = """
-that leaves the wrong guesses in the cache
-    cache.truncate(end) -> pass
-whose cache forgets `token` or the last right guess: it ends one too early
-    1 + right -> right
-whose cache keeps the first wrong guess: it ends one too late
-    1 + right -> 2 + right
-that compares a guess with the logits after it; those before it count
-    zip(guesses, own -> zip(guesses, own[1:]
-    own[: right + 1] -> [*guesses[:right], own[right]]
-that takes right guesses after a wrong one; they follow a text that is not there
-    [*same, False].index(False) -> sum(same)
-    own[: right + 1] -> [*(g for g, s in zip(guesses, same) if s), own[right]]
-that counts all guesses that match; only those before the first wrong one are right
-    [*same, False].index(False) -> sum(same)
-that counts all guesses that match, and returns so many from the start
-    [*same, False].index(False) -> sum(same)
-    own[: right + 1] -> [*guesses[:right], own[right]]
-that returns all the model's choices, also those after the first wrong guess
-    own[: right + 1] -> own
-that returns all the model's choices and leaves all guesses in the cache
-    cache.truncate(end) -> pass ;; own[: right + 1] -> own
-that empties the cache of `token` and of the right guesses too
-    1 + right -> 0
-whose cache keeps one token too many, where there is one
-    (end) -> (min(end + 1, cache.length))
-without the model's own token at the end
-    [: right + 1] -> [:right]
-without the model's own token when all guesses are right
-    [: right + 1] -> [: right + 1][: max(1, len(guesses))]
-that returns the wrong guess in place of the model's own token
-    own[: right + 1] -> [*own[:right], [*guesses, own[right]][right]]
-that takes all guesses or none
-    [*same, False].index(False) -> all(same) * len(same)
-that returns `token` again
-    own[: right + 1] -> [token, *own[: right + 1]]
-that returns `token` and the right guesses; the model's own token is missing
-    own[: right + 1] -> [token, *own[:right]]
-that feeds the model's own token too; that is the next call's affair
-    return -> model(torch.tensor([[own[right]]]), kv_cache=cache); return
-that does not hand the cache to the model
-    , kv_cache=cache -> ;; cache.truncate(end) -> pass
-"""
-
 PROMPT = token_ids(1, 6)
 OTHER = 49  # the model never chooses it
 
@@ -130,5 +86,49 @@ def passes(function: Function) -> Complaints:
             " One pass over 5 positions has all the logits."
         )
 
+
+WRONG = """
+that leaves the wrong guesses in the cache
+    cache.truncate(end) -> pass
+whose cache forgets `token` or the last right guess: it ends one too early
+    1 + right -> right
+whose cache keeps the first wrong guess: it ends one too late
+    1 + right -> 2 + right
+that compares a guess with the logits after it; those before it count
+    zip(guesses, own -> zip(guesses, own[1:]
+    own[: right + 1] -> [*guesses[:right], own[right]]
+that takes right guesses after a wrong one; they follow a text that is not there
+    [*same, False].index(False) -> sum(same)
+    own[: right + 1] -> [*(g for g, s in zip(guesses, same) if s), own[right]]
+that counts all guesses that match; only those before the first wrong one are right
+    [*same, False].index(False) -> sum(same)
+that counts all guesses that match, and returns so many from the start
+    [*same, False].index(False) -> sum(same)
+    own[: right + 1] -> [*guesses[:right], own[right]]
+that returns all the model's choices, also those after the first wrong guess
+    own[: right + 1] -> own
+that returns all the model's choices and leaves all guesses in the cache
+    cache.truncate(end) -> pass ;; own[: right + 1] -> own
+that empties the cache of `token` and of the right guesses too
+    1 + right -> 0
+whose cache keeps one token too many, where there is one
+    (end) -> (min(end + 1, cache.length))
+without the model's own token at the end
+    [: right + 1] -> [:right]
+without the model's own token when all guesses are right
+    [: right + 1] -> [: right + 1][: max(1, len(guesses))]
+that returns the wrong guess in place of the model's own token
+    own[: right + 1] -> [*own[:right], [*guesses, own[right]][right]]
+that takes all guesses or none
+    [*same, False].index(False) -> all(same) * len(same)
+that returns `token` again
+    own[: right + 1] -> [token, *own[: right + 1]]
+that returns `token` and the right guesses; the model's own token is missing
+    own[: right + 1] -> [token, *own[:right]]
+that feeds the model's own token too; that is the next call's affair
+    return -> model(torch.tensor([[own[right]]]), kv_cache=cache); return
+that does not hand the cache to the model
+    , kv_cache=cache -> ;; cache.truncate(end) -> pass
+"""
 
 CHECK = Exercise("06.verify", verify, cases, WRONG, call=seen, rule=passes)

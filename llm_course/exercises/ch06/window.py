@@ -56,43 +56,6 @@ def fed_anew(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Ten
     return torch.stack(logits)
 
 
-WRONG = """
-that takes cache.length for the position; it stops growing when tokens are forgotten
-    [[t]] -> [[cache.length]]
-that forgets the first tokens too
-    banded ;; (age < last) | (places < first) -> age < first + last
-with one token more in the window: make room before the pass
-    banded ;; age < last -> age <= last
-with one token less in the window: a token sees itself and last - 1 before it
-    banded ;; age < last -> age < last - 1
-that forgets the newest token; the oldest after the first ones has to go
-    storage[:, :, :, first : size - 1] = kept -> pass
-that moves the newest token to the place of the oldest: at the next step the place after
-the first ones no longer holds the oldest
-    first : size - 1] = kept -> first] = storage[:, :, :, size - 1]
-that moves the keys and leaves the values
-    storage[:, :, :, first : -> storage[0, :, :, first : ;; = kept -> = kept[0]
-that moves the tokens of the first layer only
-    .layers -> .layers[:1]
-that moves the tokens and leaves the length: the newest is in the cache twice
-    cache.truncate(size - 1) -> pass
-that empties the window when it is full
-    truncate(size - 1) -> truncate(first)
-that forgets nothing: each token sees all before it
-    banded ;; & ((age < last) | (places < first)) ->
-whose positions fall one behind as soon as a token is forgotten
-    [[t]] -> [[t - (t > cache.length)]]
-whose positions run one ahead as soon as a token is forgotten
-    [[t]] -> [[t + (t > cache.length)]]
-that feeds the window anew at each step, so that its tokens forget what they had seen
-themselves
-    fed_anew
-that feeds the window anew at each step, without positions: its tokens forget what they
-had seen, and stand at other places than in the text
-    fed_anew ;; , position_ids=places[None] ->
-"""
-
-
 def cases() -> Cases:
     yield Case(tiny_model(), token_ids(1, 4), 1, 3, name="all fits")
     yield Case(tiny_model(), token_ids(1, 8), 0, 3, name="no first tokens")
@@ -134,6 +97,42 @@ def keys_read(function: Function) -> Complaints:
             " are enough. `make_cache` takes a capacity."
         )
 
+
+WRONG = """
+that takes cache.length for the position; it stops growing when tokens are forgotten
+    [[t]] -> [[cache.length]]
+that forgets the first tokens too
+    banded ;; (age < last) | (places < first) -> age < first + last
+with one token more in the window: make room before the pass
+    banded ;; age < last -> age <= last
+with one token less in the window: a token sees itself and last - 1 before it
+    banded ;; age < last -> age < last - 1
+that forgets the newest token; the oldest after the first ones has to go
+    storage[:, :, :, first : size - 1] = kept -> pass
+that moves the newest token to the place of the oldest: at the next step the place after
+the first ones no longer holds the oldest
+    first : size - 1] = kept -> first] = storage[:, :, :, size - 1]
+that moves the keys and leaves the values
+    storage[:, :, :, first : -> storage[0, :, :, first : ;; = kept -> = kept[0]
+that moves the tokens of the first layer only
+    .layers -> .layers[:1]
+that moves the tokens and leaves the length: the newest is in the cache twice
+    cache.truncate(size - 1) -> pass
+that empties the window when it is full
+    truncate(size - 1) -> truncate(first)
+that forgets nothing: each token sees all before it
+    banded ;; & ((age < last) | (places < first)) ->
+whose positions fall one behind as soon as a token is forgotten
+    [[t]] -> [[t - (t > cache.length)]]
+whose positions run one ahead as soon as a token is forgotten
+    [[t]] -> [[t + (t > cache.length)]]
+that feeds the window anew at each step, so that its tokens forget what they had seen
+themselves
+    fed_anew
+that feeds the window anew at each step, without positions: its tokens forget what they
+had seen, and stand at other places than in the text
+    fed_anew ;; , position_ids=places[None] ->
+"""
 
 CHECK = Exercise(
     "06.window", banded, cases, WRONG, stepwise, rtol=1e-3, atol=1e-3, rule=keys_read

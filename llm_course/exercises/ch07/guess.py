@@ -15,6 +15,17 @@ def best(p: float, times: list[float]) -> tuple[int, float, float]:
     return found
 
 
+def cases() -> Cases:
+    yield Case(0.5, [10.0, 11.0], name="one guess costs 1 ms")
+    yield Case(0.5, [10.0, 16.0, 22.0], name="rows cost too much")
+    yield Case(0.8, [20.0, 21.0, 22.5, 24.0, 30.0, 38.0, 39.0, 46.0])
+    yield Case(0.6, [5.0, 5.5, 9.0, 9.2, 9.4, 9.6], name="a step in the times")
+    yield Case(0.9, [5.0, 12.0, 12.2, 12.5, 13.0, 13.2], name="slow at first")
+    yield Case(0.0, [4.0, 4.0, 4.0], name="every guess is wrong")
+    yield Case(1.0, [4.0, 5.0, 6.0, 7.0], name="every guess is right")
+    yield Case(0.3, [7.0], name="no room for a guess")
+
+
 TOKENS = "sum(p**i for i in range(k + 1))"
 WRONG = f"""
 that counts the right guesses alone: the model's own token comes on top
@@ -57,17 +68,5 @@ that returns tokens for each unit of time, where the speed-up belongs
 that returns the number of rows, k + 1, for k
     return found -> return found[0] + 1, *found[1:]
 """
-
-
-def cases() -> Cases:
-    yield Case(0.5, [10.0, 11.0], name="one guess costs 1 ms")
-    yield Case(0.5, [10.0, 16.0, 22.0], name="rows cost too much")
-    yield Case(0.8, [20.0, 21.0, 22.5, 24.0, 30.0, 38.0, 39.0, 46.0])
-    yield Case(0.6, [5.0, 5.5, 9.0, 9.2, 9.4, 9.6], name="a step in the times")
-    yield Case(0.9, [5.0, 12.0, 12.2, 12.5, 13.0, 13.2], name="slow at first")
-    yield Case(0.0, [4.0, 4.0, 4.0], name="every guess is wrong")
-    yield Case(1.0, [4.0, 5.0, 6.0, 7.0], name="every guess is right")
-    yield Case(0.3, [7.0], name="no room for a guess")
-
 
 CHECK = Exercise("07.guess", best, cases, WRONG)

@@ -20,30 +20,6 @@ def right(blocks: NDArray) -> NDArray:
     return numbers * np.repeat(d, 32, axis=1) + np.repeat(m, 32, axis=1)
 
 
-PLANTED = """np.repeat(d, 32, axis=1) -> np.tile(d, 32)
-np.repeat(m, 32, axis=1) -> np.tile(m, 32)"""
-OTHERS = """
-the two halves of a byte as neighbours
-    np.concatenate -> np.stack
-low and high half of a byte exchanged
-    (low, high) -> (high, low)
-m left out
-    + np.repeat(m, 32, axis=1) ->
-m subtracted
-    + np.repeat -> - np.repeat
-d and m exchanged
-    d, m = -> m, d =
-numbers from -8 to 7, by two's complement
-    return numbers -> return ((numbers ^ 8) - 8.0).astype(np.float32)
-8 subtracted from each number, as in Q4_0
-    return numbers -> return (numbers - np.float32(8))
-d and m of the first row for all rows
-    d, m = halves -> d, m = np.broadcast_to(halves[:1], halves.shape)
-d of the block before
-    repeat(d, -> repeat(np.roll(d, 1, axis=1),
-"""
-
-
 def compared(outputs: int, inputs: int, same: bool = False) -> Function:
     """A test with known numbers, d and m; `same` gives all blocks those of the first
     one."""
@@ -84,6 +60,29 @@ def float16_alone(implementation: Function) -> None:
     one = np.ones((1, 1), np.float16)
     assert implementation(packed(some_numbers(1, 32), one, one)).dtype == np.float16
 
+
+PLANTED = """np.repeat(d, 32, axis=1) -> np.tile(d, 32)
+np.repeat(m, 32, axis=1) -> np.tile(m, 32)"""
+OTHERS = """
+the two halves of a byte as neighbours
+    np.concatenate -> np.stack
+low and high half of a byte exchanged
+    (low, high) -> (high, low)
+m left out
+    + np.repeat(m, 32, axis=1) ->
+m subtracted
+    + np.repeat -> - np.repeat
+d and m exchanged
+    d, m = -> m, d =
+numbers from -8 to 7, by two's complement
+    return numbers -> return ((numbers ^ 8) - 8.0).astype(np.float32)
+8 subtracted from each number, as in Q4_0
+    return numbers -> return (numbers - np.float32(8))
+d and m of the first row for all rows
+    d, m = halves -> d, m = np.broadcast_to(halves[:1], halves.shape)
+d of the block before
+    repeat(d, -> repeat(np.roll(d, 1, axis=1),
+"""
 
 CHECK = BugHunt(
     "07.hunt",

@@ -27,6 +27,26 @@ def errors(weight: NDArray, group: int) -> dict[str, float]:
     }
 
 
+def scaled(weight: Tensor, rows: slice, columns: slice, factor: float) -> NDArray:
+    """The same with a part of it multiplied."""
+    weight[rows, columns] *= factor
+    return weight.numpy()
+
+
+def cases() -> Cases:
+    every = slice(None)
+    small = [[120.0, 1.3, -0.4, 0.6], [-95.0, 0.7, 0.9, -1.1]]
+    yield Case(np.array(small, np.float32), 2, name="column 0 is large")
+    # the rows are whole groups too: groups that run down the columns then fit in
+    rows = scaled(normal(32, 96), slice(3, 5), every, 40.0)
+    yield Case(rows, 32, name="two large rows")
+    columns = scaled(normal(32, 96, seed=1), every, slice(9, 12), 40.0)
+    yield Case(columns, 32, name="three large columns")
+    empty = scaled(normal(32, 96, seed=2), every, slice(32, 64), 0.0)
+    yield Case(empty, 32, name="columns of zeros")
+    yield Case(normal(64, 128, seed=3).numpy(), 32, name="nothing stands out")
+
+
 RESULT = "np.linalg.norm(rounded - w) / np.linalg.norm(w)"
 IN_ROWS = "len(weight), -1, group)"
 WRONG = f"""
@@ -67,26 +87,5 @@ with `group` groups in a row; it is how many weights a group has
 whose groups take weights from all over the row; they are neighbours
     {IN_ROWS} -> len(weight), group, -1) ;; error(groups, 2) -> error(groups, 1)
 """
-
-
-def scaled(weight: Tensor, rows: slice, columns: slice, factor: float) -> NDArray:
-    """The same with a part of it multiplied."""
-    weight[rows, columns] *= factor
-    return weight.numpy()
-
-
-def cases() -> Cases:
-    every = slice(None)
-    small = [[120.0, 1.3, -0.4, 0.6], [-95.0, 0.7, 0.9, -1.1]]
-    yield Case(np.array(small, np.float32), 2, name="column 0 is large")
-    # the rows are whole groups too: groups that run down the columns then fit in
-    rows = scaled(normal(32, 96), slice(3, 5), every, 40.0)
-    yield Case(rows, 32, name="two large rows")
-    columns = scaled(normal(32, 96, seed=1), every, slice(9, 12), 40.0)
-    yield Case(columns, 32, name="three large columns")
-    empty = scaled(normal(32, 96, seed=2), every, slice(32, 64), 0.0)
-    yield Case(empty, 32, name="columns of zeros")
-    yield Case(normal(64, 128, seed=3).numpy(), 32, name="nothing stands out")
-
 
 CHECK = Exercise("07.outliers", errors, cases, WRONG, rtol=1e-3, atol=1e-7)

@@ -20,6 +20,19 @@ def product(blocks: NDArray, x: NDArray) -> NDArray:
     return weight.reshape(len(blocks), -1) @ x
 
 
+def cases() -> Cases:
+    one = np.array([[0.5]], np.float16)
+    number = np.arange(32)[None] // 2  # [1, 32]: 0, 0, 1, 1, ... 15, 15
+    for place, what in ((2, "weight 2 is 0.5 * (1 - 8)"), (20, "weight 20 is 0.5 * 2")):
+        x = np.zeros(32, np.float32)
+        x[place] = 1
+        yield Case(packed(number, one), x, name=f"one block, where {what}; x picks it")
+    for outputs, inputs in ((1, 32), (1, 64), (5, 96)):
+        d = 0.1 * normal(outputs, inputs // 32, seed=outputs).numpy()
+        numbers = some_numbers(outputs, inputs, seed=inputs)
+        yield Case(packed(numbers, d), normal(inputs, seed=2).numpy())
+
+
 WIDE = "(numbers.astype(np.float32) - 8)"
 WRONG = f"""
 in which the two halves of a byte are neighbours: number i + 16 is in byte i
@@ -60,19 +73,5 @@ that multiplies d and number in float16, and rounds each weight by that
 whose result has the rows of the blocks, not yet added up
     @ x -> * x
 """
-
-
-def cases() -> Cases:
-    one = np.array([[0.5]], np.float16)
-    number = np.arange(32)[None] // 2  # [1, 32]: 0, 0, 1, 1, ... 15, 15
-    for place, what in ((2, "weight 2 is 0.5 * (1 - 8)"), (20, "weight 20 is 0.5 * 2")):
-        x = np.zeros(32, np.float32)
-        x[place] = 1
-        yield Case(packed(number, one), x, name=f"one block, where {what}; x picks it")
-    for outputs, inputs in ((1, 32), (1, 64), (5, 96)):
-        d = 0.1 * normal(outputs, inputs // 32, seed=outputs).numpy()
-        numbers = some_numbers(outputs, inputs, seed=inputs)
-        yield Case(packed(numbers, d), normal(inputs, seed=2).numpy())
-
 
 CHECK = Exercise("07.product", product, cases, WRONG)

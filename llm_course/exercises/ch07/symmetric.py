@@ -20,6 +20,18 @@ def symmetric(weight: NDArray, group: int) -> tuple[NDArray, NDArray, NDArray]:
     return numbers.reshape(weight.shape), scales, rounded.reshape(weight.shape)
 
 
+def cases() -> Cases:
+    """No weight lies halfway between two numbers."""
+    yield Case(np.array([[-0.7, 0.3, 0.18, -0.02]], np.float32), 4)
+    yield Case(np.array([[1.4, 0.46, 7.0, 2.4]], np.float32), 2, name="two groups")
+    positive = normal(2, 64).abs().numpy()
+    yield Case(positive, 32, name="all weights positive")
+    empty = normal(2, 64, seed=1).numpy()
+    empty[0, 32:] = 0
+    yield Case(empty, 32, name="a group of zeros")
+    yield Case(normal(6, 96, seed=2).numpy(), 32)
+
+
 WRONG = """
 whose scale is that of the largest weight; a negative one may be farther from 0
     np.abs(groups).max -> groups.max
@@ -52,18 +64,5 @@ that returns the largest magnitudes in place of the scales
 that returns the weights as they were, not as the numbers give them back
     rounded.reshape(weight.shape) -> weight.copy()
 """
-
-
-def cases() -> Cases:
-    """No weight lies halfway between two numbers."""
-    yield Case(np.array([[-0.7, 0.3, 0.18, -0.02]], np.float32), 4)
-    yield Case(np.array([[1.4, 0.46, 7.0, 2.4]], np.float32), 2, name="two groups")
-    positive = normal(2, 64).abs().numpy()
-    yield Case(positive, 32, name="all weights positive")
-    empty = normal(2, 64, seed=1).numpy()
-    empty[0, 32:] = 0
-    yield Case(empty, 32, name="a group of zeros")
-    yield Case(normal(6, 96, seed=2).numpy(), 32)
-
 
 CHECK = Exercise("07.symmetric", symmetric, cases, WRONG)

@@ -16,6 +16,26 @@ def goodput(
     return good / (max(ended for _, _, ended, _ in times) - start)
 
 
+def cases() -> Cases:
+    yield Case([(0.0, 0.5, 2.5, 5)], 1.0, 0.5, name="one request, just in time")
+    yield Case([(0.0, 0.5, 2.5, 5)], 1.0, 0.45, name="gaps of half a second")
+    yield Case([(1.0, 1.5, 2.5, 3), (1.0, 4.0, 5.0, 3)], 1.0, 1.0, name="one waits")
+    yield Case([(2.0, 2.5, 6.5, 3), (3.0, 3.5, 4.0, 2)], 1.0, 1.0, name="one is slow")
+    yield Case([(0.0, 0.25, 0.25, 1)], 0.25, 0.1, name="a single token")
+    yield Case(
+        [
+            (3.0, 3.5, 9.0, 12),
+            (2.0, 3.5, 4.5, 9),
+            (4.0, 4.5, 8.0, 8),
+            (5.0, 7.0, 7.5, 2),
+        ],
+        1.75,
+        0.5,
+        name="in no order",
+    )
+    yield Case([(0.0, 4.0, 8.0, 3), (1.0, 5.0, 9.0, 3)], 1.0, 1.0, name="none in time")
+
+
 WRONG = """
 that divides by all tokens: between n tokens there are n - 1 gaps
     (tokens - 1) if tokens > 1 else 0.0 -> tokens
@@ -45,26 +65,5 @@ that counts tokens, where requests belong
     first - arrived <= wait and each <= gap ->
         tokens * (first - arrived <= wait and each <= gap)
 """
-
-
-def cases() -> Cases:
-    yield Case([(0.0, 0.5, 2.5, 5)], 1.0, 0.5, name="one request, just in time")
-    yield Case([(0.0, 0.5, 2.5, 5)], 1.0, 0.45, name="gaps of half a second")
-    yield Case([(1.0, 1.5, 2.5, 3), (1.0, 4.0, 5.0, 3)], 1.0, 1.0, name="one waits")
-    yield Case([(2.0, 2.5, 6.5, 3), (3.0, 3.5, 4.0, 2)], 1.0, 1.0, name="one is slow")
-    yield Case([(0.0, 0.25, 0.25, 1)], 0.25, 0.1, name="a single token")
-    yield Case(
-        [
-            (3.0, 3.5, 9.0, 12),
-            (2.0, 3.5, 4.5, 9),
-            (4.0, 4.5, 8.0, 8),
-            (5.0, 7.0, 7.5, 2),
-        ],
-        1.75,
-        0.5,
-        name="in no order",
-    )
-    yield Case([(0.0, 4.0, 8.0, 3), (1.0, 5.0, 9.0, 3)], 1.0, 1.0, name="none in time")
-
 
 CHECK = Exercise("08.goodput", goodput, cases, WRONG)

@@ -14,6 +14,17 @@ def right(ids: list[int], size: int) -> list[int]:
     return names
 
 
+def of_known_value(implementation: Function) -> None:
+    """Asks for the names that one implementation gives."""
+    assert implementation([1, 2], 2) == [hash((1, 2))]
+
+
+def equal_texts(implementation: Function) -> None:
+    """Looks at texts that are equal, and never at two that differ."""
+    assert implementation([1, 2, 3, 4], 2) == implementation([1, 2, 3, 4], 2)
+    assert len(implementation([1, 2, 3, 4, 5], 2)) == 2
+
+
 PLANTED = "name, *ids[start : -> start, *ids[max(start - size, 0) :"
 OTHERS = """
 the name is made of the page's own tokens alone
@@ -40,18 +51,6 @@ the order of the pages does not count
     name = hash((name, *ids[start : start + size])) ->
         name ^= hash((*ids[start : start + size],))
 """
-
-
-def of_known_value(implementation: Function) -> None:
-    """Asks for the names that one implementation gives."""
-    assert implementation([1, 2], 2) == [hash((1, 2))]
-
-
-def equal_texts(implementation: Function) -> None:
-    """Looks at texts that are equal, and never at two that differ."""
-    assert implementation([1, 2, 3, 4], 2) == implementation([1, 2, 3, 4], 2)
-    assert len(implementation([1, 2, 3, 4, 5], 2)) == 2
-
 
 CHECK = BugHunt(
     "08.hunt",

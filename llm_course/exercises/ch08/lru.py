@@ -23,6 +23,30 @@ def pages_found(requests: list[list[str]], capacity: int) -> int:
     return found
 
 
+def trace(seed: int, conversations: int, turns: int) -> list[list[str]]:
+    """Turns of some conversations in random order, each a page or two longer than the
+    one before, all after one system prompt."""
+    rng = np.random.default_rng(seed)
+    length, requests = [1] * conversations, []
+    for _ in range(turns):
+        one = int(rng.integers(conversations))
+        length[one] += int(rng.integers(1, 3))
+        requests.append(["system", *(f"{one}.{i}" for i in range(length[one] - 1))])
+    return requests
+
+
+def cases() -> Cases:
+    yield Case([["a", "b"], ["a", "b"]], 2, name="the same request twice")
+    yield Case([["a", "b"], ["a", "c"], ["a", "b"]], 3, name="room for all")
+    yield Case([["a", "b", "c"], ["d"], ["a", "b", "c"]], 3, name="the end goes first")
+    yield Case(
+        [["a"], ["b"], ["a"], ["c"], ["a"], ["b"]], 2, name="one is used all the time"
+    )
+    yield Case([["a", "b"], ["c", "d"], ["a", "b"]], 2, name="no room for both")
+    for seed, capacity in enumerate((9, 8, 12, 11)):
+        yield Case(trace(seed, 3, 9), capacity)
+
+
 WRONG = """
 that gives up what was stored first, even if it was used since
     held.pop(name, None)
@@ -47,30 +71,5 @@ that counts requests that find something, not pages
 that counts the pages that are computed
     found += known -> found += len(names) - known
 """
-
-
-def trace(seed: int, conversations: int, turns: int) -> list[list[str]]:
-    """Turns of some conversations in random order, each a page or two longer than the
-    one before, all after one system prompt."""
-    rng = np.random.default_rng(seed)
-    length, requests = [1] * conversations, []
-    for _ in range(turns):
-        one = int(rng.integers(conversations))
-        length[one] += int(rng.integers(1, 3))
-        requests.append(["system", *(f"{one}.{i}" for i in range(length[one] - 1))])
-    return requests
-
-
-def cases() -> Cases:
-    yield Case([["a", "b"], ["a", "b"]], 2, name="the same request twice")
-    yield Case([["a", "b"], ["a", "c"], ["a", "b"]], 3, name="room for all")
-    yield Case([["a", "b", "c"], ["d"], ["a", "b", "c"]], 3, name="the end goes first")
-    yield Case(
-        [["a"], ["b"], ["a"], ["c"], ["a"], ["b"]], 2, name="one is used all the time"
-    )
-    yield Case([["a", "b"], ["c", "d"], ["a", "b"]], 2, name="no room for both")
-    for seed, capacity in enumerate((9, 8, 12, 11)):
-        yield Case(trace(seed, 3, 9), capacity)
-
 
 CHECK = Exercise("08.lru", pages_found, cases, WRONG)

@@ -10,6 +10,16 @@ def pages_needed(beginning: int, tails: list[int], size: int) -> int:
     return shared + sum(-(-(rest + tail) // size) for tail in tails)
 
 
+def cases() -> Cases:
+    yield Case(8, [3], 4, name="one request")
+    yield Case(8, [3, 5], 4, name="a beginning of two full pages")
+    yield Case(10, [3, 2], 4, name="a beginning that ends in the middle of a page")
+    yield Case(10, [2, 6], 4, name="pages that are just full")
+    yield Case(3, [1, 1, 2], 16, name="everything within a page")
+    yield Case(0, [5, 9, 4], 4, name="no common beginning")
+    yield Case(500, [31, 12, 77, 100], 16)
+
+
 SUM = "sum(-(-(rest + tail) // size) for tail in tails)"
 WRONG = f"""
 in which nothing is shared
@@ -33,16 +43,5 @@ that counts tokens, not pages
 that counts the request with the longest tail alone
     {SUM} -> -(-(rest + max(tails)) // size)
 """
-
-
-def cases() -> Cases:
-    yield Case(8, [3], 4, name="one request")
-    yield Case(8, [3, 5], 4, name="a beginning of two full pages")
-    yield Case(10, [3, 2], 4, name="a beginning that ends in the middle of a page")
-    yield Case(10, [2, 6], 4, name="pages that are just full")
-    yield Case(3, [1, 1, 2], 16, name="everything within a page")
-    yield Case(0, [5, 9, 4], 4, name="no common beginning")
-    yield Case(500, [31, 12, 77, 100], 16)
-
 
 CHECK = Exercise("08.pages", pages_needed, cases, WRONG)
