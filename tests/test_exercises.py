@@ -46,8 +46,10 @@ SEEDED = [
     (record, hint)
     for chapter in CHAPTERS
     for record in registry(chapter).values()
-    for hint in (record.wrong if isinstance(record, BugHunt) else record.versions)
+    if isinstance(record, Exercise)
+    for hint in record.versions
 ]
+HUNTS = [[*registry(chapter).values()][-1] for chapter in CHAPTERS]
 each = pytest.mark.parametrize(("name", "cells"), FOUND, ids=[c.key for _, c in FOUND])
 
 
@@ -115,16 +117,31 @@ def test_stub_and_solution_agree(name: str, cells: ExerciseCells) -> None:
     SEEDED,
     ids=[f"{record.key}: {hint[:50]}" for record, hint in SEEDED],
 )
-def test_a_wrong_answer_fails_with_its_own_hint(
-    record: Exercise | BugHunt, hint: str
-) -> None:
-    is_hunt = isinstance(record, BugHunt)
-    verdict = record.judge((record.wrong if is_hunt else record.versions)[hint])
+def test_a_wrong_answer_fails_with_its_own_hint(record: Exercise, hint: str) -> None:
+    verdict = record.judge(record.versions[hint])
     assert verdict.status == FAILING
-    if not is_hunt:
-        assert f"Likely bug: your result equals the version {hint}." in verdict.lines
-    else:
-        assert any(line.startswith(hint) for line in verdict.lines), verdict.text
+    assert f"Likely bug: your result equals the version {hint}." in verdict.lines
+
+
+@pytest.mark.parametrize("hunt", HUNTS, ids=lambda hunt: hunt.key)
+def test_a_test_that_is_too_weak_or_too_strict_hears_so(hunt: BugHunt) -> None:
+    assert hunt.too_weak
+    assert hunt.too_strict
+    for test in hunt.too_weak:
+        verdict = hunt.judge(test)
+        assert verdict.status == FAILING
+        assert "Your test accepts the planted bug." in verdict.lines
+        assert f"It passes a bug of this kind: {hunt.kind}." in verdict.lines
+    for test in hunt.too_strict:
+        verdict = hunt.judge(test)
+        assert verdict.status == FAILING
+        assert "Your test rejects the right implementation." in verdict.lines
+        assert "It raised AssertionError" in verdict.text
+
+
+def test_a_test_of_refusals_alone_exposes_none_of_the_caches() -> None:
+    hunt = registry("06")["06.hunt"]
+    assert "It lets 6 of 6 others pass." in hunt.judge(hunt.too_weak[-1]).lines
 
 
 @pytest.mark.parametrize("name", SECTIONS)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from llm_course.exercises.compare import show
 from llm_course.exercises.edits import Function, edited, wrong_versions
@@ -32,7 +30,8 @@ class BugHunt:
 
     `planted` (edits of `right`, or a function) and the `others` (a text as in `edits`,
     its hints what is wrong) are wrong implementations. `kind` says it of the planted
-    one without giving it away. The notebook prints the planted one.
+    one without giving it away. The notebook prints the planted one. Tests that readers
+    may write are `too_weak` to expose it, or so `too_strict` that they reject `right`.
     """
 
     key: str
@@ -40,7 +39,8 @@ class BugHunt:
     planted: str | Function
     kind: str
     others: str
-    wrong: Mapping[str, Function] = field(default_factory=dict)
+    too_weak: tuple[Function, ...] = ()
+    too_strict: tuple[Function, ...] = ()
     bug: Function = field(init=False)
     bugs: dict[str, Function] = field(init=False)
 
@@ -50,19 +50,19 @@ class BugHunt:
         object.__setattr__(self, "bug", bug)  # frozen for all others
         object.__setattr__(self, "bugs", wrong_versions(self.right, self.others))
 
-    def judge(self, test: Callable[..., Any]) -> Verdict:
+    def judge(self, test: Function) -> Verdict:
         """Run the reader's test on every implementation."""
-        value, error = self._run(test, self.right)
-        if Outcome(error=error).is_stub:
+        first = self._run(test, self.right)
+        if first.is_stub:
             return Verdict(self.key, NOT_YET, (f"{self.key}: not done yet.",))
-        if error is not None:
-            lines = [f"It raised {described_error(error, test)}"]
-            lines += [STRICT] * may_be_rounding(error)
+        if first.error:
+            lines = [f"It raised {described_error(first.error, test)}"]
+            lines += [STRICT] * may_be_rounding(first.error)
             rejects = "Your test rejects the right implementation."
             return Verdict.failing(self.key, rejects, *lines)
-        ends = {name: self._run(test, bug)[1] for name, bug in self.bugs.items()}
-        passed = [name for name, error in ends.items() if error is None]
-        caught = self._run(test, self.bug)[1] is not None
+        ends = {name: self._run(test, bug) for name, bug in self.bugs.items()}
+        passed = [name for name, outcome in ends.items() if not outcome.error]
+        caught = self._run(test, self.bug).error
         of = f"{len(passed)} of {len(self.bugs)} others pass"
         names = [f"  {name}" for name in passed]
         if caught and passed:
@@ -75,8 +75,8 @@ class BugHunt:
             )
             return Verdict(self.key, SOLVED, (solved,))
         lines = [f"It passes a bug of this kind: {self.kind}."]
-        if value is not None:
-            lines = [f"It returned {show(value)}. A test must `assert`.", *lines]
+        if first.value is not None:
+            lines = [f"It returned {show(first.value)}. A test must `assert`.", *lines]
         rest = [f"It lets {of}."]
         if 0 < len(passed) < len(self.bugs):
             # to a test that exposes nothing, the names would give all away
@@ -84,12 +84,12 @@ class BugHunt:
         accepts = "Your test accepts the planted bug."
         return Verdict.failing(self.key, accepts, *lines, *rest)
 
-    def _run(self, test: Any, implementation: Any) -> tuple[Any, BaseException | None]:
+    def _run(self, test: Function, implementation: Function) -> Outcome:
         try:
             with seeded():
-                return test(implementation), None
+                return Outcome(test(implementation))
         except (Exception, SystemExit) as error:
-            return None, error
+            return Outcome(error=error)
 
 
 def may_be_rounding(error: BaseException) -> bool:

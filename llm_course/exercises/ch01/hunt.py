@@ -80,11 +80,6 @@ CHECK = BugHunt(
     planted="normed = wide * -> wide *= ;; normed.to -> wide.to",
     kind="every number that it returns is right",
     others=OTHERS,
-    wrong={
-        "Your test accepts the planted bug": values_only,
-        "Your test accepts the planted bug.": bfloat16_only,
-        "Your test rejects the right implementation": size_one,
-        "Your test rejects the right implementation.": default_eps,
-        "It raised AssertionError": torch_order,
-    },
+    too_weak=(values_only, bfloat16_only),
+    too_strict=(size_one, default_eps, torch_order),
 )

@@ -60,9 +60,6 @@ CHECK = BugHunt(
     planted="theta**-powers -> (theta**-powers).to(x).float()",
     kind="it is right for every float32 x",
     others=OTHERS,
-    wrong={
-        "Your test accepts the planted bug": loose_test,
-        "Your test accepts the planted bug.": near_test,
-        "Your test rejects the right implementation": strict_test,
-    },
+    too_weak=(loose_test, near_test),
+    too_strict=(strict_test,),
 )

@@ -54,9 +54,6 @@ CHECK = BugHunt(
     planted="attn_mask=mask -> is_causal=q.shape[2] > 1",
     kind="it is right for a whole prompt, and for one new token",
     others=OTHERS,
-    wrong={
-        "Your test accepts the planted bug": compared(5, is_causal=True),
-        "Your test accepts the planted bug.": compared(1, is_causal=False),
-        "Your test rejects the right implementation": compared(3, is_causal=True),
-    },
+    too_weak=(compared(5, is_causal=True), compared(1, is_causal=False)),
+    too_strict=(compared(3, is_causal=True),),
 )

@@ -90,11 +90,6 @@ CHECK = BugHunt(
     planted=PLANTED,
     kind="it is right as long as a row has one block",
     others=OTHERS,
-    wrong={
-        "Your test accepts the planted bug": compared(3, 32),
-        "Your test accepts the planted bug.": compared(2, 96, same=True),
-        "It passes a bug of this kind": sizes_only,
-        "Your test rejects the right implementation": neighbours,
-        "Your test rejects the right implementation.": float16_alone,
-    },
+    too_weak=(compared(3, 32), compared(2, 96, same=True), sizes_only),
+    too_strict=(neighbours, float16_alone),
 )

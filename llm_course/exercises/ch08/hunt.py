@@ -58,8 +58,6 @@ CHECK = BugHunt(
     planted=PLANTED,
     kind="two pages after different texts get one name",
     others=OTHERS,
-    wrong={
-        "Your test accepts the planted bug": equal_texts,
-        "Your test rejects the right implementation": of_known_value,
-    },
+    too_weak=(equal_texts,),
+    too_strict=(of_known_value,),
 )
