@@ -29,10 +29,8 @@ def multiplied(x: Tensor, angles: Tensor) -> Tensor:
 def cases() -> Cases:
     """The third has as many prompts as heads: without the head axis nothing fails
     there."""
-    yield Case(
-        torch.tensor([[[[1.0, 0.0, 0.0, 2.0]]]]),
-        torch.tensor([[[torch.pi / 2, torch.pi]]]),
-    )
+    x = torch.tensor([[[[1.0, 0.0, 0.0, 2.0]]]])
+    yield Case(x, torch.tensor([[[torch.pi / 2, torch.pi]]]))
     yield Case(normal(1, 5, 3, 8).transpose(1, 2), normal(1, 5, 4, seed=1))
     yield Case(normal(3, 3, 4, 6), normal(3, 4, 3, seed=1))
     yield Case(normal(2, 3, 4, 8).bfloat16(), normal(2, 4, 4, seed=1))

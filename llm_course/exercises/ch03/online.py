@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Func
 from llm_course.exercises.watch import watched
 
 Blocks = Iterable[tuple[Tensor, Tensor]]
-Merge = Callable[[Blocks], Tensor]
 NEVER, LOWEST = -torch.inf, torch.finfo(torch.float32).min
 
 
@@ -28,9 +27,8 @@ class Once:
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         if self.used_up:
-            raise RuntimeError(
-                "the blocks are used up: an iterator gives each of them once"
-            )
+            used_up = "the blocks are used up: an iterator gives each of them once"
+            raise RuntimeError(used_up)
         try:
             return next(self.blocks)
         except StopIteration:
@@ -38,7 +36,7 @@ class Once:
             raise
 
 
-def once(function: Merge, blocks: Blocks) -> Tensor:
+def once(function: Function, blocks: Blocks) -> Tensor:
     """The blocks one after the other: there is no second pass."""
     return function(Once(blocks))
 
@@ -137,7 +135,6 @@ FROM_1E9 = "tensor(LOWEST) -> tensor(-1e9)"
 NO_MAX = f"{FROM_0} ;; torch.maximum(largest, here) -> largest"
 UNGUARDED = "new.clamp(min=LOWEST) -> new"
 SOFTMAXES = "(scores - base).exp() -> (here - base).exp() * scores.softmax(-1)"
-
 WRONG = f"""
 that gives each block its own softmax and takes the mean
     {OWN_SOFTMAX} ;; e.sum(dim=-1, keepdim=True) -> 1.0

@@ -78,7 +78,6 @@ SCORES = "(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5)"
 BY_HAND = f"{FUSED} -> {SCORES}.masked_fill(~mask, -torch.inf).softmax(-1) @ v"
 COVERED = "return out -> return out.masked_fill(own == 0, 0.0)"
 NAN_TO_0 = "return out -> return out.nan_to_num(0.0)"
-
 WRONG = f"""
 that takes each run of equal numbers for a document: one may go on later
     own = documents -> starts = F.pad(documents.diff() != 0, (1, 0))

@@ -36,7 +36,6 @@ def cases() -> Cases:
 
 BY_PARAMETER = "t.data_ptr() -> id(t)"
 BY_NAME = f"{BY_PARAMETER} ;; parameters() -> state_dict().values()"
-
 WRONG = f"""
 that counts by parameter: two parameters may stand on one memory
     {BY_PARAMETER}

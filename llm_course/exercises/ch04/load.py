@@ -42,16 +42,14 @@ def output_of(function: Function, tensors: Tensors, c: ModelConfig, n: int) -> T
         layer = function(tensors, c, n)
     except KeyError as error:
         hint = "is the prefix cut off as far as its last dot?"
-        raise LookupError(f"no name {error} ({hint})").with_traceback(
-            error.__traceback__
-        ) from None
+        unknown = LookupError(f"no name {error} ({hint})")
+        raise unknown.with_traceback(error.__traceback__) from None
     except RuntimeError as error:  # load_state_dict lists names on lines of their own
         error.args = (" ".join(str(error).split()),)
         raise
     if not isinstance(layer, nn.Module):
         raise TypeError(f"it returned {type(layer).__name__}, not a DecoderLayer")
-    x = normal(1, 6, c.hidden_dim)
-    return layer(x)
+    return layer(normal(1, 6, c.hidden_dim))
 
 
 def fused(layer: Tensors, config: ModelConfig, number: int) -> Tensors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,16 +14,7 @@ from llm_course.exercises.models import random_model
 from llm_course.exercises.records import Complaints, Function
 from llm_course.models.transformer import DecoderOnlyModel
 
-SMALL = {
-    "vocab_size": 24,
-    "hidden_dim": 12,
-    "intermediate_dim": 20,
-    "num_layers": 2,
-    "num_heads": 4,
-    "num_kv_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-}
+SMALL = ModelConfig(24, 12, 20, 2, 4, 2, 8, max_position_embeddings=64)
 
 
 # What goes wrong with a loss, as edits of a function that computes one.
@@ -39,7 +31,7 @@ without the final norm in front of the head
 
 def small_config(**changes: Any) -> ModelConfig:
     """A model of two layers; its heads together are wider than its stream."""
-    return ModelConfig(**(SMALL | changes))
+    return replace(SMALL, **changes)
 
 
 def small_model(seed: int = 0, **changes: Any) -> DecoderOnlyModel:
@@ -47,7 +39,7 @@ def small_model(seed: int = 0, **changes: Any) -> DecoderOnlyModel:
     return random_model(small_config(**changes), 10.0, seed)
 
 
-token_ids = partial(random_ids, SMALL["vocab_size"])
+token_ids = partial(random_ids, SMALL.vocab_size)
 
 
 def sizes(model: DecoderOnlyModel) -> str:

@@ -112,7 +112,6 @@ SET_ASIDE = """beams: Beams = -> done: Beams = []; beams =
     candidates.append( -> done.append(
     return beams -> return nlargest(width, done + beams, key=score)"""
 PER_TOKEN = "key=score -> key=lambda beam: beam[1] / (len(beam[0]) - len(prompt))"
-
 WRONG = f"""
 with one beam, whatever the width
     nlargest(width -> nlargest(1

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Cases, Exercise
-
-Stream = Callable[[Iterable[str], str], Iterable[str]]
+from llm_course.exercises.records import Case, Cases, Exercise, Function
 
 
-def shown(function: Stream, pieces: list[str], stop: str) -> Observed | str:
+def shown(function: Function, pieces: list[str], stop: str) -> Observed | str:
     """What `function` hands out, in all and between two requests, and how often it
-    asks.
-
-    A function that returns a string gives this string.
-    """
+    asks; or the string that it returns."""
     texts = [""]
 
     def arriving() -> Iterator[str]:

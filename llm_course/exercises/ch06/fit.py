@@ -33,8 +33,7 @@ def cases() -> Cases:
     yield Case(SMALL, room, 1000, 8, 3, SINGLE, name="room for exactly three rows")
     yield Case(SMALL, room - 1, 1000, 8, 3, SINGLE, name="one byte less")
     yield Case(SMALL, 900, 1000, 8, 3, SINGLE, name="the weights alone are too large")
-    smollm2 = (SMOLLM2, 2 * GB, 538_060_032, 500, 100, SINGLE)
-    yield Case(*smollm2, name="SmolLM2, 2 GB")
+    yield Case(SMOLLM2, 2 * GB, 538_060_032, 500, 100, SINGLE, name="SmolLM2, 2 GB")
     llama3 = (LLAMA3_8B, 24 * GB, 16_060_522_496, 3000, 1000, HALF)
     yield Case(*llama3, name="Llama 3 8B, 24 GB")
 

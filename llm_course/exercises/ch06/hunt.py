@@ -116,7 +116,6 @@ def expects_tensors(implementation: Function) -> None:
 
 # Right, but for a pass that breaks off: the layers that had their turn have moved on.
 EACH_COUNTS = "layer.filled = self.length -> pass"
-
 OTHERS = f"""
 the length advanced once for each layer
     return layer. -> self.length += k.shape[2]; return layer.

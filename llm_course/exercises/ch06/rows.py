@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -12,17 +11,13 @@ from torch import Tensor
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
 from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises.records import Case, Cases, Exercise, Function
 from llm_course.models import DecoderOnlyModel
 
-TakeRows = Callable[[DecoderOnlyModel, KVCache, list[int], int], KVCache]
 
-
-def seen(
-    function: TakeRows, model: DecoderOnlyModel, cache: KVCache, *rest: Any
-) -> Any:
+def seen(function: Function, model: Any, cache: KVCache, *rest: Any) -> Any:
     """What is in the new cache, and in the old one after a write to the new one."""
-    before = cache.layers[:1]
+    old = cache.layers[0]
     # Zeros for uninitialised memory: places that nobody fills are alike in each run.
     with patch.object(torch, "empty", torch.zeros):
         new = function(model, cache, *rest)
@@ -30,7 +25,7 @@ def seen(
         return new
     facts: dict[str, Any] = {
         "The number of rows": new.batch_size,
-        "The memory of the new cache": memory(new, before[0]),
+        "The memory of the new cache": memory(new, old),
         "The length": new.length,
         "The max_length": new.max_length,
         "The capacity": new.capacity,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,10 +12,8 @@ from llm_course.exercises.compare import Observed
 from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models import DecoderOnlyModel
 
-Verify = Callable[[DecoderOnlyModel, KVCache, int, list[int]], list[int]]
 
-
-def seen(function: Verify, model: Any, cache: KVCache, *rest: Any) -> Observed:
+def seen(function: Function, model: Any, cache: KVCache, *rest: Any) -> Observed:
     """What is returned, and what the cache holds afterwards."""
     facts = {
         "Your result": function(model, cache, *rest),
@@ -54,9 +51,8 @@ def truth(model: DecoderOnlyModel, text: list[int], n: int) -> list[int]:
 def cases() -> Cases:
     model, prompt = tiny_model(), PROMPT[0].tolist()
     token, *right = truth(model, prompt, 6)
-    lucky = truth(
-        model, [*prompt, token, right[0], OTHER], 2
-    )  # right after a wrong one
+    # right after a wrong one
+    lucky = truth(model, [*prompt, token, right[0], OTHER], 2)
 
     def given(*guesses: int, capacity: int = 16) -> tuple[Any, ...]:
         return model, held(model, PROMPT, capacity), token, list(guesses)
@@ -73,12 +69,10 @@ def cases() -> Cases:
 def passes(function: Function) -> Complaints:
     """Counts the passes and the positions in them."""
     model = tiny_model()
+    table, cache = model.embed_tokens, held(model, PROMPT, 16)
     token, *right = truth(model, PROMPT[0].tolist(), 5)
     fed: list[int] = []
-    cache = held(model, PROMPT, 16)
-    model.embed_tokens.register_forward_pre_hook(
-        lambda _, args: fed.append(args[0].shape[1])
-    )
+    table.register_forward_pre_hook(lambda _, args: fed.append(args[0].shape[1]))
     function(model, cache, token, [*right[:3], OTHER])
     if fed != [5]:
         yield (

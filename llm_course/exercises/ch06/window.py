@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
@@ -12,8 +11,6 @@ from llm_course.engine import KVCache, make_cache
 from llm_course.exercises.ch06.models import tiny_model, token_ids
 from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models import DecoderOnlyModel, SelfAttention
-
-Windowed = Callable[[DecoderOnlyModel, Tensor, int, int], Tensor]
 
 
 @torch.inference_mode()
