@@ -85,7 +85,7 @@ def errors(path: Path, nb: Any) -> list[str]:
 
 
 def widgets(path: Path, nb: Any) -> list[str]:
-    """Beside each widget stands a picture or an assert: nbval does not compare its
+    """Beside a widget stands a picture, HTML or an assert: nbval does not compare its
     state."""
     cells = code(nb)
     found = []
@@ -99,7 +99,9 @@ def widgets(path: Path, nb: Any) -> list[str]:
             continue
         near = cells[i : i + 2]
         pictured = any(
-            "image/png" in out.get("data", {}) for c in near for out in c.outputs
+            {"image/png", "text/html"} & out.get("data", {}).keys()
+            for c in near
+            for out in c.outputs
         )
         if not pictured and not any(
             re.search(r"^\s*assert ", c.source, re.M) for c in near

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import nbformat
-from nbformat.v4 import new_markdown_cell
+from nbformat.v4 import new_markdown_cell, new_output
 
 from course_site.chapters import (
     EXPORT,
@@ -25,6 +25,7 @@ PNG = "image/png"
 COLAB = '"google.colab"'
 STUB = "raise NotImplementedError"
 PREDICT = "**Predict, then run.**"
+CHOICES = '<ul class="prediction">'
 ANSWER = "<details>\n<summary>Answer</summary>"
 ONLINE = "[With a kernel](../online.md)"
 
@@ -34,6 +35,7 @@ def read(text: str) -> nbformat.NotebookNode:
     notebook = nbformat.reads(text, as_version=4)
     number = number_of(notebook)
     notebook.cells = [c for c in notebook.cells if COLAB not in c.source]
+    notebook.cells = [one for cell in notebook.cells for one in choices_first(cell)]
     fold_answers(notebook.cells)
     cells = []
     for cell in notebook.cells:
@@ -84,6 +86,20 @@ def fold_answers(cells: list[Any]) -> None:
             add_tags(cell, "hide-output")
             mystnb(cell)["code_prompt_show"] = "Show the output"
             mystnb(cell)["code_prompt_hide"] = "Hide the output"
+
+
+def choices_first(cell: Any) -> list[Any]:
+    """The choices of a prediction stand before its cell, whose outputs become those of
+    a cell without a widget."""
+    still, *others = cell.get("outputs") or [{}]
+    html = still.get("data", {}).get("text/html", "")
+    if not html.startswith(CHOICES):
+        return [cell]
+    text = new_output("stream", name="stdout", text=still.data["text/plain"])
+    cell.outputs = [text, *(out for out in others if PNG in out.data)]
+    cell.metadata["tags"] = [t for t in cell.metadata["tags"] if t != "widget"]
+    choices = new_markdown_cell(html.splitlines()[0], id=f"{cell.id}-choices")
+    return [choices, cell]
 
 
 def add_tags(cell: Any, *tags: str) -> None:

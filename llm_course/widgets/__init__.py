@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "lens": ("LayerLens",),
         "parameters": ("ParameterLab",),
         "playground": ("Playground",),
+        "prediction": ("Prediction",),
         "roofline": ("Roofline",),
         "rope": ("RopeLab",),
     },

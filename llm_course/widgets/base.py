@@ -65,6 +65,10 @@ class LabWidget(anywidget.AnyWidget):
         """The widget as a still picture, for who has no kernel."""
         raise NotImplementedError
 
+    def show_still(self) -> None:
+        """Display what stands in the stored notebook above the widget."""
+        display(Image(png(self.figure())))
+
     def do_stop(self, _settings: dict[str, Any]) -> None:
         """End this widget's run after its present step."""
         if self._run is not None:
@@ -109,13 +113,12 @@ class LabWidget(anywidget.AnyWidget):
             self.error = describe(error)
 
     def _ipython_display_(self) -> None:
-        """Show the still picture, then the widget; lab.css hides the picture while the
-        widget lives.
+        """Show what is still, then the widget, whose style hides that while it lives.
 
         Two outputs: JupyterLab does not fall back to a picture beside a widget that it
         cannot show.
         """
-        display(Image(png(self.figure())))
+        self.show_still()
         data, metadata = self._repr_mimebundle_() or ({}, {})
         display({**data, "text/plain": repr(self)}, metadata=metadata, raw=True)
 

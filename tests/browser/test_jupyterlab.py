@@ -196,7 +196,47 @@ WIDGETS = {  # what shows it, and a slider or a button to use
     "Budget of caches": ("BudgetLab(model.config)", "button"),
     "Cache lab": ('CacheLab(model, tokenizer, "A cat sat")', "button"),
     "Roofline": ("Roofline(10**8)", "slider"),
+    "Prediction": ('Prediction(["1", "2"], lambda: 2)', "button"),
 }
+
+
+QUESTION = """from llm_course.widgets import Prediction
+
+def legs():
+    print("the printed answer")
+    return 8
+
+Prediction([6, 8], legs)"""
+
+
+@pytest.mark.browser
+def test_an_output_waits_for_a_choice(lab: jupyter.Lab, page: Any) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(QUESTION)])
+    notebook.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3 (ipykernel)",
+    }
+    nbformat.write(notebook, lab.folder / "ask.ipynb")
+    jupyter.open_notebook(page, lab, "ask.ipynb")
+    still, _ = code(jupyter.run_all_and_save(page, lab, "ask.ipynb"))[0].outputs
+    assert still.data["text/plain"] == "the printed answer\n"
+    root = page.get_by_role("region", name="Prediction")
+    answer = page.locator(".jp-OutputArea").get_by_text("the printed answer")
+
+    def visible() -> int:
+        return sum(one.is_visible() for one in answer.all())
+
+    root.get_by_role("button", name="8").wait_for()
+    assert visible() == 0
+    assert not page.locator("ul.prediction").is_visible()  # what is for no kernel
+    root.get_by_role("button", name="6").click()
+    root.get_by_text("first choice, “6”, is wrong").wait_for()
+    assert visible() == 1
+    jupyter.menu(page, "Run", "Run All Cells")
+    page.get_by_text("[2]:").wait_for()
+    root.get_by_role("button", name="8").click()  # it goes on where it was
+    root.get_by_text("second choice, “8”, is right").wait_for()
+    assert visible() == 1
 
 
 @pytest.mark.browser

@@ -81,6 +81,26 @@ def test_a_widget_leaves_its_picture_and_a_line() -> None:
     assert "With a kernel" in note.source
 
 
+def test_the_choices_of_a_prediction_stand_and_its_output_is_folded() -> None:
+    items = "<li>six</li><li>eight</li>"
+    still = {
+        "text/html": f'<ul class="prediction">{items}</ul>\n<details>…</details>',
+        "text/plain": "8 legs",
+    }
+    figure = new_output("display_data", {"image/png": "aGk="})
+    dead = new_output("display_data", {"text/plain": "Prediction: run this cell"})
+    widget = new_code_cell("Prediction(choices, legs)", metadata={"tags": ["widget"]})
+    widget.outputs = [new_output("display_data", still), figure, dead]
+    question = new_markdown_cell("**Predict, then run.** How many legs?")
+    asked, choices, cell = shown(question, widget)
+    assert asked.source == question.source
+    assert choices.source == f'<ul class="prediction">{items}</ul>'
+    assert [out.output_type for out in cell.outputs] == ["stream", "display_data"]
+    assert cell.outputs[0].text == "8 legs"
+    assert "image/png" in cell.outputs[1].data
+    assert tags(cell) == ["hide-output"]
+
+
 def test_an_export_is_followed_by_its_names() -> None:
     source = (
         '#| export models.x\ndef f():\n    """Doc."""\n\n\ndef _g():\n    """No."""'
