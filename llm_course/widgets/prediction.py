@@ -66,10 +66,12 @@ class Prediction(LabWidget):
 
     def show_still(self) -> None:
         """The choices as a list and the printed text folded, then the figures."""
-        items = "".join(f"<li>{escape(label)}</li>" for label in self.choices)
+        items = "".join(
+            f"<li>{escape(label, quote=False)}</li>" for label in self.choices
+        )
         html = (
             f'<ul class="prediction">{items}</ul>\n<details><summary>Output</summary>\n'
-            f"<pre>{escape(self._text)}</pre></details>"
+            f"<pre>{escape(self._text, quote=False)}</pre></details>"
         )
         display({"text/html": html, "text/plain": self._text}, raw=True)
         for figure in self._figures:
