@@ -18,7 +18,7 @@ from llm_course.models import (
     capture_attention,
 )
 from llm_course.viz.probe import record
-from tests.helpers import random_ids, small_config, small_model
+from tests.helpers import ListCache, random_ids, small_config, small_model
 
 
 def rotate_by_matrix(x: torch.Tensor, theta: float) -> torch.Tensor:
@@ -199,3 +199,18 @@ def test_biases_and_norms_of_heads():
 def test_a_llama_has_no_more_parameters_than_before():
     names = {name for name, _ in SelfAttention(small_config()).named_parameters()}
     assert names == {f"{kind}_proj.weight" for kind in "qkvo"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"attention_mask": torch.ones(1, 1, 2, 2)},
+        {"attention_mask": torch.ones(1, 1, 2, 3, dtype=torch.bool)},
+        {"position_ids": torch.tensor([[-1, 0]])},
+    ],
+)
+def test_a_layer_that_refuses_has_stored_nothing(wrong):
+    cache = ListCache()
+    with pytest.raises(ValueError, match=r"attention_mask|position_ids"):
+        SelfAttention(small_config())(torch.randn(1, 2, 64), kv_cache=cache, **wrong)
+    assert not cache.layers

@@ -138,17 +138,18 @@ class SelfAttention(nn.Module):
         boolean.
         """
         shaped((None, None, self.q_proj.in_features), hidden_states=hidden_states)
+        past = kv_cache.length if kv_cache is not None else 0
         if position_ids is None:
-            past = kv_cache.length if kv_cache is not None else 0
             positions = torch.arange(past, past + hidden_states.shape[1])
             position_ids = positions.to(hidden_states.device)[None]  # [1, S]
         q = self.q_norm(self._split_heads(self.q_proj(hidden_states)))  # [B, H, S, D]
         k = self.k_norm(self._split_heads(self.k_proj(hidden_states)))  # [B, Hkv, S, D]
         v = self._split_heads(self.v_proj(hidden_states))  # [B, Hkv, S, D]
+        # before anything is stored: a pass that is refused leaves the cache as it was
+        boolean_mask((*q.shape[:3], past + q.shape[2]), attention_mask=attention_mask)
         q, k = self.rotary(q, k, position_ids)
         if kv_cache is not None:
             k, v = kv_cache.update(self.layer_idx, k, v)  # [B, Hkv, K, D], K = past + S
-        boolean_mask((*q.shape[:3], k.shape[2]), attention_mask=attention_mask)
         out = self.attend(q, k, v, attention_mask)  # [B, H, S, D]
         # [B, S, H*D] -> [B, S, hidden]
         return self.o_proj(out.transpose(1, 2).flatten(2))

@@ -61,7 +61,8 @@ ATTENTION = mutants_of(
     ),
     (
         "masks of any dtype",
-        "boolean_mask((*q.shape[:3], k.shape[2]), attention_mask=attention_mask)",
+        "boolean_mask((*q.shape[:3], past + q.shape[2]),"
+        " attention_mask=attention_mask)",
         "pass",
         "traps/test_attention_masks.py::test_the_layer_takes_boolean_masks_only",
     ),
