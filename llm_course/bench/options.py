@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llm_course.bench.results import CONTESTANTS
 from llm_course.checkpoints import PINNED_MODELS
-from llm_course.programs import MODEL, Parser
+from llm_course.programs import MODEL, Parser, whole
 
 FULL = {"rounds": 5, "prompts": [32, 512], "batches": [1, 4, 16], "new_tokens": 64}
 QUICK = {"rounds": 3, "prompts": [32], "batches": [1], "new_tokens": 16}
@@ -16,12 +16,6 @@ QUICK = {"rounds": 3, "prompts": [32], "batches": [1], "new_tokens": 16}
 
 def parse(argv: Sequence[str] | None, what: str) -> argparse.Namespace:
     """`what`: the line that --help starts with."""
-
-    def count(text: str) -> int:
-        if (number := int(text)) < 1:
-            raise argparse.ArgumentTypeError(f"{text} is below 1")
-        return number
-
     parser = Parser(prog="llm_course.bench", description=what)
     add = parser.add_argument
     add(
@@ -36,20 +30,20 @@ def parse(argv: Sequence[str] | None, what: str) -> argparse.Namespace:
         metavar="NAME",
         help=f"default: all that are installed of {', '.join(map(repr, CONTESTANTS))}",
     )
-    add("--threads", type=count, help="default: PyTorch's own choice")
-    add("--rounds", type=count, help="default: 5")
-    add("--prompts", type=count, nargs="+", metavar="TOKENS", help="default: 32 512")
+    add("--threads", type=whole(1), help="default: PyTorch's own choice")
+    add("--rounds", type=whole(1), help="default: 5")
+    add("--prompts", type=whole(1), nargs="+", metavar="TOKENS", help="default: 32 512")
     add(
         "--batches",
-        type=count,
+        type=whole(1),
         nargs="+",
         metavar="ROWS",
         help="of the first prompt; the others are one row; default: 1 4 16",
     )
-    add("--new-tokens", type=count, help="at least 2; default: 64")
+    add("--new-tokens", type=whole(1), help="at least 2; default: 64")
     add(
         "--contexts",
-        type=count,
+        type=whole(1),
         nargs="*",
         default=[64, 2048],
         help="a short and a long one, or none; default: 64 2048",

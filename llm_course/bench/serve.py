@@ -33,7 +33,7 @@ from llm_course.bench.load import (
     tokenize,
 )
 from llm_course.bench.passage import PASSAGE
-from llm_course.programs import MODEL, Parser, complain
+from llm_course.programs import MODEL, Parser, complain, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,11 +48,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"{text} is not above 0")
         return value
 
-    def count(text: str) -> int:
-        if (value := int(text)) < 1:
-            raise argparse.ArgumentTypeError(f"{text} is below 1")
-        return value
-
     parser = Parser(
         prog="llm_course.bench serve",
         description="Measure a server under load.",
@@ -65,10 +60,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     rates = [0.5, 1.0, 2.0, 4.0, math.inf]
     help_rates = "arrivals a second; inf: all at once"
     add("--rates", type=rate, nargs="+", default=rates, metavar="R", help=help_rates)
-    add("--requests", type=count, default=32, metavar="N", help="at each rate")
-    add("--prompt", type=count, nargs=2, default=[100, 200], metavar="TOKENS",
+    add("--requests", type=whole(1), default=32, metavar="N", help="at each rate")
+    add("--prompt", type=whole(1), nargs=2, default=[100, 200], metavar="TOKENS",
         help="the shortest and the longest")  # fmt: skip
-    add("--new-tokens", type=count, default=64, metavar="TOKENS", help="of each answer")
+    add("--new-tokens", type=whole(1), default=64, metavar="TOKENS",
+        help="of each answer")  # fmt: skip
     add("--goal-first", type=rate, default=2.0, metavar="S", help="to the first token")
     add("--goal-token", type=rate, default=0.2, metavar="S", help="for each later one")
     add("--seed", type=int, default=0, help="of the trace")

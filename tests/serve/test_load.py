@@ -76,13 +76,21 @@ def test_the_figure_shows_every_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [["--rates", "0"], ["--rates", "x"], ["--requests", "0"], ["--prompt", "9", "3"]],
+    ("options", "message"),
+    [
+        (["--rates", "0"], "--rates: 0 is not above 0"),
+        (["--rates", "x"], "--rates: invalid rate value: 'x'"),
+        (["--requests", "0"], "--requests: '0': must be a whole number from 1"),
+        (["--prompt", "x", "3"], "--prompt: 'x': must be a whole number from 1"),
+        (["--prompt", "9", "3"], "--prompt: the shortest comes first"),
+    ],
 )
-def test_options_that_cannot_be(options, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_cannot_be(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(options)
-    assert options[0] in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_no_server_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
