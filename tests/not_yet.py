@@ -6,7 +6,6 @@ from __future__ import annotations
 NOT_YET = {
     "Guesser": "config",
     "prepare_for_inference": "model weights threads",
-    "KVCache.advance": "n",
     "NativeModel.forward": "input_ids attention_mask position_ids kv_cache last_only",
     "FusedModel": "model",
     "pack": "weight",

@@ -121,6 +121,24 @@ def test_truncate_takes_lengths_that_are_there(length):
     assert cache.length == 3
 
 
+@pytest.mark.parametrize("n", [-1, 5])
+def test_advance_takes_no_more_than_there_is_room_for(n):
+    cache = KVCache(small_config(), capacity=8)
+    fill(cache, 4)
+    with pytest.raises(ValueError, match=f"n = {n}: must be from 0 to 4"):
+        cache.advance(n)
+    cache.advance(4)
+    assert cache.length == cache.capacity == 8
+
+
+def test_a_cache_that_was_freed_counts_no_token():
+    manager = KVCacheManager(small_config(), 10**6)
+    cache = manager.allocate(8)
+    manager.free(cache)
+    with pytest.raises(ValueError, match="n = 1: must be from 0 to 0"):
+        cache.advance(1)
+
+
 def test_rows_heads_and_dtype_are_checked():
     cache = KVCache(small_config(), batch_size=2)
     wrong = [

@@ -11,7 +11,7 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
-from llm_course.arguments import at_least, checked
+from llm_course.arguments import at_least, checked, within
 from llm_course.config import ModelConfig
 from llm_course.models.transformer import resolve_device
 from llm_course.types import TokenIds
@@ -244,8 +244,10 @@ class KVCache:
     @checked
     def advance(self, n: int) -> None:
         """Count n more tokens. The model calls this once per forward pass, after its
-        last layer."""
-        at_least(0, n=n)
+        last layer. Raises ValueError for more than there is room for."""
+        # a pass writes the last layer last: the others have at least its room
+        room = self.layers[-1].shape[3] - self.length if self.layers else 0
+        within(0, room, n=n)
         self.length += n
 
     @checked

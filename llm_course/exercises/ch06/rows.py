@@ -70,7 +70,7 @@ def cases() -> Cases:
         model = tiny_model(dtype)
         return model, held(model, token_ids(rows, length), capacity)
 
-    yield Case(*filled(1, 3, 3), [0], 2, name="a plain copy")
+    yield Case(*filled(1, 3, 3), [0], 3, name="a plain copy")
     yield Case(*filled(1, 5, 16), [0, 0, 0], 4, name="three answers")
     yield Case(*filled(3, 4, 6), [2, 0, 2, 1], 3, name="beams")
     yield Case(*filled(3, 6, 8), [1], 1, name="two rows have ended")
