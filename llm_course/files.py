@@ -1,5 +1,5 @@
-"""Read the JSON files of a model folder, which others wrote: regular files of bounded
-size only.
+"""Where the cache is; and reading the JSON files of a model folder, which others wrote:
+regular files of bounded size only.
 
 Paths come from users: none of them is an error of the operating system here.
 """
@@ -11,9 +11,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_dir
+
 from llm_course.errors import CheckpointError
 
+CACHE_VARIABLE = "LLM_COURSE_CACHE"
 _MAX_BYTES = 100_000_000  # the largest tokenizer.json files have about 40 MB
+
+
+def cache_dir() -> Path:
+    """Return the cache folder, which may not exist yet: `LLM_COURSE_CACHE`, or the
+    user's own."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("llm_course"))
 
 
 def path_of(given: object) -> Path:

@@ -9,7 +9,4 @@ NOT_YET = {
     "NativeModel.forward": "input_ids attention_mask position_ids kv_cache last_only",
     "FusedModel": "model",
     "pack": "weight",
-    "save_pretrained": "folder",
-    "convert_gguf": "folder",
-    "Tokenizer.from_folder": "folder",
 }

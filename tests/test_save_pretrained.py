@@ -166,6 +166,14 @@ def test_what_is_there_is_not_overwritten_unless_told(tmp_path):
         assert loaded(IDS).equal(first)
 
 
+def test_a_place_that_links_to_itself_is_refused(tmp_path):
+    place = tmp_path / "place"
+    place.symlink_to(place)
+    with pytest.raises(CheckpointError, match="place cannot be written"):
+        save_pretrained(tiny_model(), None, place)
+    assert list(tmp_path.iterdir()) == [place]
+
+
 def test_only_a_saved_model_is_ever_replaced(tmp_path):
     """`overwrite=True` with the wrong folder must not delete somebody's work."""
     work, home = tmp_path / "work", tmp_path / "home"

@@ -1,5 +1,5 @@
-"""The cache folder: where it is, and how files get into it, or into any other folder,
-whole or not at all."""
+"""The cache folder: how files get into it, or into any other folder, whole or not at
+all."""
 
 from __future__ import annotations
 
@@ -11,21 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platformdirs import user_cache_dir
 from safetensors import SafetensorError
 
 from llm_course.errors import CheckpointError
+from llm_course.files import CACHE_VARIABLE, cache_dir
 
-CACHE_VARIABLE = "LLM_COURSE_CACHE"
 _WORK_PREFIX = ".work-"
 _STALE_SECONDS = 24 * 3600
-
-
-def cache_dir() -> Path:
-    """Return the cache folder, which may not exist yet: `LLM_COURSE_CACHE`, or the
-    user's own."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("llm_course"))
 
 
 @contextmanager

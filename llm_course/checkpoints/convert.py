@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from llm_course.arguments import checked
 from llm_course.checkpoints.cache import (
-    cache_dir,
     put_in_place,
     remove_leftovers,
     work_folder,
@@ -27,6 +26,7 @@ from llm_course.checkpoints.gguf_file import read_gguf
 from llm_course.checkpoints.huggingface import WEIGHTS
 from llm_course.checkpoints.saving import write_folder, write_json
 from llm_course.errors import CheckpointError
+from llm_course.files import cache_dir, path_of
 
 # count up when the written files change: folders of an older format are then ignored
 FORMAT = 1
@@ -77,7 +77,7 @@ def convert_gguf(path: str | Path, folder: str | Path) -> None:
 
     About 4 bytes a weight. Raises CheckpointError as `read_gguf` does.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     checkpoint = read_gguf(path)
     with write_errors(folder):
         write_folder(checkpoint, folder)

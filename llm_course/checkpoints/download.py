@@ -20,8 +20,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llm_course.arguments import checked
-from llm_course.checkpoints.cache import cache_dir, work_folder
+from llm_course.checkpoints.cache import work_folder
 from llm_course.errors import CheckpointError
+from llm_course.files import cache_dir
 
 WEIGHTS_VARIABLE = "LLM_COURSE_WEIGHTS"
 

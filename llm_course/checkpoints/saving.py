@@ -4,6 +4,7 @@ format, loads."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from llm_course.checkpoints.layout import (
 from llm_course.checkpoints.rope_scaling import rope_json
 from llm_course.config import ModelConfig
 from llm_course.errors import CheckpointError
+from llm_course.files import path_of
 from llm_course.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -86,9 +88,11 @@ def save_pretrained(
     if problems := tensor_problems(model.config, shapes):
         raise CheckpointError(f"This model cannot be saved: {'; '.join(problems)}.")
 
-    target = Path(folder).expanduser().resolve()
-    _check_target(target, overwrite)
+    target = Path(
+        os.path.realpath(path_of(folder))
+    )  # `resolve` refuses a loop of links
     with write_errors(target):
+        _check_target(target, overwrite)
         _write_beside(
             Checkpoint(model.config, weights, tokenizer),
             target,

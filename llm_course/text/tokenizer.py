@@ -20,6 +20,7 @@ from tokenizers import AddedToken
 
 from llm_course.arguments import checked
 from llm_course.errors import CheckpointError, library_errors
+from llm_course.files import path_of
 from llm_course.text.byte_level import BYTE_OF
 from llm_course.text.chat_template import (
     ChatTemplate,
@@ -107,7 +108,7 @@ class Tokenizer:
         chat_template.jinja comes before a template in tokenizer_config.json. Raises
         CheckpointError for a damaged file.
         """
-        parts = from_folder(Path(folder))
+        parts = from_folder(path_of(folder))
         return None if parts is None else cls(**parts)
 
     @checked
