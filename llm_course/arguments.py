@@ -29,6 +29,7 @@ from typing import (
 )
 
 if TYPE_CHECKING:  # tokenizers are checked too, and need no torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 P = ParamSpec("P")
@@ -169,7 +170,9 @@ def within(low: float, high: float, **values: float) -> None:
             raise ValueError(f"{name} = {value}: must be from {low} to {high}")
 
 
-def shaped(shape: tuple[int | EllipsisType | None, ...], **tensors: Tensor) -> None:
+def shaped(
+    shape: tuple[int | EllipsisType | None, ...], **tensors: Tensor | NDArray
+) -> None:
     """Raise ValueError for a tensor of another shape. None in `shape` is a dimension of
     any size, and `...` at its beginning any number of dimensions."""
     sizes = shape[1:] if shape[0] is ... else shape

@@ -3,8 +3,10 @@ a token costs."""
 
 from __future__ import annotations
 
+import linecache
 import pickle
 from copy import deepcopy
+from weakref import ref
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from llm_course.config import EngineConfig
 from llm_course.engine import (
     FusedModel,
     KVCache,
+    KVCacheManager,
     decode,
     make_cache,
     prepare_for_inference,
@@ -58,8 +61,10 @@ def test_bad_arguments_are_refused(changes, message):
 
 
 def test_what_cannot_be_packed_is_refused_or_fused():
-    with pytest.raises(ValueError, match="prepared already"):
-        prepare_for_inference(prepare_for_inference(small_model()))
+    for prepared in (prepare_for_inference(small_model()), FusedModel(small_model())):
+        for prepare in (prepare_for_inference, FusedModel):
+            with pytest.raises(ValueError, match="prepared already"):
+                prepare(prepared)
     torch.manual_seed(0)
     half = build_decoder_only_model(
         small_model().config, EngineConfig("cpu", "bfloat16")
@@ -67,6 +72,40 @@ def test_what_cannot_be_packed_is_refused_or_fused():
     with pytest.raises(ValueError, match=r"'int8' on cpu in torch.bfloat16"):
         prepare_for_inference(half, "int8")
     assert isinstance(prepare_for_inference(half), FusedModel)
+
+
+def test_the_warning_that_numba_is_missing_points_at_who_asked(monkeypatch):
+    monkeypatch.setattr("llm_course.engine.prepare.compiled_engine", lambda: None)
+    with pytest.warns(UserWarning, match="pip install numba") as seen:
+        prepare_for_inference(small_model())
+    line = linecache.getline(seen[0].filename, seen[0].lineno)
+    assert line.strip() == "prepare_for_inference(small_model())"
+
+
+def test_memory_that_a_cache_gave_back_is_not_held():
+    fast, ids = prepare_for_inference(small_model(), threads=1), random_ids(1, 5)
+    manager = KVCacheManager(fast.config, 10**6)
+    for cache in (KVCache(fast.config, capacity=8), manager.allocate(8)):
+        fast(ids, kv_cache=cache)
+        old = [ref(layer) for layer in cache.layers]
+        if cache.max_length is None:
+            cache.room(0, 4)  # the first layer grows
+            assert [layer() is None for layer in old] == [True, False]
+        else:
+            manager.free(cache)
+            assert [layer() is None for layer in old] == [True, True]
+
+
+def test_a_layer_that_was_replaced_is_found():
+    fast, ids = prepare_for_inference(small_model()), random_ids(1, 5)
+    cache, other = make_cache(fast), make_cache(fast)
+    fast(ids, kv_cache=cache)
+    old, cache.layers = cache.layers, [layer.clone() for layer in cache.layers]
+    for layer in old:
+        layer.zero_()
+    fast(ids, kv_cache=other)
+    wanted = fast(ids[:, :1], kv_cache=other)
+    assert torch.equal(fast(ids[:, :1], kv_cache=cache), wanted)
 
 
 @pytest.mark.parametrize("copy_of", [deepcopy, lambda m: pickle.loads(pickle.dumps(m))])

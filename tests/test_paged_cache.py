@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -176,15 +174,6 @@ def test_pages_give_what_a_cache_in_one_piece_gives(pieces, size, order):
             assert all(map(torch.equal, found, wanted))
         table.advance(n)
         whole.advance(n)
-
-
-def test_a_kernel_is_told_where_this_cache_lies_and_a_copy_lies_elsewhere():
-    cache = PagedCache(small_config(), 6, 4)
-    told = cache.addresses
-    assert cache.addresses is told
-    for one in (cache, deepcopy(cache)):
-        for layer, place in zip(one.layers, one.addresses.tolist(), strict=True):
-            assert place == [layer.data_ptr(), layer.numel(), 4]
 
 
 def test_a_table_serves_a_model_as_its_cache():

@@ -108,7 +108,7 @@ def logits_of_pass(model: Any, cache: PagedCache, plan: Plan) -> Logits:
     logits = model.run(
         np.array(ids), np.array(tokens), spans,
         np.array(keep or [(len(ids) - 1, 0)]),  # a pass has at least one row of logits
-        pages, cache.addresses, held,
+        pages, model.describe(cache.layers), held,
     )  # fmt: skip
     for row, n in plan:
         row.table.advance(n)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llm_course.arguments import checked
 from llm_course.models.attention import SelfAttention
 from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
 from llm_course.types import Cache, HiddenStates
 
-__all__ = ["M", "fused", "shared", "FusedLayer", "FusedModel"]
+__all__ = ["M", "fused", "shared", "FusedLayer", "FusedModel", "refuse_prepared"]
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -91,7 +92,9 @@ class FusedModel(DecoderOnlyModel):
     """A model of fused layers; everything else is shared with the model it came
     from."""
 
+    @checked
     def __init__(self, model: DecoderOnlyModel) -> None:
+        refuse_prepared(model)
         nn.Module.__init__(self)
         self.config = model.config
         self.norm, memo = shared(model.norm), dict[int, Any]()
@@ -114,3 +117,9 @@ class FusedModel(DecoderOnlyModel):
             last = last_only and layer is self.layers[-1]
             hidden_states = layer(hidden_states, mask, position_ids, kv_cache, last)
         return hidden_states
+
+
+def refuse_prepared(model: DecoderOnlyModel) -> None:
+    """Raise ValueError for a model without the layers that it was built with."""
+    if not hasattr(model, "layers") or isinstance(model, FusedModel):
+        raise ValueError("this model is prepared already: prepare the model as built")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from llm_course.arguments import checked
 from llm_course.config import GenerationConfig
 from llm_course.engine.generation import next_token_logits
 from llm_course.engine.kv_cache import KVCache
@@ -79,6 +80,7 @@ class Guesser:
     Decoding"; for a guesser that copies, Saxena 2023, "Prompt Lookup Decoding".
     """
 
+    @checked
     def __init__(self, config: GenerationConfig) -> None:
         self.config, self.lookup = config, Lookup()
         self.account, self.left = START, config.max_new_tokens

@@ -5,39 +5,39 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from operator import is_
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 from torch import Tensor, nn
 
+from llm_course.arguments import at_least, axes_agree, checked
 from llm_course.config import ModelConfig
 from llm_course.engine import step
 from llm_course.engine.kv_cache import KVCache
 from llm_course.engine.large_pages import LargePages
 from llm_course.engine.native_attention import CHUNK
 from llm_course.engine.quantize import GROUP, LANES, WEIGHTS, PackedMatrix, pack
+from llm_course.files import cache_dir
 from llm_course.models.rope import RotaryEmbedding
 from llm_course.models.transformer import DecoderOnlyModel
 from llm_course.types import Cache, Logits, TokenIds
 
 __all__ = [
     "MATRICES",
+    "KERNELS",
     "FEW",
     "kernel_folder",
     "compiled_work",
@@ -56,18 +56,17 @@ MATRICES = (  # of a layer, in the order of `step.Weights`
     *(f"self_attn.{name}_proj" for name in "qkvo"),
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
 )
+KERNELS = ("quantize", "kernels", "rows", "native_attention", "step")  # are compiled
 FEW = 16  # below so many tokens a row each is a query of its own
 
 
 def kernel_folder() -> Path | None:
     """Where compiled kernels are kept: a folder named by the source of the kernels,
     since numba looks at one file only. None where it cannot be written."""
-    sources = sorted(Path(step.__file__).parent.glob("*.py"))
+    sources = [Path(step.__file__).with_name(f"{name}.py") for name in KERNELS]
     stamp = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    chosen = os.environ.get("LLM_COURSE_CACHE")
     try:
-        cache = Path(chosen).expanduser() if chosen else user_cache_path("llm_course")
-        folder = cache / "kernels" / stamp
+        folder = cache_dir() / "kernels" / stamp
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             return folder
@@ -150,14 +149,16 @@ class Workers:
 class Places(NamedTuple):
     """Where the layers of a cache lie in memory."""
 
-    held: tuple[Tensor, ...]  # the layers, which own it
+    layers: tuple[ReferenceType[Tensor], ...]  # weak: a cache may give its memory back
     table: NDArray  # [layers, 3]: address, numbers, page size
     room: int  # tokens that the smallest layer holds
 
     def fits(self, layers: list[Tensor], rows: int, length: int) -> bool:
         """Whether these are still the layers, with so many rows and so much room."""
-        same = len(self.held) == len(layers) and all(map(is_, self.held, layers))
-        return same and self.held[0].shape[1] == rows and self.room >= length
+        same = len(self.layers) == len(layers) and all(
+            known() is layer for known, layer in zip(self.layers, layers, strict=True)
+        )
+        return same and layers[0].shape[1] == rows and self.room >= length
 
 
 workers_of = lru_cache(Workers)  # one team for each number of threads
@@ -176,9 +177,8 @@ class NativeModel(DecoderOnlyModel):
         """`matrices` and `vectors` (norms and biases) have the names of
         DecoderOnlyModel's parameters, without ".weight". A tied head is absent. Raises
         ValueError for threads < 1."""
+        at_least(1, threads=threads)
         nn.Module.__init__(self)
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads = {threads}: must be at least 1, or None")
         self.config, self.matrices, self.vectors = config, dict(matrices), vectors
         self.table = self.matrices["embed_tokens"]
         # `generate` and `make_cache` look here for device and dtype; no rows are held
@@ -229,6 +229,7 @@ class NativeModel(DecoderOnlyModel):
     def __reduce__(self) -> tuple:  # addresses do not survive a copy, or a file
         return type(self), (self.config, self.matrices, self.vectors, self.threads)
 
+    @checked
     def forward(
         self,
         input_ids: TokenIds,
@@ -239,10 +240,10 @@ class NativeModel(DecoderOnlyModel):
     ) -> Logits:
         """As DecoderOnlyModel. Raises ValueError for a mask with holes, and for a cache
         that is not a float32 `KVCache`."""
+        past = kv_cache.length if kv_cache is not None else 0
+        self._check(input_ids, attention_mask, past)
         B, S = input_ids.shape
         cache = kv_cache if kv_cache is not None else KVCache(self.config, B, S)
-        past = cache.length
-        self._check(input_ids, attention_mask, past)
         first = first_slots(attention_mask, B)  # [B]
         tokens = np.empty((B, S, 3), np.int64)  # row, slot, position
         tokens[..., 0] = np.arange(B)[:, None]
@@ -250,6 +251,8 @@ class NativeModel(DecoderOnlyModel):
         if position_ids is None:
             tokens[..., 2] = np.maximum(tokens[..., 1] - first[:, None], 0)
         else:
+            axes_agree("B S, b S", input_ids=input_ids, position_ids=position_ids)
+            self.rotary.cos_sin(position_ids)  # refuses what are no positions
             tokens[..., 2] = position_ids.numpy()
         storages, held = self.storages(cache, B, S)
         wanted = [S - 1] if last_only else range(S)
@@ -273,7 +276,7 @@ class NativeModel(DecoderOnlyModel):
         known = self.known.get(cache)
         if known is None or not known.fits(cache.layers, B, cache.length + S):
             known = self.known[cache] = self.place_layers(cache, B, S)
-        return known.table, (self.matrices, known.held)
+        return known.table, (self.matrices, tuple(cache.layers))
 
     def place_layers(self, cache: KVCache, B: int, S: int) -> Places:
         """Make room for S tokens in every layer, and find where it lies."""
@@ -282,12 +285,17 @@ class NativeModel(DecoderOnlyModel):
         cache.check(like, like)
         for i in range(len(cache.layers)):
             cache.room(i, S)
-        held = tuple(cache.layers)
-        places = [(x.data_ptr(), x.numel(), x.shape[3]) for x in held]
-        known = Places(held, np.array(places), min(x.shape[3] for x in held))
+        table = self.describe(cache.layers)
+        known = Places(tuple(map(ref, cache.layers)), table, table[:, 2].min())
         if not known.fits(cache.layers, B, end):  # or a kernel would write past it
             raise ValueError(f"the cache made no room for {end} tokens")
         return known
+
+    @staticmethod
+    def describe(layers: Sequence[Tensor]) -> NDArray:
+        """Address, numbers and page size of each layer of a cache, [layers, 3]: all
+        that a kernel is told."""
+        return np.array([(x.data_ptr(), x.numel(), x.shape[3]) for x in layers])
 
     def run(
         self,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
 from hashlib import sha256
 from typing import Self
 
@@ -117,15 +116,6 @@ class PagedCache(PagePool):
     def nbytes(self) -> int:
         """Bytes reserved."""
         return sum(layer.nbytes for layer in self.layers)
-
-    @cached_property
-    def addresses(self) -> np.ndarray:
-        """Of each layer: address, numbers and page size, as a kernel is told."""
-        places = [(x.data_ptr(), x.numel(), self.page_size) for x in self.layers]
-        return np.array(places)
-
-    def __getstate__(self) -> dict[str, object]:  # addresses do not survive a copy
-        return {k: v for k, v in vars(self).items() if k != "addresses"}
 
     def copy(self, source: int, target: int) -> None:
         for layer in self.layers:

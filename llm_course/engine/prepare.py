@@ -8,7 +8,8 @@ from types import ModuleType
 
 import torch
 
-from llm_course.engine.fused import FusedModel
+from llm_course.arguments import checked
+from llm_course.engine.fused import FusedModel, refuse_prepared
 from llm_course.engine.quantize import WEIGHTS
 from llm_course.models.transformer import DecoderOnlyModel
 
@@ -26,6 +27,7 @@ def compiled_engine() -> ModuleType | None:
     return native
 
 
+@checked
 def prepare_for_inference(
     model: DecoderOnlyModel, weights: str = "float32", threads: int | None = None
 ) -> DecoderOnlyModel:
@@ -42,8 +44,7 @@ def prepare_for_inference(
             f"weights = {weights!r}: must be one of {', '.join(WEIGHTS)} (a GGUF file's"
             ' own numbers: load_pretrained(path, weights="file"))'
         )
-    if not hasattr(model, "layers") or isinstance(model, FusedModel):
-        raise ValueError("this model is prepared already: prepare the model as built")
+    refuse_prepared(model)
     native, weight = compiled_engine(), model.embed_tokens.weight
     suits = weight.device.type == "cpu" and weight.dtype == torch.float32
     if native and suits:
@@ -58,6 +59,6 @@ def prepare_for_inference(
         warnings.warn(
             "Numba is not installed, so the compiled kernels cannot run: pip install"
             " numba",
-            stacklevel=2,
+            stacklevel=3,  # `checked` stands between this line and the caller's
         )
     return FusedModel(model).eval()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_course.arguments import checked, shaped
+
 __all__ = [
     "GROUP",
     "LANES",
@@ -158,11 +160,11 @@ def pack_q4_1(numbers: NDArray, d: NDArray, m: NDArray, inputs: int) -> PackedMa
     )
 
 
+@checked
 def pack(weight: NDArray, kind: str) -> PackedMatrix:
     """Bring float32 weights [out, in] into tiles of a kind; q8_0 and q4_1 round them.
-
-    Raises ValueError for a kind that is not one of KINDS.
-    """
+    Raises ValueError for a kind that is not one of KINDS."""
+    shaped((None, None), weight=weight)
     if kind not in KINDS:
         raise ValueError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
     outputs, inputs = weight.shape

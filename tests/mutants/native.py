@@ -347,8 +347,8 @@ MODEL = mutants_of(
     ),
     (
         "any number of threads",
-        "if threads is not None and threads < 1:",
-        "if False:",
+        "at_least(1, threads=threads)",
+        "pass",
         "test_native_requests.py::test_bad_arguments_are_refused",
     ),
 )
