@@ -346,6 +346,18 @@ MODEL = mutants_of(
         "test_native_requests.py::test_caches_that_the_kernels_cannot_read_are_refused",
     ),
     (
+        "memory that a cache gave back is held",
+        "tuple(map(ref, cache.layers))",
+        "tuple((lambda x=x: x) for x in cache.layers)",
+        "test_native_requests.py::test_memory_that_a_cache_gave_back_is_not_held",
+    ),
+    (
+        "layers that were replaced go unnoticed",
+        "known() is layer for known",
+        "True for known",
+        "test_native_requests.py::test_a_layer_that_was_replaced_is_found",
+    ),
+    (
         "any number of threads",
         "at_least(1, threads=threads)",
         "pass",
