@@ -74,12 +74,12 @@ def test_timeline_marks_each_token() -> None:
     assert [segment[0][0] for segment in marks] == [0.5, 0.6, 0.7]
 
 
-def test_error_growth_draws_rounding_at_the_floor() -> None:
+def test_error_growth_draws_rounding_in_the_middle_of_its_band() -> None:
     (ax,) = viz.error_growth([1, 2], {"right": [1e-7, 1e-2]}).axes
-    assert list(ax.lines[0].get_ydata()) == [1e-5, 1e-2]
+    assert list(ax.lines[0].get_ydata()) == [5e-6, 1e-2]
     assert [text.get_text() for text in ax.figure.legends[0].texts] == [
         "right",
-        "rounding: below 1e-05, drawn at the edge",
+        "rounding: below 1e-05",
     ]
 
 

@@ -114,8 +114,8 @@ def roofline(
     )
     ax.axvline(peak / bandwidth, color=GREY, linestyle=":", linewidth=1.0)
     for side, name, step in (
-        ("right", "memory-bound", -6),
-        ("left", "compute-bound", 6),
+        ("right", "limit: reading", -6),
+        ("left", "limit: arithmetic", 6),
     ):
         ax.annotate(
             name,
@@ -164,7 +164,9 @@ def budget(
         for name, size in requests.items():
             color = colors.setdefault(name, shades[len(colors) % len(shades)])
             ax.bar(x, size, bottom=bottom, color=color, width=0.9, edgecolor="white")
-            ax.text(x, bottom + size / 2, name, ha="center", va="center")
+            ink = "white" if color == BLUE else "black"
+            middle = bottom + size / 2
+            ax.text(x, middle, name, ha="center", va="center", color=ink)
             bottom += size
         if free:
             ax.bar(x, free, 0.9, bottom, color="none", ec=GREY, hatch="///")
@@ -238,25 +240,21 @@ def error_growth(
 ) -> Figure:
     """Largest relative difference of the logits after each new token, on a log axis.
 
-    What is below `floor`, where rounding decides, is drawn there.
+    What is below `floor`, where rounding decides, is drawn at half of it, in the middle
+    of a grey band.
     """
     fig, ax = subplots(width=8.0, height=3.4)
     for (name, values), color in zip(
         curves.items(), (GREEN, RED, ORANGE), strict=False
     ):
-        ax.plot(
-            steps,
-            np.maximum(numpy(values), floor),
-            "o-",
-            color=color,
-            ms=4,
-            label=name,
-        )
-    band = f"rounding: below {floor:.0e}, drawn at the edge"
-    ax.axhspan(floor / 2, floor, color=GREY, alpha=0.25, label=band)
+        errors = numpy(values)
+        drawn = np.where(errors < floor, floor / 2, errors)
+        ax.plot(steps, drawn, "o-", color=color, ms=4, label=name)
+    band = f"rounding: below {floor:.0e}"
+    ax.axhspan(floor / 4, floor, color=GREY, alpha=0.25, label=band)
     ax.set(
         yscale="log", xlabel="new token", ylabel="largest difference / largest logit"
     )
-    ax.set_ylim(floor / 2, 3)
+    ax.set_ylim(floor / 4, 3)
     fig.legend(loc="outside lower center", ncols=len(curves) + 1)
     return fig

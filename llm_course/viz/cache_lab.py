@@ -32,18 +32,21 @@ def memory_bars(
     fig, ax = subplots(width=8.0, height=0.5 * len(gigabytes) + 1.6)
     rows = np.arange(len(gigabytes))
     pairs = np.array(list(gigabytes.values()))  # [models, 2]
-    right = 1.05 * max(*limits, *pairs.sum(axis=1))
+    longest = max(*limits, *pairs.sum(axis=1))
     for i, (part, color) in enumerate((("weights", GREY), ("cache", ORANGE))):
         left = pairs[:, :i].sum(axis=1)
         ax.barh(rows, pairs[:, i], left=left, height=0.6, color=color, label=part)
     for row, (weights, cache) in zip(rows, pairs, strict=True):
         text = f" {weights:.3g} + {cache:.3g} = {weights + cache:.3g} GB"
-        ax.text(right, row, text, va="center", fontsize=9)
+        end = weights + cache
+        # past a dashed line that the text would cross
+        end = max([end, *(x for x in limits if end < x < end + 0.35 * longest)])
+        ax.text(end, row, text, va="center", fontsize=9)
     for limit in limits:
         ax.axvline(limit, color="black", linestyle="--", linewidth=1)
         ax.text(limit, -0.55, f"{limit:g} GB", ha="center", va="bottom", fontsize=9)
     ax.set_yticks(rows, list(gigabytes))
-    ax.set(xlim=(0, right), xlabel="GB")
+    ax.set(xlim=(0, 1.4 * longest), xlabel="GB")
     ax.set_ylim(len(rows) - 0.5, -0.6)
     ax.set_title(title, pad=16)
     fig.legend(loc="outside lower center", ncols=2)
