@@ -127,8 +127,9 @@ class Guesser:
 
     def unsure(self, model: DecoderOnlyModel, ids: TokenIds, mask: Seen) -> bool:
         """Whether a pass over one row has to decide, since nothing is drawn."""
-        if self.config.do_sample and self.config.temperature > 0:
+        c, last = self.config, self.kept[:, 0]
+        if c.do_sample and c.temperature > 0:
             return False
-        penalty = self.config.repetition_penalty
-        logits = apply_repetition_penalty(self.kept[:, 0], ids, penalty, mask)
-        return close(model, logits)
+        return close(
+            model, apply_repetition_penalty(last, ids, c.repetition_penalty, mask)
+        )

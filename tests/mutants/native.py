@@ -155,8 +155,8 @@ SEVERAL_ROWS = mutants_of(
     ),
     (
         "no minimum for several rows",
-        "        add_floats(kind, minima, size, x, *room.sums.strides, groups, rows, acc)",
-        "        pass",
+        "add_floats(kind, minima, size, x, *room.sums.strides, groups, rows, acc)",
+        "pass",
         WHOLE,
         PRODUCTS,
     ),
