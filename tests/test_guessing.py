@@ -22,7 +22,7 @@ from llm_course.engine import (
     make_cache,
     prepare_for_inference,
 )
-from llm_course.engine.guessing import SAME, Guesser, Lookup
+from llm_course.engine.guessing import CLOSE, SAME, Guesser, Lookup, close
 from llm_course.engine.kv_cache import KVCache
 from llm_course.models import DecoderOnlyModel
 from tests.helpers import CPU, ListCache, random_ids, small_config, small_model
@@ -216,6 +216,25 @@ def test_near_ties_are_left_to_a_pass_over_one_row(always):
     ours = new(unsure, ids, GREEDY)
     assert max(rows) == 8
     assert ours[1:] == new(unsure, ids, replace(GREEDY, guess_ahead=0))[1:]
+
+
+def test_near_ties_are_as_wide_as_the_rounding_of_the_model():
+    model, apart = circle(), torch.tensor([[3.0, 30.0, 29.99, -30.0]])
+    assert not close(model, apart)
+    model.rounding = 2.0**-15  # that of products in integers
+    assert close(model, apart)
+    assert not close(model, torch.tensor([[3.0, 30.0, 29.9, -30.0]]))
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8", "q4_1"])
+def test_a_near_tie_is_wider_than_what_several_rows_change(weights):
+    model = prepare_for_inference(small_model(), weights)
+    ids = random_ids(1, 60)
+    cache = make_cache(model, 1, 60)
+    together = model(ids)
+    alone = torch.cat([model(token[:, None], kv_cache=cache) for token in ids.T], 1)
+    changed, largest = (together - alone).abs().max(), alone.abs().max()
+    assert 0 < changed < CLOSE * model.rounding * largest / 4
 
 
 # --- the same distribution

@@ -76,8 +76,7 @@ class Guesser:
     """Takes the place of `next_token_logits` in one generation: the same logits, often
     without a pass. Several rows, and any cache but a `KVCache`, get no guesses.
 
-    Source: Leviathan et al. 2022, "Fast Inference from Transformers via Speculative
-    Decoding"; for a guesser that copies, Saxena 2023, "Prompt Lookup Decoding".
+    Source: Leviathan et al. 2022 (speculative decoding); Saxena 2023 (prompt lookup).
     """
 
     @checked
@@ -127,9 +126,8 @@ class Guesser:
 
     def unsure(self, model: DecoderOnlyModel, ids: TokenIds, mask: Seen) -> bool:
         """Whether a pass over one row has to decide, since nothing is drawn."""
-        c, last = self.config, self.kept[:, 0]
-        if c.do_sample and c.temperature > 0:
+        if self.config.do_sample and self.config.temperature > 0:
             return False
-        return close(
-            model, apply_repetition_penalty(last, ids, c.repetition_penalty, mask)
-        )
+        penalty = self.config.repetition_penalty
+        logits = apply_repetition_penalty(self.kept[:, 0], ids, penalty, mask)
+        return close(model, logits)

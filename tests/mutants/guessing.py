@@ -79,9 +79,15 @@ GUESSING = mutants_of(
     ),
     (
         "several rows decide near ties too",
-        "return int((logits >= high - rounding).sum()) > 1",
+        "return int((logits >= high - CLOSE * rounding * max(-low, high)).sum()) > 1",
         "return False",
         f"{G}test_near_ties_are_left_to_a_pass_over_one_row",
+    ),
+    (
+        "integers round as little as floats",
+        'getattr(model, "rounding", torch.finfo(logits.dtype).eps)',
+        "torch.finfo(logits.dtype).eps",
+        f"{G}test_near_ties_are_as_wide_as_the_rounding_of_the_model",
     ),
     (
         "a pass looks past the last token",
