@@ -33,13 +33,10 @@ def show(value: Any) -> str:
     shape."""
     if isinstance(value, Tensor | np.ndarray):
         kind = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-        # the shape stands beside them
-        entries = value.squeeze() if value.ndim > 2 else value
-        return (
-            f"{show(entries.tolist())}, {kind}"
-            if math.prod(value.shape) <= SMALL
-            else f"{'tensor' if isinstance(value, Tensor) else 'array'} {kind}"
-        )
+        if math.prod(value.shape) > SMALL:
+            return f"{'tensor' if isinstance(value, Tensor) else 'array'} {kind}"
+        entries = value.squeeze() if value.ndim > 2 else value  # its shape follows
+        return f"{show(entries.tolist())}, {kind}"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):

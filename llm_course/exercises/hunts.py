@@ -8,14 +8,7 @@ from dataclasses import dataclass, field
 from llm_course.exercises.compare import show
 from llm_course.exercises.edits import Function, edited, wrong_versions
 from llm_course.exercises.inputs import seeded
-from llm_course.exercises.records import (
-    INCOMPLETE,
-    NOT_YET,
-    SOLVED,
-    Outcome,
-    Verdict,
-    described_error,
-)
+from llm_course.exercises.records import INCOMPLETE, NOT_YET, SOLVED, Outcome, Verdict
 
 STRICT = (
     "If its values look right: two right ways to compute something differ by rounding,"
@@ -56,7 +49,7 @@ class BugHunt:
         if first.is_stub:
             return Verdict(self.key, NOT_YET, (f"{self.key}: not done yet.",))
         if first.error:
-            lines = [f"It raised {described_error(first.error, test)}"]
+            lines = [f"It raised {first.described(test)}"]
             lines += [STRICT] * may_be_rounding(first.error)
             rejects = "Your test rejects the right implementation."
             return Verdict.failing(self.key, rejects, *lines)

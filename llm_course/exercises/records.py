@@ -71,6 +71,22 @@ class Outcome:
         message."""
         return isinstance(self.error, NotImplementedError) and not str(self.error)
 
+    def described(self, function: Any) -> str:
+        """Type, message and the line of the reader's own code that the exception came
+        from."""
+        assert self.error is not None
+        message = [line for line in str(self.error).strip().splitlines() if line]
+        more = [line for line in message[1:] if line.startswith("Greatest")]
+        shown = " ".join(message[:1] + more)
+        text = ": ".join([type(self.error).__name__, *[shown] * bool(shown)])
+        code = getattr(function, "__code__", None)
+        frames = traceback.extract_tb(self.error.__traceback__)
+        own = [f for f in frames if code and f.filename == code.co_filename]
+        if not own:
+            return text
+        where = f"{text}, in line {own[-1].lineno}"
+        return f"{where}: {own[-1].line}" if own[-1].line else where
+
 
 @dataclass(frozen=True)
 class Exercise:
@@ -138,11 +154,11 @@ class Exercise:
             with seeded():
                 yield from self.rule(function)
         except (Exception, SystemExit) as error:
-            yield f"it then raised {described_error(error, function)}"
+            yield f"it then raised {Outcome(error=error).described(function)}"
 
     def _problem(self, right: Outcome, got: Outcome, function: Any) -> str | None:
         if got.error is not None:
-            return f"Your function raised {described_error(got.error, function)}"
+            return f"Your function raised {got.described(function)}"
         return difference(right.value, got.value, self.rtol, self.atol)
 
     def _likely_bug(self, outcomes: list[Outcome]) -> list[str]:
@@ -169,18 +185,3 @@ class Exercise:
 
     def _changed(self, outcome: Outcome) -> list[str]:
         return [f"Your function changed its input `{x}`." for x in outcome.changed]
-
-
-def described_error(error: BaseException, function: Any) -> str:
-    """Type, message and the line of the reader's own code that an exception came
-    from."""
-    message = [line for line in str(error).strip().splitlines() if line]
-    shown = message[:1] + [line for line in message[1:] if line.startswith("Greatest")]
-    text = ": ".join([type(error).__name__, *filter(None, [" ".join(shown)])])
-    code = getattr(function, "__code__", None)
-    file = code.co_filename if code else None
-    lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-    if not lines:
-        return text
-    where = f"{text}, in line {lines[-1].lineno}"
-    return f"{where}: {lines[-1].line}" if lines[-1].line else where

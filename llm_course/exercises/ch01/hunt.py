@@ -49,9 +49,8 @@ def default_eps(implementation: Function) -> None:
 
 def torch_order(implementation: Function) -> None:
     x, weight = normal(4, 16).bfloat16(), normal(16, seed=1).bfloat16()
-    assert torch.equal(
-        implementation(x, weight, EPS), F.rms_norm(x, (16,), weight, EPS)
-    )
+    expected = F.rms_norm(x, (16,), weight, EPS)
+    assert torch.equal(implementation(x, weight, EPS), expected)
 
 
 OTHERS = """

@@ -35,11 +35,8 @@ def search(
 
 # --- models: a table, and random numbers that depend on all ids
 
-TREE = {  # by the new ids so far; the exercise prints this table
-    (): [0.5, 0.4, 0.1],
-    (0,): [0.5, 0.3, 0.2],
-    (1,): [0.04, 0.06, 0.9],
-}
+# by the new ids so far; the exercise prints this table
+TREE = {(): [0.5, 0.4, 0.1], (0,): [0.5, 0.3, 0.2], (1,): [0.04, 0.06, 0.9]}
 # the text that ends at once is among the best two after one step, and not after two
 EARLY = {
     (): [0.7, 0.02, 0.28],

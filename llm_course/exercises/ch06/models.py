@@ -24,9 +24,7 @@ class HeldCache(KVCache):
 
 def tiny_config(num_layers: int = 2) -> ModelConfig:
     """4 query heads on 2 K/V heads of 8 channels."""
-    return ModelConfig(
-        50, 32, 48, num_layers, num_heads=4, num_kv_heads=2, max_position_embeddings=64
-    )
+    return ModelConfig(50, 32, 48, num_layers, 4, 2, max_position_embeddings=64)
 
 
 def tiny_model(dtype: str = "float32", num_layers: int = 2) -> DecoderOnlyModel:
