@@ -78,7 +78,7 @@ class Outcome:
         message = [line for line in str(self.error).strip().splitlines() if line]
         more = [line for line in message[1:] if line.startswith("Greatest")]
         shown = " ".join(message[:1] + more)
-        text = ": ".join([type(self.error).__name__, *[shown] * bool(shown)])
+        text = type(self.error).__name__ + f": {shown}" * bool(shown)
         code = getattr(function, "__code__", None)
         frames = traceback.extract_tb(self.error.__traceback__)
         own = [f for f in frames if code and f.filename == code.co_filename]
