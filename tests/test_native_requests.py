@@ -74,6 +74,16 @@ def test_what_cannot_be_packed_is_refused_or_fused():
     assert isinstance(prepare_for_inference(half), FusedModel)
 
 
+def test_a_model_of_kernels_stays_where_it_is_and_in_float32():
+    fast, ids = prepare_for_inference(small_model()), random_ids(1, 5)
+    wanted = fast(ids)
+    for elsewhere in (torch.bfloat16, "meta"):
+        with pytest.raises(ValueError, match=f"{elsewhere}.*model as built"):
+            fast.to(elsewhere)
+    assert fast.float().to("cpu") is fast
+    assert torch.equal(fast(ids), wanted)
+
+
 def test_the_warning_that_numba_is_missing_points_at_who_asked(monkeypatch):
     monkeypatch.setattr("llm_course.engine.prepare.compiled_engine", lambda: None)
     with pytest.warns(UserWarning, match="pip install numba") as seen:

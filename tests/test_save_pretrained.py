@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from llm_course.checkpoints import cache, load_pretrained, saving
 from llm_course.checkpoints.saving import save_pretrained
 from llm_course.config import EngineConfig, ModelConfig
+from llm_course.engine import FusedModel, prepare_for_inference
 from llm_course.errors import CheckpointError
 from llm_course.models import build_decoder_only_model
 from llm_course.text import Tokenizer
@@ -261,4 +262,7 @@ def test_a_model_that_is_not_its_config_is_refused(tmp_path):
         CheckpointError, match="ties lm_head to the embedding, but the two differ"
     ):
         save_pretrained(untied, None, tmp_path / "saved")
+    for prepare in (prepare_for_inference, FusedModel):
+        with pytest.raises(CheckpointError, match="save the one it was made from"):
+            save_pretrained(prepare(tiny_model()), None, tmp_path / "saved")
     assert files_in(tmp_path) == []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llm_course.arguments import checked
+from llm_course.arguments import at_least, checked
 from llm_course.checkpoints.cache import put_in_place, write_errors
 from llm_course.checkpoints.families import family_of
 from llm_course.checkpoints.huggingface import INDEX, WEIGHTS
@@ -68,8 +68,7 @@ def save_pretrained(
             f"save_pretrained: model = {model!r:.60} is a {type(model).__name__}; give"
             " a DecoderOnlyModel"
         )
-    if max_shard_bytes < 1:
-        raise ValueError(f"max_shard_bytes = {max_shard_bytes}: must be at least 1")
+    at_least(1, max_shard_bytes=max_shard_bytes)
     weights = {
         name: tensor.detach().cpu() for name, tensor in model.state_dict().items()
     }
@@ -86,7 +85,10 @@ def save_pretrained(
         )
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if problems := tensor_problems(model.config, shapes):
-        raise CheckpointError(f"This model cannot be saved: {'; '.join(problems)}.")
+        raise CheckpointError(
+            f"This model cannot be saved: {'; '.join(problems)}. Of a model that was"
+            " prepared for speed, save the one it was made from."
+        )
 
     target = Path(
         os.path.realpath(path_of(folder))

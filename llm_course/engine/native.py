@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryFile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numba
@@ -228,6 +228,16 @@ class NativeModel(DecoderOnlyModel):
 
     def __reduce__(self) -> tuple:  # addresses do not survive a copy, or a file
         return type(self), (self.config, self.matrices, self.vectors, self.threads)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # `to`, `half`, `cuda` and the like call it: the matrices would not follow
+        weight = fn(self.embed_tokens.weight)
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            raise ValueError(
+                f"{weight.dtype} on {weight.device}: a NativeModel computes in float32"
+                " on the CPU; move or cast the model as built, and prepare that"
+            )
+        return self
 
     @checked
     def forward(

@@ -31,7 +31,8 @@ def compiled_engine() -> ModuleType | None:
 def prepare_for_inference(
     model: DecoderOnlyModel, weights: str = "float32", threads: int | None = None
 ) -> DecoderOnlyModel:
-    """A copy of a model that is faster at inference; `model` stays as it is.
+    """A copy of a model that is faster at inference; `model` stays as it is. It has
+    the weights of now: after a change of them, prepare the model again.
 
     On the CPU in float32 that is a NativeModel, with matrices in float32, in
     "bfloat16", in "int8" (groups of 32) or in "q4_1" (4 bits; the embedding and the
