@@ -13,6 +13,12 @@ from llm_course.viz.style import BLUE, CYCLE, GREEN, GREY, ORANGE, subplots
 
 __all__ = ["roofline", "predicted_and_measured", "largest_by_column", "accepted_runs"]
 
+HOW = {  # how a token was found
+    "a pass": "#E4E4E4",
+    "a pass over guesses, all wrong": "#F3C58B",
+    "a right guess": GREEN,
+}
+
 
 def roofline(
     bandwidth: float,
@@ -27,14 +33,16 @@ def roofline(
     fig, ax = subplots(width=7.5, height=3.8)
     intensity = np.geomspace(0.25, 256, 200)
     ax.plot(intensity, np.minimum(bandwidth * intensity, peak), color=GREY, lw=2)
-    ax.text(0.45, bandwidth * 0.16, f"{bandwidth:.0f} GB/s", color=GREY)
-    ax.text(0.25, peak, f"{peak:.0f} GFLOP/s", color=GREY, va="center")
-    for (kind, of_rows), color in zip(points.items(), CYCLE, strict=False):
+    ax.text(0.5, bandwidth * 0.65, f"{bandwidth:.0f} GB/s", color=GREY, ha="right")
+    ax.text(256, peak * 1.1, f"{peak:.0f} GFLOP/s", color=GREY, ha="right")
+    looks = (("o", 7, -12), ("s", -12, -13), ("^", -13, 6), ("D", 7, 5))
+    for (kind, of_rows), color, look in zip(points.items(), CYCLE, looks, strict=False):
+        marker, right, above = look  # labels of neighbours go to different sides
         x, y = zip(*of_rows.values(), strict=True)
-        ax.plot(x, y, "o-", color=color, lw=0.8, label=kind)
+        ax.plot(x, y, marker, color=color, label=kind, fillstyle="none", mew=1.5)
         for rows, place in of_rows.items():
             ax.annotate(
-                str(rows), place, xytext=(6, -10), textcoords="offset points",
+                str(rows), place, xytext=(right, above), textcoords="offset points",
                 size=8.5, color=color,
             )  # fmt: skip
     ax.legend(loc="lower right", title="kind (a point: rows)")
@@ -43,7 +51,7 @@ def roofline(
         yscale="log",
         xlabel="FLOPs for each byte that is read",
         ylabel="GFLOP/s",
-        ylim=(bandwidth * 0.1, peak * 1.8),
+        ylim=(bandwidth * 0.1, peak * 2),
     )
     return fig
 
@@ -79,11 +87,11 @@ def largest_by_column(weight: ArrayLike) -> Figure:
 
 
 def accepted_runs(
-    texts: Mapping[str, Sequence[tuple[str, bool]]], columns: int = 96
+    texts: Mapping[str, Sequence[tuple[str, str]]], columns: int = 96
 ) -> Figure:
-    """Texts token by token; a token that came without a pass of its own is green.
+    """Texts token by token, coloured by how each was found.
 
-    texts[title] holds pairs (token, whether it was free). Lines have so many `columns`.
+    texts[title] holds pairs (token, one of HOW). Lines have so many `columns`.
     """
     placed = {title: _in_lines(pairs, columns) for title, pairs in texts.items()}
     lines = [place[-1][0] + 1 for place in placed.values()]
@@ -94,32 +102,30 @@ def accepted_runs(
     for ax, count, (title, place) in zip(
         axes[:, 0], lines, placed.items(), strict=True
     ):
-        for line, column, token, free in place:
+        for line, column, token, how in place:
             width = len(token)
-            face = GREEN if free else "#E4E4E4"
-            ax.barh(line, width - 0.16, left=column, height=0.86, color=face)
+            ax.barh(line, width - 0.16, left=column, height=0.86, color=HOW[how])
             ax.text(
-                column + width / 2, line, token.replace("$", r"\$"), size=7.5,
-                family="monospace", color="white" if free else "black", ha="center",
+                column + width / 2, line, token, size=7.5, family="monospace",
+                color="white" if how == "a right guess" else "black", ha="center",
                 va="center_baseline",
             )  # fmt: skip
         ax.set(xlim=(0, columns), ylim=(count - 0.5, -0.5), title=title)
         ax.set_axis_off()
-    colors = {"its own pass": "#E4E4E4", "a right guess": GREEN}
-    handles = [Patch(facecolor=color, label=name) for name, color in colors.items()]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    handles = [Patch(facecolor=color, label=how) for how, color in HOW.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(HOW))
     return fig
 
 
 def _in_lines(
-    pairs: Sequence[tuple[str, bool]], columns: int
-) -> list[tuple[int, int, str, bool]]:
-    """(line, column, token, free) of each token; a line break is shown as a sign."""
+    pairs: Sequence[tuple[str, str]], columns: int
+) -> list[tuple[int, int, str, str]]:
+    """(line, column, token, how) of each token; a line break is shown as a sign."""
     line, column, placed = 0, 0, []
-    for token, free in pairs:
+    for token, how in pairs:
         shown = token.replace("\n", "⏎")
         if column + len(shown) > columns:
             line, column = line + 1, 0
-        placed.append((line, column, shown, free))
+        placed.append((line, column, shown, how))
         column += len(shown)
     return placed
