@@ -57,7 +57,7 @@ MATRICES = (  # of a layer, in the order of `step.Weights`
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
 )
 KERNELS = ("quantize", "kernels", "rows", "native_attention", "step")  # are compiled
-FEW = 16  # below so many tokens a row each is a query of its own
+FEW = 16  # below so many tokens a sequence each is a query of its own
 
 
 def kernel_folder() -> Path | None:

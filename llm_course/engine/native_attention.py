@@ -1,8 +1,9 @@
 # Exported from notebooks/07_speed.ipynb; edit there, then run its last cell.
-"""Attention over a cache that lies in pages: for one token a row, and for a prompt.
+"""Attention over a cache that lies in pages: for one token a sequence, and for a
+prompt.
 
 A layer's storage is [2, pages, Hkv, page size, D], keys and then values, flat. The
-cache of notebook 06 is the case of one page a row.
+cache of notebook 06 is the case of one page a sequence.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ NOTHING = f32(-3e38)  # below every score
 
 @njit(**OPTIONS)
 def place(pages, size, Hkv, D, row, head, slot):
-    """Where the key of one slot of one row starts; pages [rows, n] names the row's
-    pages."""
+    """Where the key of one slot of one sequence starts; pages [sequences, n] names the
+    pages of each."""
     return ((pages[row, slot // size] * Hkv + head) * size + slot % size) * D
 
 
