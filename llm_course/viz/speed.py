@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from llm_course.viz.style import BLUE, CYCLE, GREEN, GREY, ORANGE, subplots
 
-__all__ = ["roofline", "predicted_and_measured", "largest_by_column", "accepted_runs"]
+__all__ = ["roofline", "predicted_and_measured", "largest_weights", "accepted_runs"]
 
 HOW = {  # how a token was found
     "a pass": "#E4E4E4",
@@ -34,7 +34,7 @@ def roofline(
     intensity = np.geomspace(0.25, 256, 200)
     ax.plot(intensity, np.minimum(bandwidth * intensity, peak), color=GREY, lw=2)
     ax.text(0.5, bandwidth * 0.65, f"{bandwidth:.0f} GB/s", color=GREY, ha="right")
-    ax.text(256, peak * 1.1, f"{peak:.0f} GFLOP/s", color=GREY, ha="right")
+    ax.text(256, peak * 1.5, f"{peak:.0f} GFLOP/s", color=GREY, ha="right")
     looks = (("o", 7, -12), ("s", -12, -13), ("^", -13, 6), ("D", 7, 5))
     for (kind, of_rows), color, look in zip(points.items(), CYCLE, looks, strict=False):
         marker, right, above = look  # labels of neighbours go to different sides
@@ -51,7 +51,7 @@ def roofline(
         yscale="log",
         xlabel="FLOPs for each byte that is read",
         ylabel="GFLOP/s",
-        ylim=(bandwidth * 0.1, peak * 2),
+        ylim=(bandwidth * 0.1, peak * 2.2),
     )
     return fig
 
@@ -59,11 +59,18 @@ def roofline(
 def predicted_and_measured(
     names: Sequence[str], predicted: ArrayLike, measured: ArrayLike, unit: str
 ) -> Figure:
-    """Two bars for each name: what a bound allows, and what was reached."""
+    """Two bars for each name: what a bound allows, and what was reached, with its share
+    of the bound."""
     fig, ax = subplots(width=8.0, height=0.55 * len(names) + 1.2)
     y = np.arange(len(names))
     ax.barh(y - 0.2, np.asarray(predicted), 0.38, color=GREY, label="the bound")
-    ax.barh(y + 0.2, np.asarray(measured), 0.38, color=ORANGE, label="measured")
+    bars = ax.barh(y + 0.2, np.asarray(measured), 0.38, color=ORANGE, label="measured")
+    shares = np.asarray(measured) / np.asarray(predicted)
+    labels = [
+        f"{m:.0f}: {share:.0%}"
+        for m, share in zip(np.asarray(measured), shares, strict=True)
+    ]
+    ax.bar_label(bars, labels, padding=3, fontsize=8.5)
     ax.set_yticks(y, names)
     ax.invert_yaxis()
     ax.set_xlabel(unit)
@@ -71,18 +78,19 @@ def predicted_and_measured(
     return fig
 
 
-def largest_by_column(weight: ArrayLike) -> Figure:
-    """The largest absolute weight of each column of a matrix [out, in], and of the
-    whole."""
-    largest = np.abs(np.asarray(weight)).max(axis=0)
-    fig, ax = subplots(width=8.0, height=2.6)
-    ax.plot(largest, color=BLUE, lw=0.8)
-    ax.axhline(largest.max(), color=ORANGE, lw=1)
-    ax.text(
-        len(largest), largest.max() * 0.97, "the matrix", color=ORANGE, ha="right",
-        va="top",
-    )  # fmt: skip
-    ax.set(xlabel="input (column)", ylabel="largest |weight|", ylim=(0, None))
+def largest_weights(weight: ArrayLike) -> Figure:
+    """The largest absolute weight of each row and of each column of a matrix [out, in],
+    and of the whole."""
+    sizes = np.abs(np.asarray(weight))
+    fig, axes = subplots(1, 2, width=9.0, height=2.6, sharey=True)
+    for ax, axis, name in zip(
+        axes, (1, 0), ("row (output)", "column (input)"), strict=True
+    ):
+        ax.plot(sizes.max(axis=axis), color=BLUE, lw=0.8)
+        ax.axhline(sizes.max(), color=ORANGE, lw=1)
+        ax.set(xlabel=name, ylim=(0, sizes.max() * 1.15))
+    axes[0].set_ylabel("largest |weight|")
+    axes[0].text(0, sizes.max() * 1.03, "largest of the whole matrix", color=ORANGE)
     return fig
 
 
