@@ -31,14 +31,14 @@ def compiled_engine() -> ModuleType | None:
 def prepare_for_inference(
     model: DecoderOnlyModel, weights: str = "float32", threads: int | None = None
 ) -> DecoderOnlyModel:
-    """A copy of a model that is faster at inference; `model` stays as it is. It has
-    the weights of now: after a change of them, prepare the model again.
+    """A copy of a model with the weights it has now, faster at inference.
 
-    On the CPU in float32 that is a NativeModel, with matrices in float32, in
-    "bfloat16", in "int8" (groups of 32) or in "q4_1" (4 bits; the embedding and the
-    head in int8), on `threads` threads (None: as many as PyTorch uses). Elsewhere, and
-    without Numba, it is a FusedModel, which keeps the weights as they are. Raises
-    ValueError for other `weights`, and for fewer bits where no kernels can run.
+    On the CPU in float32 that is a NativeModel, with matrices in float32, "bfloat16",
+    "int8" (groups of 32) or "q4_1" (4 bits; the embedding and the head in int8), on
+    `threads` threads (None: as many as PyTorch uses). Where several rows meet 8 or 4
+    bits, their inputs are rounded to 16 bits. Elsewhere, and without Numba, it is a
+    FusedModel, which keeps the weights as they are. Raises ValueError for other
+    `weights`, and for fewer bits where no kernels can run.
     """
     if weights not in WEIGHTS:
         raise ValueError(
@@ -58,8 +58,7 @@ def prepare_for_inference(
         )
     if suits:
         warnings.warn(
-            "Numba is not installed, so the compiled kernels cannot run: pip install"
-            " numba",
+            "Numba is not installed, so no kernels can run: pip install numba",
             stacklevel=3,  # `checked` stands between this line and the caller's
         )
     return FusedModel(model).eval()
