@@ -21,11 +21,11 @@ from llm_course.types import Cache, Logits, TokenIds
 __all__ = [
     "real_tokens",
     "token_ids",
+    "in_pieces",
+    "next_token_logits",
     "seeded_generator",
     "PIECE",
     "guarded",
-    "in_pieces",
-    "next_token_logits",
     "one_thread",
     "choose",
     "generate_stream",
@@ -74,38 +74,6 @@ def token_ids(name: str, given: int | Sequence[int] | None, vocab_size: int) -> 
     return torch.tensor(ids, dtype=torch.long)
 
 
-def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
-    """A random generator of our own, so that torch's global one is neither read nor
-    moved.
-
-    None seeds it from the operating system's randomness. Raises ValueError for a seed
-    that a GenerationConfig refuses.
-    """
-    GenerationConfig(seed=seed)
-    generator = torch.Generator(device)
-    if seed is None:
-        generator.seed()
-        return generator
-    return generator.manual_seed(seed)
-
-
-PIECE = 512  # positions in a pass: its mask has PIECE rows, not one for each token
-
-
-def guarded(
-    kv_cache: Cache,
-    model: DecoderOnlyModel,
-    ids: TokenIds,
-    mask: Tensor | None,
-    start: int,
-) -> AbstractContextManager[None]:
-    """A context for passes that put ids [B, n] into a cache from slot `start` on. The
-    cache of notebook 06 refuses ids that do not continue its text; a cache without a
-    method `guard` accepts everything."""
-    guard = getattr(kv_cache, "guard", None)
-    return nullcontext() if guard is None else guard(model, ids, mask, start)
-
-
 def in_pieces(
     model: DecoderOnlyModel,
     ids: TokenIds,
@@ -147,6 +115,38 @@ def next_token_logits(
         )
     with guarded(kv_cache, model, ids, mask, 0):
         return in_pieces(model, ids[..., past:], mask, kv_cache)
+
+
+def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
+    """A random generator of our own, so that torch's global one is neither read nor
+    moved.
+
+    None seeds it from the operating system's randomness. Raises ValueError for a seed
+    that a GenerationConfig refuses.
+    """
+    GenerationConfig(seed=seed)
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(seed)
+
+
+PIECE = 512  # positions in a pass: its mask has PIECE rows, not one for each token
+
+
+def guarded(
+    kv_cache: Cache,
+    model: DecoderOnlyModel,
+    ids: TokenIds,
+    mask: Tensor | None,
+    start: int,
+) -> AbstractContextManager[None]:
+    """A context for passes that put ids [B, n] into a cache from slot `start` on. The
+    cache of notebook 06 refuses ids that do not continue its text; a cache without a
+    method `guard` accepts everything."""
+    guard = getattr(kv_cache, "guard", None)
+    return nullcontext() if guard is None else guard(model, ids, mask, start)
 
 
 @contextmanager
