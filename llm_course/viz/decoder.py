@@ -129,7 +129,11 @@ def channel_writes(added: object, channel: int) -> Figure:
     fig, axes = subplots(2, 1, width=8.0, height=4.4, sharex=True)
     axes[0].bar(np.arange(len(added)), added, color=GREY)
     axes[0].axhline(0, color=GREY, linewidth=0.8)
-    axes[0].set(ylabel="added by the layer", title=f"Channel {channel}, first token")
+    title = (
+        f"Channel {channel} of the first token: written by layer {added.argmax()},"
+        f" removed most by layer {added.argmin()}"
+    )
+    axes[0].set(ylabel="added by the layer", title=title)
     axes[1].step(np.arange(len(added)), added.cumsum(), where="mid", color=RED)
     axes[1].set(xlabel="layer", ylabel="total so far")
     return fig

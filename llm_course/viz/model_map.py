@@ -34,18 +34,20 @@ def model_map(
     *,
     loop: bool = False,
     stream: bool = False,
+    wiring: bool = False,
 ) -> Figure:
     """The path from token ids to text; `lit` parts are orange, `done` ones (earlier
     chapters) blue.
 
     With `loop` an orange arrow leads from the sampling loop back to the token ids; with
-    `stream` the residual stream is green and named.
+    `stream` the residual stream is green and named; with `wiring` the additions and the
+    frame of the repeated layer are orange too.
     Raises ValueError for a name that is not in PARTS.
     """
     if unknown := sorted((set(lit) | set(done)) - set(PARTS)):
         raise ValueError(f"unknown parts {unknown}; the map has {list(PARTS)}")
     fig, ax = subplots(width=6.0, height=5.6)
-    _draw_frame(ax)
+    _draw_frame(ax, ORANGE if wiring else GREY)
     if stream:
         _draw_stream(ax)
     for name, (label, x, y) in PARTS.items():
@@ -120,13 +122,13 @@ def _draw_stream(ax: Axes) -> None:
     ax.text(-2.05, 4.15, "residual\nstream", ha="right", fontsize=9, color=GREEN)
 
 
-def _draw_frame(ax: Axes) -> None:
-    """The layer's frame, the arrows of the stream and the two residual additions."""
-    ax.add_patch(
-        Rectangle(
-            (-1.95, 0.62), 3.55, 4.75, fill=False, edgecolor=GREY, linestyle=(0, (4, 3))
-        )
-    )
+def _draw_frame(ax: Axes, color: str) -> None:
+    """The layer's frame and the two residual additions in `color`, the arrows of the
+    stream."""
+    dashes, width = (0, (4, 3)), 1.0 if color == GREY else 1.6
+    frame = Rectangle((-1.95, 0.62), 3.55, 4.75, fill=False, ec=color, ls=dashes)
+    frame.set_linewidth(width)
+    ax.add_patch(frame)
     ax.text(
         -2.05,
         3.0,
@@ -153,7 +155,10 @@ def _draw_frame(ax: Axes) -> None:
         (3.1, 5.2),
     ):
         ax.plot(
-            [0, -1.65, -1.65, 0], [bottom, bottom, top, top], color=GREY, linewidth=1.1
+            [0, -1.65, -1.65, 0],
+            [bottom, bottom, top, top],
+            color=color,
+            lw=width + 0.1,
         )
         ax.text(
             0,
@@ -162,7 +167,7 @@ def _draw_frame(ax: Axes) -> None:
             ha="center",
             va="center",
             fontsize=11,
-            bbox={"boxstyle": "circle,pad=0.1", "fc": "white", "ec": GREY},
+            bbox={"boxstyle": "circle,pad=0.1", "fc": "white", "ec": color},
         )
     for y, target in ((2.25, 1.3), (6.95, None)):
         tail, head = (
