@@ -110,7 +110,8 @@ def test_python_blocks_run_one_after_the_other(
             continue
         exec(block.text, scope)
     assert printed[0] == "The capital of Japan is Tokyo.<|im_end|>"
-    assert f"`{printed[0]}`" in PAGES[0].read_text(encoding="utf-8")
+    (page,) = [page for page in PAGES if page.name == "package.md"]
+    assert f"`{printed[0]}`" in page.read_text(encoding="utf-8")
     assert printed[1] == "The capital of Japan is Tokyo."
 
 

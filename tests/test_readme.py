@@ -52,6 +52,12 @@ def test_every_page_is_one_link_from_the_readme() -> None:
 def test_every_notebook_is_on_the_map():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"(notebooks/{path.name})" in README
+        front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+        assert re.search(rf"^\| \[\w+\]\(\.\./notebooks/{path.name}\)", front, re.M)
+
+
+def test_the_readme_is_a_front_and_no_manual() -> None:
+    assert len(README.split()) < 800
 
 
 def test_the_picture_is_one_of_the_notebooks():

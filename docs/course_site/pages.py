@@ -43,11 +43,11 @@ def readme_section(title: str) -> str:
     return found[1].strip()
 
 
-def built(chapter: Chapter) -> str:
-    """What the README's table says that a notebook builds."""
-    row = rf"^\|[^|]*\(notebooks/{re.escape(chapter.path.name)}\)[^|]*\|([^|]*)\|"
-    found = re.search(row, readme(), re.MULTILINE)
-    return found[1].strip() if found else chapter.title
+def cell_of(page: Path, chapter: Chapter) -> str:
+    """What the table of the chapters on a page says of one of them."""
+    row = rf"^\|[^|]*notebooks/{re.escape(chapter.path.name)}\)[^|]*\|([^|]*)\|"
+    found = re.search(row, page.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def hours(minutes: int) -> str:
@@ -61,13 +61,16 @@ def chapter_map() -> str:
     """Each chapter with what it builds, how long it takes and what it needs."""
     lines = ["{.chapter-map}"]
     for chapter in chapters():
+        builds = cell_of(ROOT / "README.md", chapter) or chapter.title
+        sees = cell_of(DOCS / "index.md", chapter)
         needs = re.sub(r"\]\((\w+\.ipynb)", r"](notebooks/\1", chapter.needs)
         link = f"[{chapter.number} · {chapter.title}](notebooks/{chapter.path.name})"
         lines += [
             f"- **{link}**",
             "",
-            f"  You build {built(chapter)}.",
+            f"  You build {builds}.",
             "",
+            *([f"  You see {sees}.", ""] if sees else []),
             f"  {hours(chapter.reading)} of reading, {hours(chapter.exercises)} of"
             " exercises.",
             *(["", f"  *You need* {needs}."] if needs else []),
@@ -77,6 +80,14 @@ def chapter_map() -> str:
     exercises = hours(sum(chapter.exercises for chapter in chapters()))
     lines.append(f"In all, {reading} of reading and {exercises} of exercises.")
     return "\n".join(lines)
+
+
+def reference_link() -> str:
+    """The reference is made by the site alone: a page of docs/ cannot link to it."""
+    return (
+        "[The reference](reference/index.md) has every class and function, with the"
+        " section in which it is built."
+    )
 
 
 def contents() -> str:

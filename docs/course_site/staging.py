@@ -23,7 +23,8 @@ ROOT_PAGES = {
 }
 LINK = re.compile(r"(\]\()([^()\s#]+)((?:#[^()\s]*)?\))")
 REMOTE_PICTURE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
-PART = re.compile(r"^<!-- site: (\w+) ?(.*?) -->$", re.MULTILINE)
+# A comment, and the table right under it that stands for the part on GitHub.
+PART = re.compile(r"^<!-- site: (\w+) ?(.*?) -->$(?:\n\|.*)*", re.MULTILINE)
 
 
 def address() -> str:
@@ -106,5 +107,6 @@ def made(page: str, kind: str, argument: str) -> str:
         "chapters": pages.chapter_map,
         "contents": pages.contents,
         "terms": pages.term_index,
+        "reference": pages.reference_link,
         "steps": steps.figure,
     }[kind]()
