@@ -57,7 +57,8 @@ html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
 html_use_index = html_domain_indices = False  # terms.md is the index
 html_css_files = ["course.css"]
-html_js_files = [(name, {"defer": "defer"}) for name in ("course.js", "steps.js")]
+SCRIPTS = ("course.js", "steps.js", "search.js")
+html_js_files = [(name, {"defer": "defer"}) for name in SCRIPTS]
 html_show_sourcelink = False
 html_copy_source = True  # the notebooks to download
 copybutton_selector = "div.cell_input pre, details pre, div.highlight pre"

@@ -1,5 +1,5 @@
-// For narrow pages: heads beside the cells of wide tables, formulas that fit, and figures
-// that open by themselves, to be looked at more closely.
+// For narrow pages: heads beside the cells of wide tables, and figures that open by
+// themselves, to be looked at more closely.
 function nameCells(table) {
   const heads = [...table.querySelectorAll("thead th")].map((th) => th.textContent.trim());
   if (heads.length < 3) return;
@@ -18,16 +18,6 @@ function linkFigure(image) {
   link.append(image);
 }
 
-function fit(formula) {
-  formula.style.fontSize = "";
-  const [room, width] = [formula.parentElement.clientWidth, formula.scrollWidth];
-  if (room && width > room) formula.style.fontSize = `${Math.floor((100 * room) / width)}%`;
-}
-
-function fitAll() {
-  document.querySelectorAll('mjx-container[display="true"]').forEach(fit);
-}
-
 // A place on the same page is behind the drawer that was opened to find it.
 function closeDrawer(event) {
   if (event.target.closest("a")) event.target.closest("dialog")?.close();
@@ -37,9 +27,6 @@ function start() {
   document.querySelectorAll("dialog").forEach((drawer) => drawer.addEventListener("click", closeDrawer));
   document.querySelectorAll(".bd-content table:not(.steps table)").forEach(nameCells);
   document.querySelectorAll(".cell_output img").forEach(linkFigure);
-  window.MathJax?.startup?.promise?.then(fitAll);
-  addEventListener("resize", fitAll);
-  document.addEventListener("toggle", fitAll, true); // what was folded had no width
 }
 
 if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);

@@ -121,6 +121,15 @@ def terms() -> dict[str, list[tuple[Chapter, Section]]]:
     return found
 
 
+def terms_of(label: str) -> list[str]:
+    """The terms of the index that a section builds, or shows at work."""
+    return [
+        term
+        for term, places in terms().items()
+        if label in (section.label for _, section in places)
+    ]
+
+
 def link_to(chapter: Chapter, section: Section) -> str:
     return f"[{reference.words_for(chapter, section)}](#{section.label})"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import re
+import struct
+from base64 import b64decode
 from functools import cache
 from typing import Any
 
@@ -19,6 +21,7 @@ from course_site.chapters import (
     number_of,
     public_names,
 )
+from course_site.pages import terms_of
 from llm_course.authoring.normal_form import ALT_TEXT
 
 PNG = "image/png"
@@ -28,6 +31,7 @@ PREDICT = "**Predict, then run.**"
 CHOICES = '<ul class="prediction">'
 ANSWER = "<details>\n<summary>Answer</summary>"
 ONLINE = "[With a kernel](../online.md)"
+WIDE = 700  # pixels: a figure that a telephone would make unreadable scrolls there
 
 
 def read(text: str) -> nbformat.NotebookNode:
@@ -53,7 +57,9 @@ def markdown(cell: Any, number: str) -> None:
     """A label before the heading, and what this page lacks after it."""
     cell.source = cell.source.replace("<details>", '<details class="fold">')
     if heading := HEADING.match(cell.source):
-        cell.source = f"({label_of(number, heading[2])})=\n{cell.source}"
+        label = label_of(number, heading[2])
+        first, _, rest = cell.source.partition("\n")
+        cell.source = f"({label})=\n{first}\n{index_of(label)}{rest}".rstrip()
         if heading[2] == "Exercises":
             cell.source += (
                 f"\n\n*{ONLINE} each check says whether your version is right, and if"
@@ -73,7 +79,20 @@ def code(cell: Any) -> None:
         if PNG in out.get("data", {}):
             out.data.pop("text/plain", None)
             if alt:
-                mystnb(cell)["image"] = {"alt": alt}
+                kind = {"classes": "wide"} if width_of(out.data[PNG]) > WIDE else {}
+                mystnb(cell)["image"] = {"alt": alt} | kind
+
+
+def width_of(png: str) -> int:
+    """The width of a picture in pixels; 0 for what is none."""
+    head = b64decode(png)[16:20]
+    return struct.unpack(">I", head)[0] if len(head) == 4 else 0
+
+
+def index_of(label: str) -> str:
+    """The terms of a section as entries of Sphinx's index: the search finds them."""
+    entries = "".join(f"   ! single: {term}\n" for term in terms_of(label))
+    return f"\n```{{eval-rst}}\n.. index::\n{entries}```\n" if entries else ""
 
 
 def fold_answers(cells: list[Any]) -> None:

@@ -18,16 +18,19 @@ pytestmark = pytest.mark.browser
 
 WIDTHS = (1400, 400)
 NARROW = {"width": 400, "height": 900}
-# Elements that are wider than the page leaves them, or that scroll inside, code aside.
+# Elements that are wider than the page leaves them, or that scroll inside. Code may,
+# and wide figures.
 TOO_WIDE = """() => {
   const main = document.querySelector(".bd-article-container"), found = [];
   if (document.documentElement.scrollWidth > innerWidth) found.push("the page");
   for (const el of main.querySelectorAll("*")) {
     if (el.closest("pre, mjx-container, .headerlink, .visually-hidden")) continue;
+    if (el.matches("img.wide") || el.querySelector(":scope > img.wide")) continue;
     const { width, right } = el.getBoundingClientRect();
     const scrolls = ["auto", "scroll"].includes(getComputedStyle(el).overflowX);
     if (width && right > innerWidth + 1) found.push(el.outerHTML.slice(0, 120));
-    else if (scrolls && el.scrollWidth > el.clientWidth + 1 && !el.querySelector("pre"))
+    else if (scrolls && el.scrollWidth > el.clientWidth + 1
+        && !el.querySelector("pre, img.wide"))
       found.push("scrolls: " + el.outerHTML.slice(0, 120));
   }
   return found.slice(0, 5);

@@ -1,0 +1,83 @@
+// Search results: excerpts from the article alone, and links to the section that fits best.
+const APART = ".headerlink, script, style, summary, button, nav, .toctree-wrapper, .cell-note";
+const squeeze = (text) => text.replace(/\u00ad/g, "").replace(/\s+/g, " ").trim();
+
+function articleOf(html) {
+  const article = new DOMParser().parseFromString(html, "text/html").querySelector("article");
+  article?.querySelectorAll(APART).forEach((el) => el.remove());
+  return article;
+}
+
+// A section, without the sections in it.
+function ownText(section) {
+  const copy = section.cloneNode(true);
+  copy.querySelectorAll("section, h1, h2, h3").forEach((el) => el.remove());
+  return squeeze(copy.textContent);
+}
+
+function headingOf(section) {
+  return squeeze(section.querySelector(":scope > :is(h1, h2, h3)")?.textContent ?? "");
+}
+
+// The phrase as it was typed counts most, then each word of it, in a heading twice.
+function fits(section, phrase, words) {
+  const heading = headingOf(section).toLowerCase();
+  const text = ownText(section).toLowerCase();
+  const count = (part) => Math.min(3, text.split(part).length - 1) + 6 * heading.includes(part);
+  return words.reduce((sum, word) => sum + count(word), 20 * count(phrase));
+}
+
+function sectionFor(article, anchor, phrase, words) {
+  const found = anchor && article.querySelector(`[id="${CSS.escape(anchor.slice(1))}"]`);
+  if (found) return found.closest("section");
+  let best = null;
+  let most = -1;
+  for (const section of article.querySelectorAll("section[id]")) {
+    const score = fits(section, phrase, words);
+    if (score > most) [best, most] = [section, score];
+  }
+  return best;
+}
+
+function excerpt(text, phrase, words) {
+  const places = [phrase, ...words].map((part) => text.toLowerCase().indexOf(part));
+  const place = places.find((i) => i >= 0) ?? 0;
+  const start = place < 100 ? 0 : text.indexOf(" ", place - 100) + 1;
+  const end = start + 240 < text.length ? text.lastIndexOf(" ", start + 240) : text.length;
+  return `${start ? "… " : ""}${text.slice(start, end)}${end < text.length ? " …" : ""}`;
+}
+
+// A hit leads to its section; of two that lead to the same one, the first stays.
+function lead(item, section) {
+  const link = item.querySelector("a");
+  const [title, heading] = [link.textContent.split(" > ")[0], headingOf(section)];
+  link.href = `${link.href.split("#")[0]}#${section.id}`;
+  if (!section.querySelector(":scope > h1")) link.textContent = `${title} > ${heading}`;
+  const same = [...item.parentElement.querySelectorAll("a")].filter((a) => a.href === link.href);
+  if (same[0] !== link) item.remove();
+}
+
+function summarize(html, keywords, anchor) {
+  const phrase = new URLSearchParams(location.search).get("q").toLowerCase().trim();
+  const words = [...keywords];
+  const summary = document.createElement("p");
+  summary.className = "context";
+  const article = articleOf(html);
+  const section = article && sectionFor(article, anchor, phrase, words);
+  if (!section) return summary;
+  summary.textContent = excerpt(ownText(section), phrase, words);
+  queueMicrotask(() => summary.parentElement && lead(summary.parentElement, section));
+  return summary;
+}
+
+if (typeof Search !== "undefined") {
+  const split = splitQuery;
+  // "min-p" is "min" for Sphinx's index; of one letter alone every page has a word.
+  splitQuery = (query) => {
+    const words = split(query);
+    const long = words.filter((word) => word.length > 1);
+    return long.length ? long : words;
+  };
+  Scorer.objPartialMatch = -10; // "min" in "streaming"
+  Search.makeSearchSummary = summarize;
+}
