@@ -58,6 +58,10 @@ def as_used(kind: str, x: np.ndarray) -> np.ndarray:
     count=st.integers(1, 9) | st.sampled_from([1, 96, 97, 200]),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(kind="q8_0", outputs=50, inputs=100, count=1, seed=0)
+@example(kind="q8_0", outputs=50, inputs=100, count=5, seed=0)
+@example(kind="q4_1", outputs=50, inputs=100, count=1, seed=0)
+@example(kind="q4_1", outputs=50, inputs=100, count=5, seed=0)
 def test_products_are_those_of_the_dequantized_matrix(
     kind, outputs, inputs, count, seed
 ):

@@ -34,7 +34,7 @@ class Chart {
   table(parent) {
     const table = make(parent, "table", { class: "pg-table" });
     const head = make(make(table, "thead"), "tr");
-    for (const text of ["bars show", "kept", "cut", "tokens left"]) {
+    for (const text of ["bars show", "kept in turn", "cut", "tokens left"]) {
       make(head, "th", { scope: "col" }, text);
     }
     this.body = make(table, "tbody");
@@ -52,7 +52,7 @@ class Chart {
 
   show(data) {
     this.data = data;
-    this.root.hidden = !data.rows;
+    this.root.hidden = this.body.parentElement.hidden = !data.rows;
     if (data.rows) this.draw();
   }
 

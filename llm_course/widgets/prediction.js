@@ -7,7 +7,7 @@ function draw(parent, { text, png }) {
 function render(context) {
   const { model } = context, lab = new Lab(context);
   lab.root.classList.add("pr");
-  make(lab.fields, "p", { class: "lab-quiet" }, "What do you predict? The output comes after your choice.");
+  const asked = make(lab.fields, "p", { class: "lab-quiet" }, "What do you predict? The output comes after your choice.");
   const group = make(lab.fields, "div", { role: "group", "aria-label": "choices", class: "pr-choices" });
   const buttons = model.get("choices").map((text, choice) =>
     lab.button(group, text, "choose", () => ({ choice })));
@@ -15,6 +15,7 @@ function render(context) {
   const output = make(lab.root, "div", { role: "group", "aria-label": "output", class: "pr-output" });
   lab.watch("picked", () => {
     const last = model.get("picked").at(-1);
+    asked.hidden = last !== undefined;
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === last)));
   });
   lab.watch("verdict", () => { verdict.textContent = model.get("verdict"); });

@@ -42,8 +42,16 @@ function render(context) {
   const title = make(next, "div", { class: "lab-quiet" });
   const list = make(next, "ol", { class: "rp-next", "aria-label": "next tokens" });
 
+  const limit = (name, max) => { // what a slider reads never lies beyond its end
+    const { input, read, write } = lab.controls[name], before = read();
+    input.max = max;
+    write(read());
+    if (read() !== before) lab.moved();
+  };
   lab.watch("chart", () => {
     const chart = model.get("chart"), slow = chart.never.filter(Boolean).length;
+    limit("position", chart.context - 1);
+    limit("pair", chart.turns.length - 1);
     dials(clocks, chart);
     bars(waves, chart);
     curves(lines, chart);

@@ -92,7 +92,9 @@ class RopeLab(LabWidget):
         settings: dict[str, Any] = {"theta": round(math.log10(config.rope_theta), 1)}
         settings |= {"head_dim": str(config.head_dim), "scaling": "none"}
         settings |= {"context": int(math.log2(config.max_position_embeddings))}
-        settings |= {"position": 100, "offset": 3, "pair": 0, "rounded": False}
+        last = config.max_position_embeddings - 1
+        settings |= {"position": min(100, last), "offset": 3, "pair": 0}
+        settings |= {"rounded": False}
         settings |= {"text": sentence, "pairs": "adjacent"}
         super().__init__(name="RoPE lab", settings=settings)
         self.do_show(settings)

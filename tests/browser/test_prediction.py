@@ -134,6 +134,7 @@ def test_the_page_shows_the_output_after_a_choice_by_key(page: Any) -> None:
     assert (
         "first choice, “about 36”, is wrong" in page.get_by_role("status").inner_text()
     )
+    assert page.get_by_text("What do you predict?").is_hidden()
     output = page.get_by_role("group", name="output")
     assert output.inner_text().strip() == "size 237 & more"
     group.get_by_role("button", name="about <240>").press("Space")

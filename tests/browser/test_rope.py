@@ -22,8 +22,24 @@ def bare(page: Any) -> Bare:
 
 
 def test_every_slider_moves_by_key(bare: Bare) -> None:
-    moved = {"theta": 4.1, "context": 7, "position": 101, "offset": 4, "pair": 1}
+    moved = {"theta": 4.1, "context": 7, "position": 64, "offset": 4, "pair": 1}
     assert bare.move_every_slider() == moved
+
+
+def test_sliders_end_where_the_context_and_the_pairs_do(bare: Bare) -> None:
+    position = bare.page.get_by_role("slider", name="position of q")
+    pair = bare.page.get_by_role("slider", name="pair drawn")
+    bare.page.get_by_role("combobox", name="head_dim").select_option("16")
+    for power in (17, 6):  # 131,072 positions, then 64
+        bare.page.get_by_role("slider", name="context").fill(str(power))
+        bare.pump()
+        for slider, end in ((position, 2**power - 1), (pair, 7)):
+            slider.press("End")
+            bare.pump()
+            assert int(slider.input_value()) == end
+        settings = bare.widget.settings
+        assert (settings["position"], settings["pair"]) == (2**power - 1, 7)
+    assert bare.page.get_by_text("q at 63, k at 60").is_visible()
 
 
 def test_bars_and_count_follow_the_base(bare: Bare) -> None:
