@@ -56,7 +56,7 @@ MATRICES = (  # of a layer, in the order of `step.Weights`
     *(f"self_attn.{name}_proj" for name in "qkvo"),
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
 )
-KERNELS = ("quantize", "kernels", "rows", "native_attention", "step")  # are compiled
+KERNELS = ("quantize", "kernels", "strips", "rows", "native_attention", "step")
 FEW = 16  # below so many tokens a sequence each is a query of its own
 
 
