@@ -110,17 +110,22 @@ def test_notebook_05_plays(lab: jupyter.Lab, page: Any) -> None:
     view.ended("stopped")
 
 
-@pytest.fixture
-def played(lab: jupyter.Lab, page: Any) -> View:
-    """A notebook of one cell, which shows the playground."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+def run_cell(lab: jupyter.Lab, page: Any, name: str, source: str) -> Any:
+    """A notebook of one cell, opened, run and saved -> what was saved."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     notebook.metadata.kernelspec = {
         "name": "python3",
         "display_name": "Python 3 (ipykernel)",
     }
-    nbformat.write(notebook, lab.folder / "one.ipynb")
-    jupyter.open_notebook(page, lab, "one.ipynb")
-    jupyter.run_all_and_save(page, lab, "one.ipynb")
+    nbformat.write(notebook, lab.folder / name)
+    jupyter.open_notebook(page, lab, name)
+    return jupyter.run_all_and_save(page, lab, name)
+
+
+@pytest.fixture
+def played(lab: jupyter.Lab, page: Any) -> View:
+    """A notebook of one cell, which shows the playground."""
+    run_cell(lab, page, "one.ipynb", CELL)
     return View(page)
 
 
@@ -211,14 +216,7 @@ Prediction([6, 8], legs)"""
 
 @pytest.mark.browser
 def test_an_output_waits_for_a_choice(lab: jupyter.Lab, page: Any) -> None:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(QUESTION)])
-    notebook.metadata.kernelspec = {
-        "name": "python3",
-        "display_name": "Python 3 (ipykernel)",
-    }
-    nbformat.write(notebook, lab.folder / "ask.ipynb")
-    jupyter.open_notebook(page, lab, "ask.ipynb")
-    still, _ = code(jupyter.run_all_and_save(page, lab, "ask.ipynb"))[0].outputs
+    still, _ = code(run_cell(lab, page, "ask.ipynb", QUESTION))[0].outputs
     assert still.data["text/plain"] == "the printed answer\n"
     root = page.get_by_role("region", name="Prediction")
     answer = page.locator(".jp-OutputArea").get_by_text("the printed answer")
