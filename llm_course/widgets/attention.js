@@ -11,7 +11,7 @@ function render(context) {
     Object.assign(state, { layer, head });
     lab.moved();
   };
-  const tokens = tokenRow(lab, state, () => draw());
+  const [row, tokens] = tokenRow(lab, state, () => draw());
   const body = make(lab.fields, "div", { class: "at-body" });
   const small = new SmallMaps(lab, body, pick);
   const middle = make(body, "div", { class: "at-middle" });
@@ -31,9 +31,10 @@ function render(context) {
   lab.on(all, "click", () => { state.out = []; lab.moved(); });
   const words = table(right, "Next token", ["next token", "whole model", "now"]);
   lab.choice(right, "rank", "rank by", ["token before", "first token", "itself", "induction",
-    "entropy"].map((name) => [name, name]));
+    "entropy"].map((name) => [name, name === "entropy" ? "entropy, in bits" : name]));
   const ranks = make(right, "div", { class: "at-ranks", role: "group", "aria-label": "Heads, the strongest first" });
   roving(ranks, "button", lab.signal);
+  const there = lab.results(row, body);
 
   const resized = new ResizeObserver(() => { // also when it comes into the page
     if (!numbers) return;
@@ -69,8 +70,8 @@ function render(context) {
 
   lab.watch("chart", () => {
     const chart = model.get("chart");
-    body.hidden = !chart.tokens;
-    if (!chart.tokens) { numbers = null; tokens([], 0, weight); return; }
+    there(chart.tokens);
+    if (!chart.tokens) { numbers = null; return; }
     const bytes = model.get("large");
     numbers = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
     large.size = chart.tokens.length;
@@ -109,7 +110,7 @@ function tokenRow(lab, state, changed) {
     const at = [...row.children].indexOf(event.target.closest("button"));
     if (at >= 0) { state.query = at; changed(); }
   });
-  return (tokens, query, weight) => {
+  return [row, (tokens, query, weight) => {
     while (row.children.length > tokens.length) row.lastChild.remove();
     tokens.forEach((token, key) => {
       const button = row.children[key] ?? make(row, "button", { type: "button" });
@@ -122,7 +123,7 @@ function tokenRow(lab, state, changed) {
       button.classList.toggle("at-later", key > query);
       button.tabIndex = key === query ? 0 : -1;
     });
-  };
+  }];
 }
 
 /** A table whose body is written anew by the function that this returns. */

@@ -130,8 +130,9 @@ def ids_to_draw(
     and `widget` are the words for both in its message."""
     ids = tuple(tokenizer.encode(text))
     if not low <= len(ids) <= high:
+        tokens = "token" if len(ids) == 1 else "tokens"
         raise ValueError(
-            f"The {what} has {len(ids)} tokens; the {widget} takes {low} to {high}."
+            f"The {what} has {len(ids)} {tokens}; the {widget} takes {low} to {high}."
         )
     return ids
 

@@ -11,6 +11,7 @@ function render(context) {
   const chart = make(lab.fields, "div", { class: "bu-chart", role: "list", "aria-label": "memory after each event" });
   const told = make(lab.fields, "p", { class: "bu-told", role: "status" });
 
+  lab.results(chart, told);
   lab.watch("running_now", () => {
     running.replaceChildren();
     for (const [name, tokens] of model.get("running_now")) {

@@ -15,6 +15,7 @@ function render(context) {
     make(key, "span", { class: `cl-${kind}` }, kind);
   }
   const told = make(lab.fields, "div", { role: "status", class: "cl-told" });
+  lab.results(slots, told);
   const counts = make(told, "div"), sums = make(told, "div"), next = make(told, "div");
 
   const track = make(lab.fields, "div", { class: "cl-race" });

@@ -29,6 +29,7 @@ function render(context) {
     tick.style.left = along(bytes);
   }
   const list = make(lab.fields, "div", { role: "list", "aria-label": "models; room: tokens of all rows together" });
+  lab.results(list);
   lab.watch("models", () => {
     list.replaceChildren();
     for (const row of model.get("models")) show(list, row);

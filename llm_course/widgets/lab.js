@@ -1,6 +1,6 @@
 // What all widgets of the lab share on the page: elements, controls, talk with Python.
 // The files of a widget are joined after this one into a single ES module.
-const BUSY = 60, SILENT = 3000, TYPING = 400; // milliseconds
+const BUSY = 60, LATE = 250, SILENT = 3000, TYPING = 400; // milliseconds
 const GONE = "The kernel was restarted or has ended: run this cell again.";
 const MUTE = "No answer from the kernel. If it is running another cell, this waits for" +
   " it; if it was restarted, run this cell again.";
@@ -63,6 +63,13 @@ class Lab {
     call();
   }
 
+  /** Elements that show what Python computed: they fade while an answer is late. When
+   *  there is nothing to show they keep their place, or the page would jump. */
+  results(...elements) {
+    for (const element of elements) element.classList.add("lab-result");
+    return (there) => elements.forEach((e) => e.classList.toggle("lab-none", !there));
+  }
+
   settings() {
     return Object.fromEntries(Object.entries(this.controls).map(([n, c]) => [n, c.read()]));
   }
@@ -75,9 +82,9 @@ class Lab {
   send(action, more = {}) {
     const message = { action, more, page: this.page, serial: ++this.serial };
     this.model.send({ ...message, settings: this.settings() });
-    clearTimeout(this.silence);
-    clearTimeout(this.wait);
+    for (const timer of [this.silence, this.wait, this.lateness]) clearTimeout(timer);
     this.wait = setTimeout(() => this.mark(), BUSY);
+    this.lateness = setTimeout(() => this.root.classList.add("lab-late"), LATE);
     this.silence = setTimeout(() => { this.mute = true; this.mark(); }, SILENT);
   }
 
@@ -106,6 +113,10 @@ class Lab {
     const waiting = this.serial !== (this.done ?? 0);
     const busy = !this.gone && (waiting || this.model.get("running"));
     this.root.setAttribute("aria-busy", String(busy));
+    if (this.gone || !waiting) {
+      clearTimeout(this.lateness);
+      this.root.classList.remove("lab-late");
+    }
     const text = this.gone ? GONE : waiting && this.mute ? MUTE : this.model.get("error");
     this.note.textContent = text ?? "";
     this.fields.disabled = Boolean(this.gone);
@@ -124,7 +135,8 @@ class Lab {
   }
 
   /** Register a control: `input` is read and written as text unless told otherwise. */
-  control(name, input, { read, write, typed = false }) {
+  control(name, input, options = {}) {
+    const { read = () => input.value, write = (v) => { input.value = v; }, typed } = options;
     this.controls[name] = { read, write, input };
     let later;
     this.on(input, "input", () => {
@@ -159,10 +171,7 @@ class Lab {
     make(row, "span", {}, text);
     const input = make(row, "select", { name });
     for (const [value, words] of options) make(input, "option", { value }, words);
-    return this.control(name, input, {
-      read: () => input.value,
-      write: (v) => { input.value = v; },
-    });
+    return this.control(name, input);
   }
 
   check(parent, name, text) {
@@ -180,11 +189,7 @@ class Lab {
     const row = make(parent, "label", { class: "lab-text" });
     make(row, "span", {}, text);
     const input = make(row, "textarea", { name, rows, spellcheck: "false" });
-    return this.control(name, input, {
-      read: () => input.value,
-      write: (v) => { input.value = v; },
-      typed: true,
-    });
+    return this.control(name, input, { typed: true });
   }
 
   button(parent, text, action, more = () => ({})) {

@@ -18,6 +18,7 @@ function render(context) {
   }
   Object.assign(out, { layers: model.get("settings").layers, mlps: model.get("settings").mlps });
   lab.on(back, "click", () => { Object.assign(out, { layers: [], mlps: [] }); mark(); lab.moved(); });
+  const there = lab.results(body);
   let at = null, boxes = [], cells = [], shape = "", keys = null;
 
   /** Rows of boxes and cells, made anew only for another number of them. */
@@ -38,6 +39,7 @@ function render(context) {
         const box = make(grid, "input", { type: "checkbox", "aria-label": kind === "layers" ? `layer ${layer}` : `MLP of layer ${layer}` });
         lab.on(box, "change", () => {
           out[kind] = box.checked ? out[kind].filter((n) => n !== layer) : [...out[kind], layer];
+          mark();
           lab.moved();
         });
         boxes.push([box, kind, layer]);
@@ -51,7 +53,10 @@ function render(context) {
   }
 
   function mark() {
-    for (const [box, kind, layer] of boxes) box.checked = !out[kind].includes(layer);
+    for (const [box, kind, layer] of boxes) {
+      box.disabled = kind === "mlps" && out.layers.includes(layer); // it goes with its layer
+      box.checked = !box.disabled && !out[kind].includes(layer);
+    }
   }
 
   function look(row, column) {
@@ -64,7 +69,7 @@ function render(context) {
 
   lab.watch("grid", () => {
     const data = model.get("grid");
-    body.hidden = !data.cells;
+    there(data.cells);
     if (!data.cells) return;
     const now = JSON.stringify([data.cells.length, data.tokens]);
     if (now !== shape) { build(data); shape = now; at = null; }

@@ -31,6 +31,7 @@ function render(context) {
   lab.check(left, "tied", "head and embedding are one matrix");
   const total = make(right, "div", { role: "status", class: "pa-total" });
   const list = make(right, "div", { role: "list", "aria-label": "parts" });
+  lab.results(right);
   lab.watch("parts", () => {
     const parts = model.get("parts"), sum = model.get("total"), now = lab.settings();
     known.value = Object.keys(shapes).find((name) => Object.keys(now).every((key) => shapes[name][key] === now[key])) ?? "–";

@@ -1,13 +1,13 @@
 // The playground: controls on the left, the chart on the right, two texts below.
-const off = (from, digits) => (v) => (v === from ? "off" : v.toFixed(digits));
+const off = (from, digits, one) => (v) => (v === from ? "off" : v === one ? "best" : v.toFixed(digits));
 
 function sliders(lab, parent) {
   const add = (name, text, min, max, step, show) =>
     lab.slider(parent, name, text, { min, max, step, show });
   add("temperature", "temperature", 0, 2.5, 0.05, (v) => (v === 0 ? "greedy" : v.toFixed(2)));
   add("top_k", "top-k", 0, 200, 1, off(0, 0));
-  add("top_p", "top-p", 0, 1, 0.01, off(1, 2));
-  add("min_p", "min-p", 0, 1, 0.01, off(0, 2));
+  add("top_p", "top-p", 0, 1, 0.01, off(1, 2, 0));
+  add("min_p", "min-p", 0, 1, 0.01, off(0, 2, 1));
   add("repetition_penalty", "repetition penalty", 1, 2, 0.05, off(1, 2));
   add("seed", "seed", 0, 99, 1);
   add("max_new_tokens", "length", 1, 200, 1);

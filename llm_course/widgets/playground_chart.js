@@ -38,6 +38,7 @@ class Chart {
       make(head, "th", { scope: "col" }, text);
     }
     this.body = make(table, "tbody");
+    this.there = this.lab.results(this.root, table);
   }
 
   tableRow(name, value) {
@@ -52,7 +53,7 @@ class Chart {
 
   show(data) {
     this.data = data;
-    this.root.hidden = this.body.parentElement.hidden = !data.rows;
+    this.there(data.rows);
     if (data.rows) this.draw();
   }
 

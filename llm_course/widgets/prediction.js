@@ -14,9 +14,13 @@ function render(context) {
   const verdict = make(lab.root, "p", { role: "status", class: "pr-verdict" });
   const output = make(lab.root, "div", { role: "group", "aria-label": "output", class: "pr-output" });
   lab.watch("picked", () => {
-    const last = model.get("picked").at(-1);
-    asked.hidden = last !== undefined;
-    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === last)));
+    const picked = model.get("picked");
+    asked.hidden = picked >= 0;
+    buttons.forEach((button, i) => {
+      button.setAttribute("aria-pressed", String(i === picked));
+      // The output tells the answer; `disabled` would take the keyboard's place away.
+      button.setAttribute("aria-disabled", String(picked >= 0));
+    });
   });
   lab.watch("verdict", () => { verdict.textContent = model.get("verdict"); });
   lab.watch("shown", () => {

@@ -14,10 +14,10 @@ from llm_course.arguments import checked
 from llm_course.widgets.base import LabWidget, page_part
 
 PNG = "image/png"
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
-# What was clicked in this kernel, by the name of `run` and the choices: a cell that is
+MOST = 6  # choices
+# What was chosen in this kernel, by the name of `run` and the choices: a cell that is
 # run again goes on where it was.
-CLICKED: dict[tuple[str, ...], list[int]] = {}
+CHOSEN: dict[tuple[str, ...], int] = {}
 
 
 class Prediction(LabWidget):
@@ -31,21 +31,18 @@ class Prediction(LabWidget):
     _esm = page_part("prediction")
     _css = page_part("prediction", kind=".css")
     choices: t.List = t.List().tag(sync=True)
-    picked: t.List = t.List().tag(
-        sync=True
-    )  # indices into `choices`, in the order of clicks
+    picked = t.Int(-1).tag(sync=True)  # which choice; -1 before there is one
     verdict = t.Unicode().tag(sync=True)
-    shown: t.List = t.List().tag(
-        sync=True
-    )  # {"text"} or {"png"} each; nothing before a click
+    # {"text"} or {"png"} each; nothing before a click
+    shown: t.List = t.List().tag(sync=True)
 
     @checked
     def __init__(self, choices: Sequence[Any], run: Callable[[], Any]) -> None:
         labels = [str(choice) for choice in choices]
-        if not 2 <= len(labels) == len({*labels}) <= len(ORDINALS):
+        if not 2 <= len(labels) == len({*labels}) <= MOST:
             raise ValueError(
-                f"Prediction: choices = {labels}: must be 2 to {len(ORDINALS)}, and no"
-                " two the same"
+                f"Prediction: choices = {labels}: must be 2 to {MOST}, and no two"
+                " the same"
             )
         try:
             with capture_output(stderr=False) as captured:
@@ -78,19 +75,17 @@ class Prediction(LabWidget):
             figure.display()
 
     def do_choose(self, _settings: dict[str, Any], choice: int) -> None:
-        """Take a click on the choice of this index."""
-        clicked = CLICKED.setdefault(self._key, [])
-        if choice not in clicked:
-            clicked.append(choice)
+        """Take the choice of this index. It stands: the output tells the answer."""
+        CHOSEN.setdefault(self._key, choice)
         self._reveal()
 
     def _reveal(self) -> None:
-        """Show the output if there was a click, and say whether it was right."""
-        if not (picked := CLICKED.get(self._key)):
+        """Show the output if there was a choice, and say whether it was right."""
+        if self._key not in CHOSEN:
             return
-        nth, last = ORDINALS[len(picked) - 1], picked[-1]
-        end = "right." if last == self._right else "wrong. You may choose again."
-        self.picked = [*picked]
-        self.verdict = f"Your {nth} choice, “{self.choices[last]}”, is {end}"
+        self.picked = CHOSEN[self._key]
+        mine, right = (f"“{self.choices[i]}”" for i in (self.picked, self._right))
+        wrong = f"Your choice, {mine}, is wrong; {right} is right."
+        self.verdict = f"Your choice, {mine}, is right." if mine == right else wrong
         printed = [{"text": self._text}] if self._text else []
         self.shown = printed + [{"png": out.data[PNG]} for out in self._figures]

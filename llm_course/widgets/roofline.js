@@ -52,6 +52,7 @@ function render(context) {
   const head = make(make(table, "thead"), "tr");
   for (const text of ["kind", "bits", "a step, at least", "tokens a second, at most", "limit"]) make(head, "th", { scope: "col" }, text);
   const rows = make(table, "tbody");
+  lab.results(svg, told, table);
   lab.watch("chart", () => {
     const { chosen, kinds, turn } = model.get("chart");
     show(svg, model.get("chart"));

@@ -37,11 +37,15 @@ function render(context) {
     ["half-split", "half-split, reordered"], ["wrong", "wrong pairs"]]);
   const said = make(words, "p", { class: "rp-told", role: "status" });
   const shown = make(below, "div", { class: "rp-sentence" });
-  const map = picture(shown, 170, 170, "attention map of one head");
+  const figure = make(shown, "div");
+  make(figure, "div", { class: "lab-quiet" }, "rows read columns");
+  const map = picture(figure, 170, 170, "attention map of one head");
   const next = make(shown, "div");
   const title = make(next, "div", { class: "lab-quiet" });
   const list = make(next, "ol", { class: "rp-next", "aria-label": "next tokens" });
 
+  lab.results(right, count, score);
+  const there = lab.results(shown, said);
   const limit = (name, max) => { // what a slider reads never lies beyond its end
     const { input, read, write } = lab.controls[name], before = read();
     input.max = max;
@@ -56,12 +60,15 @@ function render(context) {
     bars(waves, chart);
     curves(lines, chart);
     count.textContent = `${slow} of ${chart.never.length} pairs never complete a turn in ${chart.context.toLocaleString("en")} positions.`;
-    const [m, n] = chart.places.map((p) => p.toLocaleString("en"));
+    const [m, n] = chart.places.map((place, i) => {
+      const read = chart.read_as[i], name = place.toLocaleString("en");
+      return read === place ? name : `${name} (${read.toLocaleString("en")} in bfloat16)`;
+    });
     score.textContent = `q at ${m}, k at ${n}: q·k = ${chart.score.toFixed(3)} (all pairs)`;
   });
   lab.watch("sentence", () => {
     const sentence = model.get("sentence");
-    shown.hidden = said.hidden = !sentence.tokens;
+    there(sentence.tokens);
     if (!sentence.tokens) return;
     heads(map, sentence);
     title.textContent = "next token, with this θ, scaling, rounding and pairing in every layer";

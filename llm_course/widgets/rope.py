@@ -146,6 +146,7 @@ class RopeLab(LabWidget):
             "dials": dials,
             "curves": self._curves(rotary, settings),
             "places": places.tolist(),
+            "read_as": (places.bfloat16() if rotary.rounded else places).tolist(),
             "score": float(pair_scores(rotary, places[:1], places[1:]).mean()),
         }
 

@@ -148,12 +148,15 @@ def test_heads_are_ranked_and_can_be_chosen(bare: Bare, rank: str) -> None:
 
 
 def test_no_map_of_another_sentence_stays_after_an_error(bare: Bare) -> None:
-    box = bare.page.get_by_role("textbox", name="sentence")
+    box, whole = bare.page.get_by_role("textbox", name="sentence"), ".lab-fields"
+    height = bare.page.locator(whole).bounding_box()["height"]
     box.fill("h" * 65)
     bare.page.wait_for_timeout(500)
     bare.pump()
     assert "takes 1 to 64" in bare.page.get_by_role("alert").inner_text()
     assert not bare.page.locator(".at-body").is_visible()
+    assert not bare.page.locator(".at-tokens").is_visible()
+    assert bare.page.locator(whole).bounding_box()["height"] == height  # no jump
     box.fill("h" * 64)
     bare.page.wait_for_timeout(500)
     bare.pump()

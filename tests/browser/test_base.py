@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ function render(context) {
   for (const n of [0, 1, 2]) make(group, "button", { tabindex: -!!n }, `item ${n + 1}`);
   roving(group, "button", lab.signal);
   const sum = make(lab.root, "output", { "aria-label": "sum" });
+  lab.results(sum);
   lab.watch("sum", () => { sum.textContent = context.model.get("sum"); });
 }
 export default { render };
@@ -116,6 +118,25 @@ def test_a_busy_mark_stands_until_the_answer(bare: Bare) -> None:
     assert bare.page.locator(".lab-busy").is_visible()
     bare.pump()
     assert region.get_attribute("aria-busy") == "false"
+
+
+def test_what_is_shown_fades_while_its_answer_is_late(bare: Bare) -> None:
+    def faded() -> bool:
+        opacity = bare.page.get_by_label("sum").evaluate(
+            "el => getComputedStyle(el).opacity"
+        )
+        return float(opacity) < 0.5
+
+    noon = datetime.datetime(2024, 2, 2, 12)
+    bare.page.clock.install(time=noon)
+    bare.page.clock.pause_at(noon + datetime.timedelta(minutes=1))
+    bare.page.get_by_role("button", name="Add").click()
+    bare.page.clock.run_for(200)
+    assert not faded()  # a quick answer would make it flicker
+    bare.page.clock.run_for(200)
+    assert faded()
+    bare.pump()
+    assert not faded()
 
 
 def test_an_error_is_shown_as_text_and_leaves_with_the_next_click(bare: Bare) -> None:

@@ -61,6 +61,9 @@ def test_a_layer_and_an_mlp_are_left_out_and_come_back(bare: Bare) -> None:
     assert bare.widget.settings["layers"] == [1]
     assert bare.widget.settings["mlps"] == [0]
     assert bare.page.locator(".ln-out").count() == 5
+    its_mlp = bare.page.get_by_role("checkbox", name="MLP of layer 1")
+    assert its_mlp.is_disabled()  # it went with its layer
+    assert not its_mlp.is_checked()
     whole, now = bare.widget.grid["whole"], bare.widget.grid["cells"][-1][-1]
     rows = bare.page.get_by_role("table", name="next word").get_by_role("row").all()
     for row, a, b in zip(rows[1:], lines(whole), lines(now), strict=True):
@@ -69,6 +72,8 @@ def test_a_layer_and_an_mlp_are_left_out_and_come_back(bare: Bare) -> None:
     bare.pump()
     assert bare.widget.grid["out"] == [[], []]
     assert bare.page.get_by_role("checkbox", name="layer 1", exact=True).is_checked()
+    assert its_mlp.is_checked()
+    assert its_mlp.is_enabled()
 
 
 def test_another_prompt_has_a_grid_of_its_own(bare: Bare) -> None:

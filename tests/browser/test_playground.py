@@ -49,6 +49,18 @@ def test_a_slider_moves_by_mouse(bare: Bare) -> None:
     assert bare.widget.settings["temperature"] == 2.5
 
 
+@pytest.mark.parametrize(("name", "end"), [("top-p", "Home"), ("min-p", "End")])
+def test_a_filter_that_leaves_one_token_says_so(
+    bare: Bare, name: str, end: str
+) -> None:
+    slider = bare.page.get_by_role("slider", name=name)
+    slider.press(end)
+    bare.pump()
+    assert slider.get_attribute("aria-valuetext") == "best"
+    left = bare.page.get_by_role("row", name=name).get_by_role("cell").nth(2)
+    assert left.inner_text() == "1"
+
+
 def test_the_table_shows_the_masses_of_the_stages(bare: Bare) -> None:
     slider = bare.page.get_by_role("slider", name="top-k")
     slider.fill("5")

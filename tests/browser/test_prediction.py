@@ -26,7 +26,7 @@ def truth() -> str:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "CLICKED", {})
+    monkeypatch.setattr(prediction, "CHOSEN", {})
 
 
 def click(widget: Prediction, choice: int) -> None:
@@ -45,24 +45,25 @@ def test_nothing_is_told_before_a_click(capsys: pytest.CaptureFixture[str]) -> N
     assert widget.shown == [{"text": "size 237 & more\n"}]
 
 
-def test_each_click_is_judged_and_counted() -> None:
+def test_a_choice_is_judged_and_stands() -> None:
     widget = Prediction(CHOICES, truth)
     click(widget, 1)
-    wrong = "Your first choice, “about 36”, is wrong. You may choose again."
+    wrong = "Your choice, “about 36”, is wrong; “about <240>” is right."
     assert widget.verdict == wrong
-    click(widget, 1)  # once more is not a second choice
-    assert widget.verdict == wrong
+    click(widget, 2)  # the output has told the answer
+    assert (widget.verdict, widget.picked) == (wrong, 1)
+
+
+def test_a_right_choice_is_said_to_be_right() -> None:
+    widget = Prediction(CHOICES, truth)
     click(widget, 2)
-    assert widget.verdict == "Your second choice, “about <240>”, is right."
-    assert widget.picked == [1, 2]
+    assert widget.verdict == "Your choice, “about <240>”, is right."
 
 
 def test_a_cell_that_runs_again_goes_on_where_it_was() -> None:
     click(Prediction(CHOICES, truth), 0)
     again = Prediction(CHOICES, truth)
-    assert "first choice, “about 6”, is wrong" in again.verdict
-    click(again, 2)
-    assert "second choice" in Prediction(CHOICES, truth).verdict
+    assert "Your choice, “about 6”, is wrong" in again.verdict
     assert Prediction(("a", "about <240>"), truth).verdict == ""  # another question
 
 
@@ -131,19 +132,12 @@ def test_the_page_shows_the_output_after_a_choice_by_key(page: Any) -> None:
     (message,) = bare.pump()
     assert (message["action"], message["more"]) == ("choose", {"choice": 1})
     assert button.get_attribute("aria-pressed") == "true"
-    assert (
-        "first choice, “about 36”, is wrong" in page.get_by_role("status").inner_text()
-    )
+    verdict = page.get_by_role("status").inner_text()
+    assert verdict == "Your choice, “about 36”, is wrong; “about <240>” is right."
     assert page.get_by_text("What do you predict?").is_hidden()
     output = page.get_by_role("group", name="output")
     assert output.inner_text().strip() == "size 237 & more"
-    group.get_by_role("button", name="about <240>").press("Space")
-    bare.pump()
-    assert (
-        "second choice, “about <240>”, is right"
-        in page.get_by_role("status").inner_text()
-    )
-    assert button.get_attribute("aria-pressed") == "false"
+    assert all(button.is_disabled() for button in group.get_by_role("button").all())
 
 
 @pytest.mark.slow

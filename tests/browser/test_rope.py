@@ -42,6 +42,16 @@ def test_sliders_end_where_the_context_and_the_pairs_do(bare: Bare) -> None:
     assert bare.page.get_by_text("q at 63, k at 60").is_visible()
 
 
+def test_positions_that_bfloat16_rounds_are_named(bare: Bare) -> None:
+    bare.page.get_by_role("slider", name="context").fill("13")
+    bare.pump()
+    bare.page.get_by_role("slider", name="position of q").fill("1001")
+    bare.page.get_by_role("checkbox", name="angles in bfloat16").check()
+    bare.pump()
+    told = "q at 1,001 (1,000 in bfloat16), k at 998 (1,000 in bfloat16): q·k = 1.000"
+    assert bare.page.get_by_text(told).is_visible()
+
+
 def test_bars_and_count_follow_the_base(bare: Bare) -> None:
     def bars() -> list[float]:
         svg = bare.page.get_by_role("img", name="positions per turn")
