@@ -70,6 +70,13 @@ class Lab:
         with urllib.request.urlopen(self.url(path), timeout=10) as answer:
             return json.load(answer)
 
+    def end_kernels(self) -> None:
+        """Shut down what runs; the kernels of the heavy notebooks hold gigabytes."""
+        for session in self.get("api/sessions"):
+            path = self.url(f"api/sessions/{session['id']}")
+            request = urllib.request.Request(path, method="DELETE")
+            urllib.request.urlopen(request, timeout=30).close()
+
 
 @contextmanager
 def serve(folder: Path, home: Path) -> Iterator[Lab]:

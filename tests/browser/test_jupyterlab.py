@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from tests import lab as jupyter
-from tests.notebook_tools import ROOT, code, read
+from tests.notebook_tools import NOTEBOOKS, PLAYGROUND, ROOT, code, read
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +45,25 @@ def test_the_first_notebook_runs_in_jupyterlab(lab: jupyter.Lab, page: Any) -> N
         len(c.outputs) for c in code(stored)
     ]
     assert page.locator(".jp-OutputArea-output img").count() > 0
+
+
+ALWAYS = ("01_rmsnorm.ipynb", "05_generate.ipynb")  # by tests of their own
+OTHERS = [path.name for path in (*NOTEBOOKS, PLAYGROUND) if path.name not in ALWAYS]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_notebook_runs_in_jupyterlab(lab: jupyter.Lab, page: Any, name: str) -> None:
+    """To its end, without an error in a cell or in the console, and without a request
+    that fails or leaves this machine (the fixture `page` sees to these)."""
+    lab.end_kernels()
+    jupyter.open_notebook(page, lab, name)
+    ran = jupyter.run_all_and_save(page, lab, name)
+    assert_all_ran(ran)
+    stored = read(ROOT / "notebooks" / name)
+    outputs = [[bool(cell.outputs) for cell in code(nb)] for nb in (ran, stored)]
+    assert outputs[0] == outputs[1]
+    lab.end_kernels()
 
 
 CELL = """from llm_course.checkpoints import load_pretrained
