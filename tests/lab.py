@@ -201,7 +201,7 @@ def run_all_and_save(page: Any, lab: Lab, name: str) -> nbformat.NotebookNode:
     disk."""
     menu(page, "Edit", "Clear Outputs of All Cells")
     menu(page, "Run", "Run All Cells")
-    page.wait_for_function(ALL_RAN, timeout=5 * MINUTE)
+    page.wait_for_function(ALL_RAN, timeout=15 * MINUTE)
     path = lab.folder / name
     before = path.stat().st_mtime_ns
     page.keyboard.press("Control+s")

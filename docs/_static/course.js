@@ -1,6 +1,9 @@
-// For narrow pages: heads beside the cells of wide tables, and figures that open by
-// themselves, to be looked at more closely.
+// Heads beside the cells of wide tables on narrow pages, outputs in columns, and figures
+// that open by themselves, to be looked at more closely.
 function nameCells(table) {
+  for (const cell of table.querySelectorAll("td")) {
+    cell.classList.toggle("short", cell.textContent.trim().length < 13);
+  }
   const heads = [...table.querySelectorAll("thead th")].map((th) => th.textContent.trim());
   if (heads.length < 3) return;
   table.classList.add("rows");
@@ -16,6 +19,19 @@ function linkFigure(image) {
   link.href = image.src;
   image.replaceWith(link);
   link.append(image);
+  if (!image.classList.contains("wide")) return;
+  link.className = "wide-figure";
+  const note = document.createElement("p");
+  note.className = "cell-note swipe";
+  note.textContent = "Wider than this screen: swipe the figure, or tap it to see it whole.";
+  link.after(note);
+}
+
+// Lines that stand in columns are not wrapped; all other outputs are.
+function keepColumns(output) {
+  const lines = output.textContent.split("\n");
+  const aligned = lines.filter((line) => /\S {2,}\S/.test(line));
+  output.classList.toggle("aligned", aligned.length > 1);
 }
 
 // A place on the same page is behind the drawer that was opened to find it.
@@ -27,6 +43,7 @@ function start() {
   document.querySelectorAll("dialog").forEach((drawer) => drawer.addEventListener("click", closeDrawer));
   document.querySelectorAll(".bd-content table:not(.steps table)").forEach(nameCells);
   document.querySelectorAll(".cell_output img").forEach(linkFigure);
+  document.querySelectorAll(".cell_output pre").forEach(keepColumns);
 }
 
 if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);

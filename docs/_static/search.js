@@ -1,11 +1,22 @@
-// Search results: excerpts from the article alone, and links to the section that fits best.
+// Search results: excerpts from the article alone, links to the section that fits best, and
+// the section that fits best on top.
 const APART = ".headerlink, script, style, summary, button, nav, .toctree-wrapper, .cell-note";
 const squeeze = (text) => text.replace(/\u00ad/g, "").replace(/\s+/g, " ").trim();
 
 function articleOf(html) {
   const article = new DOMParser().parseFromString(html, "text/html").querySelector("article");
   article?.querySelectorAll(APART).forEach((el) => el.remove());
+  article?.querySelectorAll("div.math").forEach((el) => el.remove());
+  article?.querySelectorAll(".math").forEach((el) => { el.textContent = plain(el.textContent); });
+  article?.querySelectorAll("pre").forEach((el) => {
+    el.textContent = el.textContent.replace(/^#\|.*$/gm, "");
+  });
   return article;
+}
+
+// A formula in a line of text: \(q_m\) is q_m.
+function plain(tex) {
+  return tex.replace(/\\[()]|[{}]/g, "").replace(/\\([a-zA-Z]+)/g, "$1");
 }
 
 // A section, without the sections in it.
@@ -19,12 +30,29 @@ function headingOf(section) {
   return squeeze(section.querySelector(":scope > :is(h1, h2, h3)")?.textContent ?? "");
 }
 
-// The phrase as it was typed counts most, then each word of it, in a heading twice.
+// The phrase as it was typed counts most, then how many of its words are there, then how
+// often; in a heading more.
 function fits(section, phrase, words) {
   const heading = headingOf(section).toLowerCase();
   const text = ownText(section).toLowerCase();
   const count = (part) => Math.min(3, text.split(part).length - 1) + 6 * heading.includes(part);
-  return words.reduce((sum, word) => sum + count(word), 20 * count(phrase));
+  const one = (word) => count(word) && 15 + count(word);
+  return words.reduce((sum, word) => sum + one(word), 20 * count(phrase));
+}
+
+// A name of the reference, of which Sphinx fetches no page.
+function fitsName(item, phrase) {
+  const name = item.querySelector("a").textContent.split(".").at(-1).toLowerCase();
+  return name === phrase ? 150 : 20;
+}
+
+// Keep the list in the order of what fits; a hit comes to its place when its page is read.
+function place(item, fit, phrase) {
+  item.dataset.fit = fit;
+  const fitOf = (other) => Number(other.dataset.fit ?? fitsName(other, phrase));
+  const next = [...item.parentElement.children].find((other) => other !== item && fitOf(other) < fit);
+  if (next) next.before(item);
+  else item.parentElement.append(item);
 }
 
 function sectionFor(article, anchor, phrase, words) {
@@ -66,7 +94,12 @@ function summarize(html, keywords, anchor) {
   const section = article && sectionFor(article, anchor, phrase, words);
   if (!section) return summary;
   summary.textContent = excerpt(ownText(section), phrase, words);
-  queueMicrotask(() => summary.parentElement && lead(summary.parentElement, section));
+  queueMicrotask(() => {
+    const item = summary.parentElement;
+    if (!item) return;
+    place(item, fits(section, phrase, words), phrase);
+    lead(item, section);
+  });
   return summary;
 }
 
@@ -80,4 +113,15 @@ if (typeof Search !== "undefined") {
   };
   Scorer.objPartialMatch = -10; // "min" in "streaming"
   Search.makeSearchSummary = summarize;
+  // Sphinx gives the pages that have every word; if there is none, those that have some.
+  const withAll = Search.performTermsSearch;
+  Search.performTermsSearch = (words, excluded) => {
+    const found = withAll(words, excluded);
+    if (found.length || words.size < 2) return found;
+    const some = [...words].flatMap((word) => withAll(new Set([word]), excluded));
+    return [...new Map(some.map((hit) => [hit[0], hit])).values()];
+  };
+  Documentation.TRANSLATIONS["Your search did not match any documents. Please make sure that" +
+    " all words are spelled correctly and that you've selected enough categories."] =
+    "No page has any of these words. The Index, under “Looking up”, lists the terms of the course.";
 }

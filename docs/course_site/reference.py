@@ -107,6 +107,9 @@ def words_for(chapter: Chapter, section: Section) -> str:
 def on_skip(
     app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out what Python itself writes for the fields of a named tuple."""
+    """Leave out fields: what Python itself writes for those of a named tuple, and bare
+    defaults of a dataclass, which the signature has."""
     said = getattr(obj, "__doc__", None) or ""
-    return True if said.startswith("Alias for field number") else None
+    alias = said.startswith("Alias for field number")
+    bare = what == "class" and isinstance(obj, int | float | str | tuple | None)
+    return True if alias or bare else None

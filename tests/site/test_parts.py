@@ -38,6 +38,17 @@ def test_the_plan_of_teaching_takes_the_times_of_the_chapters(chapter: Chapter) 
     assert f" | {chapter.number} | {' | '.join(times)} | " in text
 
 
+@pytest.mark.parametrize(("which", "count"), [("Chapters 1 to 4", 4), ("all eight", 8)])
+def test_the_sums_of_the_plan_are_right(which: str, count: int) -> None:
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    taken = chapters()[:count]
+    reading, exercises = (
+        pages.hours(sum(getattr(chapter, kind) for chapter in taken))
+        for kind in ("reading", "exercises")
+    )
+    assert f"{which} take {reading} of reading and {exercises} of exercises" in text
+
+
 def test_the_front_page_says_what_each_chapter_builds_and_shows() -> None:
     text = pages.chapter_map()
     assert text.count("  You build ") == text.count("  You see ") == len(chapters())
