@@ -131,6 +131,17 @@ def test_what_does_not_fit_is_said(lab: CacheLab) -> None:
     assert f"{MOST} slots" in lab.error
 
 
+def test_a_cut_behind_the_last_token_changes_nothing(lab: CacheLab) -> None:
+    say(lab, "truncate", keep=5)
+    assert kinds(lab)[:5] == ["prompt"] * 5
+    assert lab.counts["next"] is not None
+
+
+def test_a_race_from_nothing_is_refused(lab: CacheLab) -> None:
+    say(lab, "race", prompt="")
+    assert lab.error == "The prompt is empty: type something to read."
+
+
 def test_the_race_counts_positions(lab: CacheLab) -> None:
     say(lab, "race")
     lab.wait(60)
@@ -139,3 +150,4 @@ def test_the_race_counts_positions(lab: CacheLab) -> None:
     assert (tokens, fed) == (RACE, 5 + RACE - 1)
     assert (plain_tokens, plain) == (RACE, sum(range(5, 5 + RACE)))
     assert np.all([seconds > 0 for _, _, seconds, _ in lab.race])
+    assert "times as fast; both wrote “" in lab.outcome

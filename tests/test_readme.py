@@ -83,7 +83,9 @@ def test_the_readme_says_how_long_the_course_takes() -> None:
         cells = nbformat.read(path, 4).cells
         texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
         reading += int(re.findall(r"about (\d+) minutes", texts[0])[0])
-        own = [re.match(r"### .*\n\n?\*[\w, ]+ · (\d+) minutes", text) for text in texts]
+        own = [
+            re.match(r"### .*\n\n?\*[\w, ]+ · (\d+) minutes", text) for text in texts
+        ]
         exercises += sum(int(found[1]) for found in own if found)
     said = re.findall(r"about (\d+) (?:hours of reading|more for all)", README)
     assert [

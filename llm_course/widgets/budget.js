@@ -9,6 +9,11 @@ function render(context) {
   lab.button(row, "Admit", "admit").classList.add("lab-main");
   const running = make(lab.fields, "div", { class: "bu-running", role: "group", "aria-label": "running requests" });
   const chart = make(lab.fields, "div", { class: "bu-chart", role: "list", "aria-label": "memory after each event" });
+  const key = make(lab.fields, "div", { class: "bu-key lab-quiet" });
+  for (const [kind, text] of [["limit", "the budget"], ["block", "in use, by request"], ["kept", "given back and kept, a block for each cache"]]) {
+    make(key, "i", { class: `bu-${kind}` });
+    make(key, "span", {}, text);
+  }
   const told = make(lab.fields, "p", { class: "bu-told", role: "status" });
 
   lab.results(chart, told);
@@ -24,16 +29,19 @@ function render(context) {
     chart.replaceChildren();
     for (const { label, held, kept, refused } of model.get("events")) {
       const sizes = held.map(([name, mb]) => `${name}: ${mb.toFixed(1)} MB`).join(", ");
-      const said = `${label}${refused ? " refused" : ""}; ${sizes || "nothing in use"}; kept ${kept.toFixed(1)} MB`;
+      const free = kept.map((mb) => mb.toFixed(1)).join(" + ") || "0";
+      const said = `${label}${refused ? " refused" : ""}; ${sizes || "nothing in use"}; kept ${free} MB`;
       const column = make(chart, "div", { class: "bu-column", role: "listitem", "aria-label": said, title: said });
       const bar = make(column, "div", { class: "bu-bar" });
-      if (kept) make(bar, "i", { class: "bu-kept" }).style.height = percent(kept);
+      for (const mb of kept) make(bar, "i", { class: "bu-kept" }).style.height = percent(mb);
       for (const [name, mb] of [...held].reverse()) {
         make(bar, "i", { class: `bu-block bu-${name % 5}` }, name).style.height = percent(mb);
       }
       make(column, "span", { class: refused ? "bu-refused" : "" }, refused ? `${label} ✕` : label);
     }
-    told.textContent = `In use ${stats.in_use?.toFixed(1)} MB, kept ${stats.kept?.toFixed(1)} MB, of ${stats.budget} MB. ` +
+    const { label, refused } = model.get("events").at(-1), mb = (refused * stats.token) / 1e6;
+    const no = refused ? `Request ${label.slice(1)} was refused: ${show(refused)} tokens take ${mb.toFixed(1)} MB, and ${(stats.budget - stats.in_use).toFixed(1)} MB are not in use. ` : "";
+    told.textContent = `${no}In use ${stats.in_use?.toFixed(1)} MB, kept ${stats.kept?.toFixed(1)} MB, of ${stats.budget} MB. ` +
       `Handed out ${stats.allocated}, of these ${stats.reused} from kept memory; refused ${stats.refused}.`;
   });
 }

@@ -49,13 +49,12 @@ class BudgetLab(LabWidget):
         """A slider moved: nothing is admitted yet."""
 
     def do_admit(self, settings: dict[str, Any]) -> None:
-        """Ask for a cache. MemoryError, which the page shows: it does not fit."""
+        """Ask for a cache; it is refused if it does not fit."""
         name, tokens = next(self._names), settings["tokens"]
         try:
             self.requests[name] = tokens, self.manager.allocate(tokens)
         except MemoryError:
-            self._tell(f"+{name}", refused=True)
-            raise
+            return self._tell(f"+{name}", refused=tokens)
         self._tell(f"+{name}")
 
     def do_finish(self, _settings: dict[str, Any], name: str) -> None:
@@ -64,14 +63,18 @@ class BudgetLab(LabWidget):
             self.manager.free(self.requests.pop(name)[1])
             self._tell(f"-{name}")
 
-    def _tell(self, label: str, refused: bool = False) -> None:
+    def _tell(self, label: str, refused: int = 0) -> None:
         stats, config = self.manager.stats, self.manager.config
         held = [
             # what was reserved for it, which may be more than it asked for
             [name, sum(s.untyped_storage().nbytes() for s in cache.layers) / 1e6]
             for name, (_, cache) in self.requests.items()
         ]
-        event = {"label": label, "held": held, "kept": stats.kept / 1e6}
+        kept = [
+            sum(buffer.untyped_storage().nbytes() for buffer in buffers) / 1e6
+            for buffers in self.manager._kept
+        ]
+        event = {"label": label, "held": held, "kept": kept}
         self.events = [*self.events, {**event, "refused": refused}][-14:]
         self.running_now = [[n, tokens] for n, (tokens, _) in self.requests.items()]
         self.stats = {

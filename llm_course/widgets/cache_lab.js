@@ -17,12 +17,15 @@ function render(context) {
   const told = make(lab.fields, "div", { role: "status", class: "cl-told" });
   lab.results(slots, told);
   const counts = make(told, "div"), sums = make(told, "div"), next = make(told, "div");
+  const typed = make(told, "div");
 
   const track = make(lab.fields, "div", { class: "cl-race" });
   const go = make(track, "div", { class: "cl-buttons" });
   lab.button(go, "Race: 32 tokens", "race");
   const stop = lab.button(go, "Stop", "stop");
   const lanes = make(track, "div", { role: "list", "aria-label": "race" });
+  const outcome = make(track, "div", { role: "status" });
+  lab.watch("outcome", () => { outcome.textContent = model.get("outcome"); });
   lab.watch("running", () => { stop.disabled = !model.get("running"); });
 
   lab.watch("cells", () => {
@@ -38,8 +41,13 @@ function render(context) {
   });
   lab.watch("counts", () => {
     const c = model.get("counts"), number = (n) => n.toLocaleString("en");
-    counts.textContent = `${c.length} of ${c.capacity} slots in use, ${number(c.bytes)} bytes reserved in all layers; the latest pass was fed ${c.fed}.`;
+    counts.textContent = `${c.length} of ${c.capacity} slots in use, ${number(c.bytes)} bytes reserved in all layers; the latest pass was fed ${c.fed} token${c.fed === 1 ? "" : "s"}.`;
     sums.textContent = `Positions computed so far: ${number(c.with)} with the cache, ${number(c.without)} had each pass begun anew.`;
+    const [held, all] = c.typed;
+    typed.textContent = held === all ? "" : `The box holds a text of ${all} tokens, of which the cache has the first ${held}: Prefill reads it.`;
+    const keep = lab.controls.keep;
+    keep.input.max = Math.max(1, c.length - 1);
+    keep.write(keep.read());
     next.textContent = c.next === null ? "No logits after a cut: the last token kept is fed again first." : `Likeliest next token: “${c.next}”`;
   });
   lab.watch("race", () => {

@@ -33,9 +33,9 @@ class CacheLab(LabWidget):
     _css = page_part("cache_lab", kind=".css")
     cells: t.List = t.List().tag(sync=True)  # text and kind of every slot
     counts = t.Dict().tag(sync=True)
-    race: t.List = t.List().tag(
-        sync=True
-    )  # of each way: name, tokens, seconds, positions
+    # of each way: name, tokens, seconds, positions
+    race: t.List = t.List().tag(sync=True)
+    outcome = t.Unicode().tag(sync=True)  # of the race
 
     def __init__(
         self, model: DecoderOnlyModel, tokenizer: Tokenizer, prompt: str
@@ -61,9 +61,7 @@ class CacheLab(LabWidget):
 
     def do_prefill(self, settings: dict[str, Any]) -> None:
         """Feed what the cache does not hold of the prompt."""
-        ids = self.tokenizer.encode(settings["prompt"])
-        if not ids:
-            raise ValueError("The prompt is empty: type something to read.")
+        ids = self._prompt(settings)
         # The last id is always fed: its logits choose the next token.
         reused = min(self._shared(ids), len(ids) - 1)
         self._feed(ids, reused, ["reused"] * reused + ["prompt"] * (len(ids) - reused))
@@ -78,7 +76,8 @@ class CacheLab(LabWidget):
 
     def do_truncate(self, settings: dict[str, Any]) -> None:
         """Forget all but the first `keep` tokens; their numbers stay where they are."""
-        keep = min(settings["keep"], self.cache.length)
+        if (keep := settings["keep"]) >= self.cache.length:
+            return
         self.cache.truncate(keep)
         self.kinds[keep:] = ["truncated"] * (len(self.ids) - keep)
         self.logits = None
@@ -86,11 +85,13 @@ class CacheLab(LabWidget):
 
     def do_race(self, settings: dict[str, Any]) -> None:
         """Write the same tokens with a cache and without, one after the other."""
-        ids = self.tokenizer.encode(settings["prompt"])
+        ids = self._prompt(settings)
         ways = {"with the cache": make_cache(self.model), "without": None}
         done = {name: [0, 0.0, 0] for name in ways}
+        self.race, self.outcome = [], ""
 
         def work(run: Run) -> None:
+            texts = []
             for name, cache in ways.items():
                 text = list(ids)
                 for _ in range(RACE):
@@ -103,9 +104,21 @@ class CacheLab(LabWidget):
                     text.append(int(logits.argmax()))
                     self.race = [[key, *values] for key, values in done.items()]
                     if run.stopped:
+                        self.outcome = "Stopped."
                         return
+                texts.append("".join(self.tokenizer.tokens(text[len(ids) :])))
+            fast, slow = (seconds for _, seconds, _ in done.values())
+            same = "both wrote" if texts[0] == texts[1] else "they differ; the cache's:"
+            self.outcome = f"{slow / fast:.1f} times as fast; {same} “{texts[0]}”"
 
         self.start(work)
+
+    def _prompt(self, settings: dict[str, Any]) -> list[int]:
+        """The ids of the text box."""
+        ids = self.tokenizer.encode(settings["prompt"])
+        if not ids:
+            raise ValueError("The prompt is empty: type something to read.")
+        return ids
 
     def _shared(self, ids: list[int]) -> int:
         return shared_prefix(self.ids[: self.cache.length], ids)
@@ -135,6 +148,7 @@ class CacheLab(LabWidget):
     def _tell(self) -> None:
         """Give the page the slots, and the counts beside them."""
         cache, texts = self.cache, self.tokenizer.tokens(self.ids)
+        typed = self.tokenizer.encode(self.settings["prompt"])
         filled = list(zip(texts, self.kinds, strict=True))
         self.cells = [*filled, *[("", "free")] * (cache.capacity - len(filled))]
         following = None
@@ -148,4 +162,6 @@ class CacheLab(LabWidget):
             "with": sum(fed for fed, _ in self.passes),
             "without": sum(held for _, held in self.passes),
             "next": following,
+            # of the text box: tokens held already, and all
+            "typed": [self._shared(typed), len(typed)],
         }

@@ -1,5 +1,5 @@
 // Memory of caches: four controls, and two bars a model on a log axis.
-const LEAST = 1e6, MOST = 1e13; // bytes, the ends of the axis
+const LEAST = 1e6, MOST = 1e15; // bytes, the ends of the axis
 
 /** How far along the axis a number of bytes lies, in percent. */
 function along(bytes) {
@@ -9,7 +9,7 @@ function along(bytes) {
 
 /** Bytes in three digits. */
 function size(bytes) {
-  const [unit, name] = [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "bytes"]].find(([u]) => bytes >= u);
+  const [unit, name] = [[1e15, "PB"], [1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "bytes"]].find(([u]) => bytes >= u);
   return `${Number((bytes / unit).toPrecision(3))} ${name}`;
 }
 
@@ -24,7 +24,7 @@ function render(context) {
   lab.choice(controls, "sharing", "K/V heads", [["own", "as the model has them"],
     ["none", "one for each query head"], ["one", "one for all"]]);
   const axis = make(lab.fields, "div", { class: "cm-axis", "aria-hidden": "true" });
-  for (const bytes of [1e6, 1e9, 24e9, 80e9, 1e12]) {
+  for (const bytes of [1e6, 1e9, 24e9, 80e9, 1e12, 1e15]) {
     const tick = make(axis, "span", { class: bytes % 1e9 === 0 && bytes < 1e12 && bytes > 1e9 ? "cm-card" : "" }, size(bytes));
     tick.style.left = along(bytes);
   }
@@ -46,8 +46,11 @@ function show(list, row) {
     const bar = make(track, "div", { class: `cm-bar cm-${kind}` }, `${kind} ${size(row[kind])}`);
     bar.style.setProperty("--to", along(row[kind]));
   }
+  const both = row.weights + row.cache; // what must fit; on a log axis bars do not add up
+  const sum = make(track, "div", { class: "cm-bar cm-sum" }, `together ${size(both)}`);
+  sum.style.setProperty("--to", along(both));
   for (const card of [24e9, 80e9]) make(track, "i", { class: "cm-line" }).style.left = along(card);
-  const verdict = (fits, i) => `${fits ? "fits" : "over"} ${[24, 80][i]} GB, room for ${row.room[i].toLocaleString("en")}`;
+  const verdict = (fits, i) => `${fits ? "fits" : "over"} ${[24, 80][i]} GB, room for ${row.room[i].toLocaleString("en")} tokens`;
   const told = make(root, "div", { class: "cm-fits" });
   row.fits.forEach((fits, i) => make(told, "div", { class: fits ? "" : "cm-over" }, verdict(fits, i)));
 }

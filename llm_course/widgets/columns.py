@@ -94,7 +94,7 @@ def write(
             column.add(token, config)
             times.append(time.perf_counter())
             ended = ", the last one ends the text" if token in eos else ""
-            column.note = _note(times) + ended
+            column.note = _note(len(column.ids), times) + ended
             heard()
             if run.stopped:
                 column.note += ", stopped"
@@ -106,10 +106,11 @@ def write(
         hook.remove()
 
 
-def _note(times: list[float]) -> str:
-    """How many tokens, and how fast; the first one had to read the prompt."""
+def _note(held: int, times: list[float]) -> str:
+    """How many tokens the text has, and how fast the new ones came; the first of these
+    had to read the prompt."""
     count = len(times) - 1
-    text = f"{count} token{'s' * (count > 1)}"
+    text = f"{held} token{'s' * (held > 1)}"
     if count > 1:
         text += f", {(count - 1) / (times[-1] - times[1]):.1f} tokens/s"
     return text

@@ -2,8 +2,8 @@
 // The files of a widget are joined after this one into a single ES module.
 const BUSY = 60, LATE = 250, SILENT = 3000, TYPING = 400; // milliseconds
 const GONE = "The kernel was restarted or has ended: run this cell again.";
-const MUTE = "No answer from the kernel. If it is running another cell, this waits for" +
-  " it; if it was restarted, run this cell again.";
+const MUTE = "No answer yet. The kernel is at work on this or on another cell; if it was" +
+  " restarted, run this cell again.";
 
 /** A new element at the end of `parent`, with attributes and perhaps a text. */
 function make(parent, tag, attributes = {}, text = "") {

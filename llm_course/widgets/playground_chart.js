@@ -63,10 +63,11 @@ class Chart {
       const names = stages.slice(1).map((s, i) => [s.name, String(i + 1)]);
       this.cells = [["all filters", "all"], ...names].map((row) => this.tableRow(...row));
     }
-    const numbers = (kept, left) => [percent(kept), percent(1 - kept), left.toLocaleString("en")];
+    const share = (p) => percent(p < 1e-6 ? 0 : p); // less than that is float32's rounding
+    const numbers = (kept, left) => [percent(kept), share(1 - kept), left.toLocaleString("en")];
     const kept = stages.reduce((product, s) => product * s.kept, 1);
     const lines = [numbers(kept, stages[last].left), ...stages.slice(1).map((s) =>
-      [percent(s.kept), percent(s.cut), s.left.toLocaleString("en")])];
+      [percent(s.kept), share(s.cut), s.left.toLocaleString("en")])];
     lines.forEach((line, i) => line.forEach((text, j) => { this.cells[i][j].textContent = text; }));
     this.drawBars(this.stage === "all" ? [0, last] : [this.stage - 1, Number(this.stage)]);
   }
@@ -74,7 +75,7 @@ class Chart {
   drawBars([from, to]) {
     const { data } = this, log = this.log.checked;
     this.title.textContent = `next token after “…${data.tail}”`;
-    const ticks = log ? [1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1] : [0, 0.25, 0.5, 0.75, 1];
+    const ticks = log ? [1e-4, 1e-3, 1e-2, 0.1, 1] : [0, 0.25, 0.5, 0.75, 1];
     this.axis.replaceChildren();
     for (const p of ticks) {
       const tick = make(this.axis, "span", {}, `${Number((100 * p).toPrecision(2))} %`);

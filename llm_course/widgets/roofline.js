@@ -1,6 +1,6 @@
 // The roofline: sliders on the left, the roof on log axes on the right, a table below.
 const NEW = "http://www.w3.org/2000/svg", LEFT = 56, WIDE = 460, HIGH = 220;
-const WORK = [0.25, 512], SPEED = [1, 20000]; // the ends of the axes, which stay
+const WORK = [0.25, 2048], SPEED = [1, 100000]; // the ends of the axes, which stay
 
 function draw(parent, tag, attributes = {}, text = "") {
   const made = parent.appendChild(document.createElementNS(NEW, tag));
@@ -15,12 +15,12 @@ const digits = (n) => Number(n.toPrecision(3)).toLocaleString("en");
 
 function show(svg, { roof, chosen, kinds }) {
   svg.replaceChildren();
-  for (const speed of [1, 10, 100, 1000, 10000]) {
+  for (const speed of [1, 10, 100, 1000, 10000, 100000]) {
     const y = place(1, speed)[1];
     draw(svg, "line", { x1: LEFT, x2: LEFT + WIDE, y1: y, y2: y, class: "rl-grid" });
     draw(svg, "text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, speed.toLocaleString("en"));
   }
-  for (const work of [0.5, 2, 8, 32, 128, 512]) {
+  for (const work of [0.5, 2, 8, 32, 128, 512, 2048]) {
     draw(svg, "text", { x: place(work, 1)[0], y: HIGH + 26, "text-anchor": "middle" }, String(work));
   }
   draw(svg, "text", { x: LEFT + WIDE, y: HIGH + 42, "text-anchor": "end" }, "FLOPs for each byte of weights");
@@ -36,6 +36,8 @@ function show(svg, { roof, chosen, kinds }) {
   const [x, y] = place(chosen.work, chosen.gflops);
   draw(svg, "line", { x1: x, x2: x, y1: y, y2: HIGH + 10, class: "rl-drop" });
   draw(svg, "circle", { cx: x, cy: y, r: 6, class: "rl-chosen" });
+  const late = x > LEFT + WIDE / 2; // no room at its right
+  draw(svg, "text", { x: x + (late ? -9 : 9), y: y + 15, "text-anchor": late ? "end" : "start" }, "your bits");
 }
 
 function render(context) {
@@ -57,7 +59,7 @@ function render(context) {
     const { chosen, kinds, turn } = model.get("chart");
     show(svg, model.get("chart"));
     const least = Math.max(1, Math.ceil(turn));
-    told.textContent = `At ${chosen.bits.toFixed(1)} bits a step takes at least ${digits(chosen.ms)} ms, for ${digits(chosen.tokens)} tokens a second; the limit is ${chosen.limit}. It is arithmetic from ${least.toLocaleString("en")} rows on.`;
+    told.textContent = `At ${chosen.bits.toFixed(1)} bits a step takes at least ${digits(chosen.ms)} ms, for ${digits(chosen.tokens)} tokens a second; the limit is ${chosen.limit}. It is arithmetic from ${least === 1 ? "the first row" : `${least.toLocaleString("en")} rows`} on.`;
     rows.replaceChildren();
     for (const kind of kinds) {
       const line = make(rows, "tr");

@@ -46,7 +46,7 @@ class Roofline(LabWidget):
         """Compute the bounds of these settings."""
         rows, bits = settings["rows"], settings["bits"]
         bandwidth, peak = settings["bandwidth"], settings["peak"]
-        work = np.geomspace(0.25, 512, 60)
+        work = np.geomspace(0.25, 2048, 60)
         self.chart = {
             "roof": np.stack([work, np.minimum(bandwidth * work, peak)], 1).tolist(),
             "chosen": bound(settings, rows, bits, self.weights),

@@ -29,8 +29,8 @@ def say(widget: BudgetLab, action: str, tokens: int = 300, **more: Any) -> None:
 def test_a_request_that_does_not_fit_is_refused_with_numbers(widget: BudgetLab) -> None:
     say(widget, "admit", 400)
     say(widget, "admit", 400)  # beside 300 and 400
-    assert "of the budget of" in widget.error
-    assert widget.events[-1]["refused"]
+    assert widget.error == ""  # an event like the others, and no mistake
+    assert (widget.events[-1]["label"], widget.events[-1]["refused"]) == ("+3", 400)
     assert [name for name, _ in widget.running_now] == ["1", "2"]
     assert widget.stats["in_use"] == pytest.approx(700 * TOKEN)
     say(widget, "admit", 100)
@@ -53,6 +53,8 @@ def test_the_figure_stacks_what_is_held_and_kept(widget: BudgetLab) -> None:
     heights = [patch.get_height() for patch in widget.figure().axes[0].patches]
     blocks = [300, 300, 200, 200, 300]  # the last one is kept
     assert heights == pytest.approx([n * TOKEN for n in blocks])
+    say(widget, "finish", name="2")
+    assert widget.events[-1]["kept"] == pytest.approx([300 * TOKEN, 200 * TOKEN])
 
 
 @pytest.mark.slow
@@ -63,7 +65,9 @@ def test_the_page_admits_finishes_and_shows_the_refusal(
     page.get_by_role("slider", name="tokens of a request").fill("700")
     page.get_by_role("button", name="Admit").click()
     bare.pump()
-    assert "needs" in page.get_by_role("alert").inner_text()
+    assert page.get_by_role("alert").inner_text() == ""
+    refusal = f"Request 2 was refused: 700 tokens take {700 * TOKEN:.1f} MB, and"
+    assert refusal in page.locator(".bu-told").inner_text()
     assert page.locator(".bu-refused").inner_text() == "+2 ✕"
     page.get_by_role("button", name="Finish 1 (300 tokens)").press("Enter")
     bare.pump()
@@ -71,13 +75,13 @@ def test_the_page_admits_finishes_and_shows_the_refusal(
     bare.pump()
     assert page.get_by_role("alert").inner_text() == ""
     told = page.get_by_role("listitem").last.get_attribute("aria-label")
-    assert told == f"+3; 3: {700 * TOKEN:.1f} MB; kept 0.0 MB"
+    assert told == f"+3; 3: {700 * TOKEN:.1f} MB; kept 0 MB"
     status = page.locator(".bu-told").inner_text()
     assert f"In use {700 * TOKEN:.1f} MB" in status
     assert "Handed out 2, of these 0 from kept memory; refused 1." in status
     bar, block = (
         page.locator(name).last.bounding_box()["height"]
-        for name in (".bu-bar", ".bu-block")
+        for name in (".bu-bar", ".bu-bar .bu-block")
     )
     share = 700 * TOKEN / widget.stats["budget"]
     assert block / (bar - 2) == pytest.approx(share, abs=0.02)

@@ -49,8 +49,11 @@ def test_the_memory_shows_the_bytes_and_what_fits(memory: Bare) -> None:
     assert f"cache {small['cache'] / 1e6:.3g} MB" in items[0]
     assert f"cache {large['cache'] / 1e9:.3g} GB" in items[1]
     assert f"weights {large['weights'] / 1e9:.3g} GB" in items[1]
-    assert f"over 24 GB, room for {large['room'][0]:,}" in items[1]
-    assert f"fits 24 GB, room for {small['room'][0]:,}" in items[0]
+    room = "24 GB, room for"
+    assert f"over {room} {large['room'][0]:,} tokens" in items[1]
+    assert f"fits {room} {small['room'][0]:,} tokens" in items[0]
+    both = (large["weights"] + large["cache"]) / 1e9
+    assert f"together {both:.3g} GB" in items[1]
 
 
 def cells(bare: Bare) -> list[str]:
@@ -106,6 +109,24 @@ def test_a_race_is_drawn_and_can_be_stopped(slots: Bare) -> None:
         "b => b.map(p => p.value)"
     )
     assert bars == [32, 32]
+    assert slots.page.get_by_text("times as fast; both wrote “").is_visible()
+
+
+def test_the_box_says_what_prefill_would_keep(slots: Bare) -> None:
+    told = slots.page.locator(".cl-told")
+    assert "The box holds" not in told.inner_text()
+    slots.page.get_by_role("textbox", name="prompt").fill("helps")
+    slots.page.wait_for_timeout(500)
+    slots.pump()
+    said = "The box holds a text of 5 tokens, of which the cache has the first 3:"
+    assert said in told.inner_text()
+
+
+def test_what_is_kept_is_less_than_what_is_held(slots: Bare) -> None:
+    keep = slots.page.get_by_role("slider", name="keep")
+    keep.press("End")
+    click(slots, "Truncate")
+    assert slots.widget.cache.length == len("hello") - 1
 
 
 @pytest.mark.parametrize("width", WIDTHS)

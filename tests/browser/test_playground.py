@@ -93,7 +93,7 @@ def test_the_axis_stays_while_the_temperature_moves(bare: Bare) -> None:
         assert bars[: len(rows)] == pytest.approx(expected, abs=1e-3)
         assert axis.inner_text() == before
     bare.page.get_by_role("checkbox", name="log axis").check()
-    assert "0.001" in axis.inner_text()
+    assert "0.01" in axis.inner_text()
 
 
 def test_one_filter_alone_can_be_looked_at(bare: Bare) -> None:
