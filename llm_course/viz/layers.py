@@ -99,8 +99,8 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
     """Every norm vector of a model as a row, and below it the average over the rows.
 
     relative [norms, hidden], two norms a layer and the final one: |weight| over the
-    row's median; red channels are amplified, blue ones damped. typical [hidden]: the
-    average of each column. The channels in `marked` are named.
+    row's median, red above 1 and blue below. typical [hidden]: the average of each
+    column. The channels in `marked` are named.
     """
     fig, (top, bottom) = subplots(
         2,
@@ -117,6 +117,9 @@ def norm_weights(relative: Tensor, typical: Tensor, marked: Sequence[int]) -> Fi
         values, aspect="auto", cmap=DIVERGING, vmin=-3, vmax=3, extent=box
     )
     top.set_ylabel("layer (two rows each)")
+    layers = norms // 2
+    fives = range(0, layers, 5)
+    top.set_yticks([*fives, layers + 0.25], [*map(str, fives), "final"])
     # above the names of the channels
     top.set_title("|weight| / median of its row", pad=32)
     bar = fig.colorbar(image, ax=top, ticks=[-3, -2, -1, 0, 1, 2, 3])
@@ -192,8 +195,8 @@ def gate_at_work(
     output.
 
     gates: label -> values of any shape; shares: label -> [I], the cumulative share of
-    the squared neurons, largest first; chance: the same for random neurons, drawn
-    dotted in the colour of the label.
+    the squared neurons, largest first, with a dot at 90 %; chance: the same for random
+    neurons, drawn dotted in the colour of the label.
     """
     fig, (left, right) = subplots(1, 2, width=9.5, height=3.4)
     bins = np.linspace(-6, 6, 97)
@@ -212,12 +215,12 @@ def gate_at_work(
     )
     left.legend()
     for (label, values), color in zip(shares.items(), CYCLE, strict=False):
-        for x, line in ((values, "-"), (chance[label], ":")):
-            share = numpy(x)
-            enough = int((share < 0.9).sum())  # where the curve reaches 90 %
-            right.plot(np.arange(1, len(share) + 1), share, line, color=color)
-            right.scatter(enough + 1, share[enough], s=16, color=color)
-        right.lines[-2].set_label(label)
+        share, by_chance = numpy(values), numpy(chance[label])
+        neurons = np.arange(1, len(share) + 1)
+        right.plot(neurons, share, color=color, label=label)
+        right.plot(neurons, by_chance, ":", color=color)
+        enough = int((share < 0.9).sum())  # where the curve reaches 90 %
+        right.scatter(enough + 1, share[enough], s=16, color=color)
     right.plot([], [], ":", color="black", label="by chance")
     right.axhline(0.9, color=GREY, linewidth=0.8)
     right.set(xscale="log", ylim=(0, 1.02))
