@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, Patch, Rectangle, Wedge
 
@@ -196,14 +196,19 @@ def cos_sin_heatmap(cos: Any, sin: Any, flat_from: int | None = None) -> Figure:
     return fig
 
 
+def _tint(color: str, share: float) -> tuple[float, ...]:
+    """So much of a colour on white, opaque: tints that overlap do not add up."""
+    return tuple(1 - share * (1 - part) for part in to_rgb(color))
+
+
 def clocks(
     inv_freq: Any, pairs: Sequence[int], positions: Sequence[int], context: int
 ) -> Figure:
     """One row of dials per position, one column per pair; the hand starts at 3 o'clock.
 
-    The number in a dial's corner counts its full turns so far, and a dial with such a
-    number is pale; a darker tint shows the turn it is in. Orange dials are the pairs
-    that never complete a turn within the context.
+    The number in a dial's corner counts its full turns so far. The dark sector shows
+    the turn that the hand is in; the rest is pale after a full turn and white before.
+    Orange dials are the pairs that never complete a turn within the context.
     """
     inv_freq = numpy(inv_freq)
     size = (0.55 + 0.95 * len(positions)) * 9.0 / (1.2 + len(pairs))
@@ -214,15 +219,14 @@ def clocks(
             color = ORANGE if 2 * np.pi / inv_freq[i] > context else BLUE
             turns, rest = divmod(angle, 2 * np.pi)
             sweep = np.degrees(rest)
-            ax.add_patch(
-                Wedge((0, 0), 1, 0, sweep, color=color, alpha=0.25, linewidth=0)
-            )
             if turns:
                 ax.text(
                     1.0, -1.0, f"{turns:,.0f}", fontsize=8, ha="center", va="center"
                 )
-            face = to_rgba(color, 0.12 if turns else 0.0)
-            ax.add_patch(Circle((0, 0), 1, facecolor=face, edgecolor=GREY))
+            ground, sector = _tint(color, 0.1 if turns else 0.0), _tint(color, 0.35)
+            ax.add_patch(Circle((0, 0), 1, facecolor=ground, edgecolor="none"))
+            ax.add_patch(Wedge((0, 0), 1, 0, sweep, color=sector, linewidth=0))
+            ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GREY))
             ax.plot(
                 [0, 0.9 * np.cos(angle)],
                 [0, 0.9 * np.sin(angle)],

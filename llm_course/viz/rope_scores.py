@@ -141,10 +141,10 @@ def heads_moved(
         )
     ax.axhline(threshold, color=GREY, linestyle="--", linewidth=1)
     ax.text(
-        0.99,
+        0.01,
         threshold + 0.01,
         f"{threshold:.0%} moved",
-        ha="right",
+        ha="left",
         va="bottom",
         fontsize=9,
     )
