@@ -36,7 +36,7 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def scale_frequencies(inv_freq: Tensor, rope_scaling: dict[str, Any] | None) -> Tensor:
     """Slow the frequencies [D/2] down as a model's configuration asks; None leaves
-    them.
+    them as they are.
 
     `rope_scaling` is {"rope_type": "linear", "factor": …}, or {"rope_type": "llama3",
     "factor": …, "low_freq_factor": …, "high_freq_factor": …,
@@ -57,7 +57,7 @@ def scale_frequencies(inv_freq: Tensor, rope_scaling: dict[str, Any] | None) -> 
     low, high = rope_scaling["low_freq_factor"], rope_scaling["high_freq_factor"]
     # [D/2]
     turns = rope_scaling["original_max_position_embeddings"] * inv_freq / (2 * math.pi)
-    # [D/2]: 1 keeps the speed, 0 divides it
+    # [D/2]: 1 keeps the frequency, 0 divides it by the factor
     keep = ((turns - low) / (high - low)).clamp(0.0, 1.0)
     return keep * inv_freq + (1.0 - keep) * inv_freq / rope_scaling["factor"]
 
@@ -118,7 +118,7 @@ class RotaryEmbedding(nn.Module):
         if low < 0:
             raise ValueError(f"position_ids hold {low}: positions count from 0")
         length = len(self._cos)
-        # at least doubled, or a long generation would rebuild it every token
+        # at least doubled, or a long generation would build a table for every token
         if high >= length:
             length = max(high + 1, 2 * length)
         if length > len(self._cos) or self._cos.device != position_ids.device:
