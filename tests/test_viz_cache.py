@@ -45,15 +45,15 @@ def test_the_roof_is_the_lower_of_two_limits() -> None:
     np.testing.assert_allclose(y, np.minimum(100, 10 * x))
     assert list(ax.lines[2].get_ydata()) == [4, 90]
     words = [text.get_text() for text in ax.texts]
-    assert {"1,\n1.2 × below", "64,\n1.1 × below"} <= set(words)
+    assert {"1:\nlimit / 1.2", "64:\nlimit / 1.1"} <= set(words)
 
 
 def test_budget_stacks_the_requests_and_what_is_kept() -> None:
     held = [{"a": 10.0}, {"a": 10.0, "b": 5.0}, {"b": 5.0}]
     labels = ["+a", "+b", "-a"]
-    (ax,) = viz.budget(held, [0.0, 0.0, 10.0], [1], 30, labels).axes
+    (ax,) = viz.budget(held, [0.0, 0.0, [7.0, 3.0]], [1], 30, labels).axes
     spans = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
-    assert spans == [(0, 10), (0, 10), (10, 5), (0, 5), (5, 10)]
+    assert spans == [(0, 10), (0, 10), (10, 5), (0, 5), (5, 7), (12, 3)]
     assert [text.get_text() for text in ax.texts] == ["a", "a", "b", "b"]
     colors = [ax.patches[i].get_facecolor() for i in (0, 1, 2, 3)]
     assert colors[0] == colors[1] != colors[2] == colors[3]
@@ -68,7 +68,7 @@ def test_turns_lie_end_to_end() -> None:
 
 def test_timeline_marks_each_token() -> None:
     (ax,) = viz.timeline({"a": [0.5, 0.6, 0.7]}).axes
-    assert ax.texts[0].get_text() == "first: 500 ms\nthen: 100 ms per token"
+    assert ax.texts[0].get_text() == "first: 500 ms\nthen: 100 ms (median)"
     assert ax.patches[0].get_width() == 0.5
     marks = ax.collections[0].get_segments()
     assert [segment[0][0] for segment in marks] == [0.5, 0.6, 0.7]

@@ -25,8 +25,8 @@ def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 class Conversation:
     """A cache that outlives a reply: the next turn prefills only the ids that are new.
 
-    Give it the whole conversation each time. What it has in common with the last one,
-    from the start, is not computed again.
+    Give it the whole conversation each time. The beginning that is the same as last
+    time is not computed again.
     """
 
     @checked
@@ -49,7 +49,7 @@ class Conversation:
         """Yield the new ids of the one row `input_ids`. Leaving the loop early is fine.
 
         Raises ValueError when another stream of this conversation has begun since, and
-        what `generate` raises, which says what `vocab_size` is.
+        whatever `generate` raises. For `vocab_size` see `generate`.
         """
         row = token_ids("input_ids", input_ids, self.model.config.vocab_size)[None]
         ids, held = row[0].tolist(), self._held[: self.cache.length]

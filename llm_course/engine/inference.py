@@ -49,9 +49,9 @@ def prefill(
 
     The logits are those after the last position; no others are computed. `mask` [B,
     past + S], 1 = real token, covers what the cache holds and the new ids; None = all
-    real. With `chunk_size` the prompt goes through in pieces of so many tokens: the
-    same result, and scores of at most chunk_size x (past + S) at a time; None takes
-    pieces of 512 tokens. Raises ValueError for a chunk_size below 1, an empty prompt,
+    real. With `chunk_size` the prompt goes through in pieces of that many tokens (None:
+    512): the result is the same, and a pass has at most chunk_size x (past + S) scores
+    per head. Raises ValueError for a chunk_size below 1, an empty prompt,
     and a cache of another model or shape.
 
     Source: Agrawal et al. 2023, "SARATHI", section 4.1 (chunked prefill).

@@ -80,7 +80,8 @@ class Contents:
 
     def expect(self, model: nn.Module, ids: TokenIds, start: int, held: int) -> None:
         """Note that `model` puts ids [B, n] into the slots from `start` on. Raises
-        ValueError when some of the `held` tokens are others, or another model's."""
+        ValueError when the cached ids differ from these where they overlap, or when
+        another model computed the `held` cached tokens."""
         if len(ids) != len(self.ids):
             raise ValueError(f"the cache has {len(self.ids)} rows, the text {len(ids)}")
         for name in ("num_layers", "num_kv_heads", "head_dim"):
@@ -114,8 +115,8 @@ class KVCache:
 
     A layer's storage is one tensor [2, B, Hkv, capacity, D]: keys, already rotated by
     RoPE, and values, for the K/V heads only. The first `length` of the `capacity`
-    slots are in use. A forward pass writes behind them and counts them at its end, so
-    one that was interrupted leaves no trace.
+    slots are in use. A forward pass writes its tokens after these and counts them at
+    its end, so a pass that was interrupted leaves no trace.
 
     Source: Pope et al. 2022, "Efficiently Scaling Transformer Inference", section 2.1.
     """
@@ -132,7 +133,7 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         buffers: list[Tensor] | None = None,
     ) -> None:
-        """`capacity` tokens have room at first; past it the cache grows, up to
+        """There is room for `capacity` tokens at first; then the cache grows, up to
         `max_length` tokens (None: no limit). `buffers`, one flat tensor per layer,
         are used instead of new memory.
 
@@ -265,8 +266,8 @@ class KVCache:
         self.truncate(0)
 
     def _grow(self, layer_idx: int, needed: int) -> Tensor:
-        """Move one layer to a larger buffer. Each grows when it is full, so a pass may
-        break off."""
+        """Move one layer to a larger buffer. Each layer grows by itself, so a pass may
+        break off between two layers."""
         if self.max_length is not None and needed > self.max_length:
             raise ValueError(
                 f"the cache is full: {needed} tokens, and max_length ="
@@ -274,8 +275,8 @@ class KVCache:
                 " make a larger cache"
             )
         old = self.layers[layer_idx]
-        # At least doubled: n tokens then cost fewer than 2n copies, however often it
-        # grows.
+        # At least doubled: n tokens then cost fewer than 2n copies, however often the
+        # buffer grows.
         capacity = max(needed, 2 * old.shape[3])
         if self.max_length is not None:
             capacity = min(capacity, self.max_length)
@@ -322,9 +323,10 @@ class KVCacheManager:
     """Hands out caches within a byte budget, and takes their memory back for the next
     request.
 
-    The memory of one cache is one flat buffer per layer. A freed cache's buffers are
-    kept; a request that fits into them gets them, the smallest that do. When new memory
-    would pass the budget, kept buffers are given up first; caches in use never are.
+    The memory of one cache is one flat buffer per layer. The buffers of a freed cache
+    are kept, and a request gets the smallest of these that are large enough. When new
+    memory would pass the budget, kept buffers are given up first; caches in use never
+    are.
     """
 
     @checked
@@ -357,7 +359,7 @@ class KVCacheManager:
         """
         at_least(1, num_tokens=num_tokens, batch_size=batch_size)
         need = cache_bytes(self.config, num_tokens, batch_size, self.dtype)
-        # Buffers more than twice too large are left to a request that needs them.
+        # Buffers more than twice as large as needed are left to a larger request.
         fitting = [kept for kept in self._kept if need <= _nbytes(kept) <= 2 * need]
         if fitting:
             buffers = min(fitting, key=_nbytes)

@@ -129,7 +129,7 @@ def roofline(
     for a, b, name in zip(work, achieved, labels, strict=True):
         below = min(peak, bandwidth * a) / b
         ax.annotate(
-            f"{name},\n{below:.1f} × below",
+            f"{name}:\nlimit / {below:.1f}",
             (a, b),
             (6, -4),
             textcoords="offset points",
@@ -146,7 +146,7 @@ def roofline(
 
 def budget(
     held: Sequence[Mapping[str, float]],
-    kept: Sequence[float],
+    kept: Sequence[float | Sequence[float]],
     refused: Sequence[int],
     limit: float,
     labels: Sequence[str],
@@ -154,7 +154,8 @@ def budget(
     """Megabytes that a manager holds after each event, a block for each request.
 
     held: request -> MB in use, after each event; a request has one colour throughout.
-    kept: MB of freed memory. `refused` are the events that were.
+    kept: MB of freed memory, in one block or in several. `refused` are the events that
+    were.
     """
     fig, ax = subplots(width=9.0, height=3.8)
     shades = (*CYCLE[:6], YELLOW)  # grey is for what is kept
@@ -168,8 +169,9 @@ def budget(
             middle = bottom + size / 2
             ax.text(x, middle, name, ha="center", va="center", color=ink)
             bottom += size
-        if free:
-            ax.bar(x, free, 0.9, bottom, color="none", ec=GREY, hatch="///")
+        for size in np.atleast_1d(free)[np.atleast_1d(free) > 0]:
+            ax.bar(x, size, 0.9, bottom, color="none", ec=GREY, hatch="///")
+            bottom += size
     ax.axhline(limit, color=RED, linewidth=1.5)
     for x in refused:
         ax.plot(x, limit * 1.06, "x", color=RED, clip_on=False)
@@ -213,7 +215,7 @@ def timeline(runs: Mapping[str, Sequence[float]]) -> Figure:
     generation.
 
     The bar before the first mark is the time to first token; the text says how long it
-    was, and how far apart the marks are.
+    was, and how far apart the marks are (the median).
     """
     fig, ax = subplots(width=9.0, height=0.8 * len(runs) + 1.2)
     end = max(times[-1] for times in runs.values())
@@ -221,7 +223,7 @@ def timeline(runs: Mapping[str, Sequence[float]]) -> Figure:
         ax.barh(y, times[0], color=SKY, height=0.6)
         ax.vlines(times, y - 0.3, y + 0.3, color=BLUE, linewidth=1.0)
         apart = np.median(np.diff(times))
-        text = f"first: {1000 * times[0]:.0f} ms\nthen: {1000 * apart:.0f} ms per token"
+        text = f"first: {1000 * times[0]:.0f} ms\nthen: {1000 * apart:.0f} ms (median)"
         ax.text(times[-1] + 0.02 * end, y, text, va="center", fontsize=9)
     ax.set_yticks(range(len(runs)), list(runs))
     ax.invert_yaxis()

@@ -35,7 +35,9 @@ def memory_bars(
     longest = max(*limits, *pairs.sum(axis=1))
     for i, (part, color) in enumerate((("weights", GREY), ("cache", ORANGE))):
         left = pairs[:, :i].sum(axis=1)
-        ax.barh(rows, pairs[:, i], left=left, height=0.6, color=color, label=part)
+        ax.barh(
+            rows, pairs[:, i], left=left, height=0.6, color=color, ec=color, label=part
+        )
     for row, (weights, cache) in zip(rows, pairs, strict=True):
         text = f" {weights:.3g} + {cache:.3g} = {weights + cache:.3g} GB"
         end = weights + cache
@@ -44,11 +46,11 @@ def memory_bars(
         ax.text(end, row, text, va="center", fontsize=9)
     for limit in limits:
         ax.axvline(limit, color="black", linestyle="--", linewidth=1)
-        ax.text(limit, -0.55, f"{limit:g} GB", ha="center", va="bottom", fontsize=9)
+        ax.text(limit, -0.65, f"{limit:g} GB", ha="center", va="bottom", fontsize=9)
     ax.set_yticks(rows, list(gigabytes))
     ax.set(xlim=(0, 1.4 * longest), xlabel="GB")
     ax.set_ylim(len(rows) - 0.5, -0.6)
-    ax.set_title(title, pad=16)
+    ax.set_title(title, pad=20)
     fig.legend(loc="outside lower center", ncols=2)
     return fig
 
