@@ -273,7 +273,9 @@ def lens_curves(ranks: Mapping[str, object], probs: Mapping[str, object]) -> Fig
         axes[1].plot(x, numpy(probs[name]), styles[n], **look)
     axes[0].set(yscale="log", ylabel="rank", title="The token after the arrow: rank")
     axes[0].invert_yaxis()
-    axes[1].set(ylabel="probability", ylim=(-0.02, 1.02), title="and probability")
+    axes[1].set(
+        ylabel="probability", ylim=(-0.02, 1.02), title="The same token: probability"
+    )
     for ax in axes:
         _mark_layers(ax, len(x))
     handles, labels = axes[0].get_legend_handles_labels()
