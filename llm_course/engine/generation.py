@@ -59,7 +59,7 @@ def real_tokens(
 
 def token_ids(name: str, given: int | Sequence[int] | None, vocab_size: int) -> Tensor:
     """None, one id or several -> [E] int64. Raises ValueError, which names the
-    argument, for what is no id of the vocabulary."""
+    argument, for anything that is not an id of the vocabulary."""
     given = () if given is None else given
     ids: list[int] = []
     for one in given if isinstance(given, Iterable) else [given]:
@@ -81,9 +81,11 @@ def in_pieces(
     kv_cache: Cache,
     size: int | None = None,
 ) -> Logits:
-    """Feed a cache the ids [B, n] that come next, `size` (None: PIECE) positions at a
-    time, so that the memory grows with n and not with its square -> logits [B, V] after
-    the last. mask [B, past + n]; None = all real."""
+    """Feed a cache the ids [B, n] that come next -> logits [B, V] after the last.
+
+    A pass takes `size` (None: PIECE) positions, so that the memory grows with n and not
+    with its square. mask [B, past + n]; None = all real.
+    """
     past, n, size = kv_cache.length, ids.shape[-1], size or PIECE
     for start in range(0, max(n, 1), size):
         end = min(start + size, n)
@@ -103,14 +105,14 @@ def next_token_logits(
     """Logits [B, V] after the last of ids [B, S]. A cache is fed only the ids it has
     not seen.
 
-    Raises ValueError for a cache that holds something else than the beginning of ids.
+    Raises ValueError for a cache that holds anything but the beginning of ids.
     """
     if kv_cache is None:
         return model(ids, attention_mask=mask, last_only=True)[:, -1]
     past, whole = kv_cache.length, ids.shape[-1]
     if 0 < whole <= past:
         raise ValueError(
-            f"the cache holds {past} tokens and the text has {whole}: one at least must"
+            f"the cache holds {past} tokens and the text has {whole}: at least one must"
             " be new. Truncate the cache, or make another one"
         )
     with guarded(kv_cache, model, ids, mask, 0):
