@@ -52,7 +52,7 @@ def real_tokens(
     if not attention_mask[..., -1:].all():
         raise ValueError(
             f"attention_mask {list(attention_mask.shape)}: a row ends in padding: pad"
-            " on the left, so that each prompt ends at its end"
+            " on the left, so that each prompt ends in the last column"
         )
     return attention_mask.to(device).bool()
 
@@ -121,7 +121,7 @@ def next_token_logits(
 
 def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
     """A random generator of our own, so that torch's global one is neither read nor
-    moved.
+    advanced.
 
     None seeds it from the operating system's randomness. Raises ValueError for a seed
     that a GenerationConfig refuses.
@@ -134,7 +134,7 @@ def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
     return generator.manual_seed(seed)
 
 
-PIECE = 512  # positions in a pass: its mask has PIECE rows, not one for each token
+PIECE = 512  # positions in a pass: its mask has at most PIECE rows
 
 
 def guarded(

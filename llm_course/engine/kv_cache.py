@@ -354,8 +354,8 @@ class KVCacheManager:
         """A cache with room for `num_tokens` in each row, prompt and new tokens
         together.
 
-        It does not grow. Raises MemoryError that states need and budget when it does
-        not fit.
+        The cache does not grow. Raises a MemoryError that states need and budget when
+        the cache does not fit.
         """
         at_least(1, num_tokens=num_tokens, batch_size=batch_size)
         need = cache_bytes(self.config, num_tokens, batch_size, self.dtype)

@@ -116,8 +116,8 @@ def apply_repetition_penalty(
     logits [B, V], input_ids [B, S] -> [B, V]. Positions where attention_mask [B, S] is
     0 are padding. The input is never changed; it is returned itself if penalty is 1.
 
-    Source: Keskar et al. 2019, "CTRL", section 4.1, divides only; that negative logits
-    are multiplied is as in the `transformers` library.
+    Source: Keskar et al. 2019, "CTRL", section 4.1, which only divides; the
+    multiplication of negative logits is as in the `transformers` library.
     """
     if penalty == 1.0:
         return logits
@@ -182,7 +182,7 @@ def choose_token(
 
     logits [B, V] -> ids [B, 1]. `do_sample` False or `temperature` 0 takes the most
     probable token. Rows draw independently, from `generator` (None: torch's global
-    one). The repetition penalty needs the text so far: apply it to the logits before.
+    one). The repetition penalty needs the text so far: apply it to the logits first.
     Raises ValueError for logits that are not finite.
     """
     best = logits.max(dim=-1)  # values and indices [B]; NaN counts as the largest

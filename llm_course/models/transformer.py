@@ -126,8 +126,9 @@ class DecoderOnlyModel(nn.Module):
 
         attention_mask [B, S], or [B, past + S] with a cache: boolean or integer, 1 =
         real token; None = all real. position_ids [B, S]: by default counted by the
-        mask, or on from the cache. A cache is advanced once, by S. Raises ValueError
-        for ids outside the vocabulary, an empty input, or a mask of another shape.
+        mask, or from the cache's length on. A cache is advanced once, by S. Raises
+        ValueError for ids outside the vocabulary, an empty input, or a mask of another
+        shape.
         """
         past = kv_cache.length if kv_cache is not None else 0
         input_ids = input_ids.to(self.embed_tokens.weight.device)
@@ -197,8 +198,8 @@ class DecoderOnlyModel(nn.Module):
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn "auto" into CUDA, Apple's MPS or the CPU. Raises ValueError for a device not
-    here."""
+    """Turn "auto" into CUDA, Apple's MPS or the CPU. Raises ValueError for a device
+    that is not here."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
