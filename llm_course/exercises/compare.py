@@ -5,32 +5,30 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 Close = Callable[[Tensor, Tensor], Tensor]
 SMALL = 12  # tensors with more entries are described by their shape
 
 
-class Observed(dict[str, Any]):
-    """What a check looked at in a result, by names that can start a sentence ("The
-    length").
+@dataclass
+class Observed:
+    """What a check looked at in a result: `facts` by names that can start a sentence
+    ("The length"). `kind` says what it is, for a reader who returned something else."""
 
-    `kind` says what the result is, for a reader who returned something else.
-    """
-
-    def __init__(self, kind: str, facts: dict[str, Any]) -> None:
-        super().__init__(facts)
-        self.kind = kind
+    kind: str
+    facts: dict[str, Any]
 
 
 def show(value: Any) -> str:
-    """`value` in a few characters: small tensors by their entries, large ones by their
-    shape."""
+    """`value` in a few characters: small tensors by their entries, others by shape."""
     if isinstance(value, Tensor | np.ndarray):
         kind = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
         if math.prod(value.shape) > SMALL:
@@ -41,12 +39,10 @@ def show(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         parts = [show(item) for item in value[:SMALL]] + ["…"] * (len(value) > SMALL)
-        if len(parts) > 1 and all(map(_holds_tensors, value)):
-            # a line for each
+        if len(parts) > 1 and all(map(_holds_tensors, value)):  # a line for each
             return "[" + "".join(f"\n    {part}" for part in parts) + "]"
         left, right = "()" if isinstance(value, tuple) else "[]"
-        separator = "; " if any(isinstance(item, Tensor) for item in value) else ", "
-        return left + separator.join(parts) + right
+        return left + ("; " if _holds_tensors(value) else ", ").join(parts) + right
     if isinstance(value, dict) and len(value) > 3:
         return f"a dict of {len(value)}"
     if isinstance(value, nn.Module) or callable(value):
@@ -56,8 +52,7 @@ def show(value: Any) -> str:
 
 
 def show_apart(got: Any, expected: Any) -> tuple[str, str]:
-    """Both values, with as many digits or characters as it takes to tell them
-    apart."""
+    """Both values, with as many digits or characters as tell them apart."""
     if isinstance(got, float) and isinstance(expected, float):
         for digits in range(4, 18):
             mine, right = f"{got:.{digits}g}", f"{expected:.{digits}g}"
@@ -75,19 +70,16 @@ def show_apart(got: Any, expected: Any) -> tuple[str, str]:
 
 
 def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, list | tuple) and any(
-        isinstance(item, Tensor) for item in value
-    )
+    return isinstance(value, list | tuple) and any(isinstance(x, Tensor) for x in value)
 
 
 def kind_of(value: Any) -> str:
     """What `value` is, for a reader who returned something else."""
     if isinstance(value, Observed):
         return value.kind
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {list(value.shape)}"
-    if isinstance(value, np.ndarray):
-        return f"a NumPy array of shape {list(value.shape)}"
+    if isinstance(value, Tensor | np.ndarray):
+        name = "tensor" if isinstance(value, Tensor) else "NumPy array"
+        return f"a {name} of shape {list(value.shape)}"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
     return "None" if value is None else f"of type {type(value).__name__}"
@@ -103,9 +95,11 @@ def _differences(name: str, expected: Any, got: Any, close: Close) -> Iterator[s
     """One after the other; `name` says where in the result they are."""
     expected, got = _comparable(expected, got)
     match expected, got:
-        case Tensor(), Tensor():
-            yield from _in_tensors(name, expected.detach(), got.detach(), close)
-        case np.ndarray(), np.ndarray():
+        case Tensor(), Tensor() if got.shape != expected.shape:
+            yield f"{name} has shape {[*got.shape]}; expected {[*expected.shape]}."
+        case Tensor(), Tensor() if got.dtype == expected.dtype:
+            yield from _entries(name, expected.detach(), got.detach(), close)
+        case (Tensor(), Tensor()) | (np.ndarray(), np.ndarray()):
             yield f"{name} has dtype {got.dtype}; expected {expected.dtype}."
         case ((list() | tuple()), (list() | tuple())):
             if len(expected) != len(got):
@@ -113,9 +107,9 @@ def _differences(name: str, expected: Any, got: Any, close: Close) -> Iterator[s
             for i, (right, mine) in enumerate(zip(expected, got, strict=False)):
                 yield from _differences(f"{name}[{i}]", right, mine, close)
         case Observed(), Observed():
-            for fact, right in expected.items():
-                yield from _differences(fact, right, got[fact], close)
-        case dict(), dict() if not isinstance(expected, Observed):
+            for fact, right in expected.facts.items():
+                yield from _differences(fact, right, got.facts[fact], close)
+        case dict(), dict():
             if set(expected) != set(got):
                 mine, right = show(list(got)), show(list(expected))
                 yield f"{name} has the keys {mine}; expected {right}."
@@ -155,15 +149,7 @@ def _apart(name: str, got: Any, expected: Any) -> str:
     return "{} is {}; expected {}.".format(name, *show_apart(got, expected))
 
 
-def _in_tensors(
-    name: str, expected: Tensor, got: Tensor, close: Close
-) -> Iterator[str]:
-    if got.shape != expected.shape:
-        yield f"{name} has shape {list(got.shape)}; expected {list(expected.shape)}."
-        return
-    if got.dtype != expected.dtype:
-        yield f"{name} has dtype {got.dtype}; expected {expected.dtype}."
-        return
+def _entries(name: str, expected: Tensor, got: Tensor, close: Close) -> Iterator[str]:
     wide = torch.complex128 if got.is_complex() else torch.float64
     mine, right = got.cpu().to(wide), expected.cpu().to(wide)  # not all have float64
     wrong = ~close(mine, right)
@@ -194,18 +180,16 @@ def _symptom(got: Tensor, expected: Tensor) -> str:
 
 def unchanged(before: Any, after: Any) -> bool:
     """True when an argument holds after a call what it held before."""
+    olds, old_form = tree_flatten(before)
+    news, new_form = tree_flatten(after)
+    return old_form == new_form and all(map(_leaf_unchanged, olds, news))
+
+
+def _leaf_unchanged(before: Any, after: Any) -> bool:
     if type(before) is not type(after):
         return False
-    if isinstance(before, Tensor):
-        same = before.shape == after.shape and before.dtype == after.dtype
-        return same and torch.allclose(before, after, rtol=0, atol=0, equal_nan=True)
-    if isinstance(before, np.ndarray | numbers.Number | str):
-        return difference(before, after, rtol=0, atol=0) is None
     if isinstance(before, nn.Module):
         return unchanged(before.state_dict(), after.state_dict())
-    if isinstance(before, dict):
-        now = [*after.values()]
-        return [*before] == [*after] and unchanged([*before.values()], now)
-    if isinstance(before, list | tuple):
-        return len(before) == len(after) and all(map(unchanged, before, after))
+    if isinstance(before, Tensor | np.ndarray | numbers.Number | str):
+        return difference(before, after, rtol=0, atol=0) is None
     return True

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from llm_course.exercises.compare import show
 from llm_course.exercises.edits import Function, edited, wrong_versions
-from llm_course.exercises.inputs import seeded
-from llm_course.exercises.records import INCOMPLETE, NOT_YET, SOLVED, Outcome, Verdict
+from llm_course.exercises.records import INCOMPLETE, NOT_YET, SOLVED, Verdict, attempt
 
 STRICT = (
     "If its values look right: two right ways to compute something differ by rounding,"
@@ -17,7 +16,7 @@ STRICT = (
 ROUNDING = 0.05  # bfloat16 keeps three digits
 
 
-@dataclass(frozen=True)
+@dataclass
 class BugHunt:
     """A test to write: it must accept `right` and expose `planted`.
 
@@ -39,13 +38,12 @@ class BugHunt:
 
     def __post_init__(self) -> None:
         planted = self.planted
-        bug = edited(self.right, planted) if isinstance(planted, str) else planted
-        object.__setattr__(self, "bug", bug)  # frozen for all others
-        object.__setattr__(self, "bugs", wrong_versions(self.right, self.others))
+        self.bug = edited(self.right, planted) if isinstance(planted, str) else planted
+        self.bugs = wrong_versions(self.right, self.others)
 
     def judge(self, test: Function) -> Verdict:
         """Run the reader's test on every implementation."""
-        first = self._run(test, self.right)
+        first = attempt(test, self.right)
         if first.is_stub:
             return Verdict(self.key, NOT_YET, (f"{self.key}: not done yet.",))
         if first.error:
@@ -53,41 +51,32 @@ class BugHunt:
             lines += [STRICT] * may_be_rounding(first.error)
             rejects = "Your test rejects the right implementation."
             return Verdict.failing(self.key, rejects, *lines)
-        ends = {name: self._run(test, bug) for name, bug in self.bugs.items()}
-        passed = [name for name, outcome in ends.items() if not outcome.error]
-        caught = self._run(test, self.bug).error
+        ends = {name: attempt(test, bug) for name, bug in self.bugs.items()}
+        passed = [f"  {name}" for name, outcome in ends.items() if not outcome.error]
+        caught = attempt(test, self.bug).error
         of = f"{len(passed)} of {len(self.bugs)} others pass"
-        names = [f"  {name}" for name in passed]
         if caught and passed:
             found = f"{self.key}: planted bug found, test incomplete: it lets {of}:"
-            return Verdict(self.key, INCOMPLETE, (found, *names))
+            return Verdict(self.key, INCOMPLETE, (found, *passed))
         if caught:
             solved = (
                 f"{self.key}: solved. Your test accepts the right implementation and"
                 f" exposes the planted bug and all {len(self.bugs)} others."
             )
             return Verdict(self.key, SOLVED, (solved,))
-        lines = [f"It passes a bug of this kind: {self.kind}."]
+        lines = ["Your test accepts the planted bug."]
         if first.value is not None:
-            lines = [f"It returned {show(first.value)}. A test must `assert`.", *lines]
-        rest = [f"It lets {of}."]
+            lines += [f"It returned {show(first.value)}. A test must `assert`."]
+        lines += [f"It passes a bug of this kind: {self.kind}."]
         if 0 < len(passed) < len(self.bugs):
-            # to a test that exposes nothing, the names would give all away
-            rest = [f"It lets {of}:", *names]
-        accepts = "Your test accepts the planted bug."
-        return Verdict.failing(self.key, accepts, *lines, *rest)
-
-    def _run(self, test: Function, implementation: Function) -> Outcome:
-        try:
-            with seeded():
-                return Outcome(test(implementation))
-        except (Exception, SystemExit) as error:
-            return Outcome(error=error)
+            lines += [f"It lets {of}:", *passed]
+        else:  # to a test that exposes nothing, the names would give all away
+            lines += [f"It lets {of}."]
+        return Verdict.failing(self.key, *lines)
 
 
 def may_be_rounding(error: BaseException) -> bool:
-    """True for an AssertionError, unless it states a difference that is too large for
-    rounding."""
+    """True for an AssertionError that states no difference too large for rounding."""
     stated = re.search(r"Greatest absolute difference: ([\d.e+-]+)", str(error))
     small = stated is None or float(stated[1]) < ROUNDING
     return isinstance(error, AssertionError) and small

@@ -1,13 +1,12 @@
-"""What an exercise is: a record that judges a reader's function and says what is wrong
-with it."""
+"""What an exercise is: it judges a reader's function and says what is wrong with it."""
 
 from __future__ import annotations
 
 import inspect
 import operator
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_course.exercises.compare import difference, show, unchanged
@@ -59,36 +58,42 @@ Complaints = Iterable[str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one call gave: a value or an exception, and which arguments it changed."""
+    """What one call gave: a value or an exception; a line for each changed argument."""
 
     value: Any = None
     error: BaseException | None = None
-    changed: tuple[str, ...] = ()
+    changed: Sequence[str] = ()
 
     @property
     def is_stub(self) -> bool:
-        """True for the stub's own exception; PyTorch raises the same type with a
-        message."""
+        """True for the stub's exception; PyTorch's of this type have a message."""
         return isinstance(self.error, NotImplementedError) and not str(self.error)
 
     def described(self, function: Any) -> str:
-        """Type, message and the line of the reader's own code that the exception came
-        from."""
+        """Type, message and the line of the reader's own code where it came from."""
         assert self.error is not None
         message = [line for line in str(self.error).strip().splitlines() if line]
         more = [line for line in message[1:] if line.startswith("Greatest")]
         shown = " ".join(message[:1] + more)
         text = type(self.error).__name__ + f": {shown}" * bool(shown)
         code = getattr(function, "__code__", None)
-        frames = traceback.extract_tb(self.error.__traceback__)
-        own = [f for f in frames if code and f.filename == code.co_filename]
-        if not own:
-            return text
-        where = f"{text}, in line {own[-1].lineno}"
-        return f"{where}: {own[-1].line}" if own[-1].line else where
+        for frame in reversed(traceback.extract_tb(self.error.__traceback__)):
+            if code and frame.filename == code.co_filename:
+                line = f": {frame.line}" if frame.line else ""
+                return f"{text}, in line {frame.lineno}{line}"
+        return text
 
 
-@dataclass(frozen=True)
+def attempt(function: Function, *args: Any) -> Outcome:
+    """What a call gives, or the exception that it ends with."""
+    try:
+        with seeded():
+            return Outcome(function(*args))
+    except (Exception, SystemExit) as error:
+        return Outcome(error=error)
+
+
+@dataclass
 class Exercise:
     """A function to write.
 
@@ -113,8 +118,7 @@ class Exercise:
     versions: dict[str, Function] = field(init=False)
 
     def __post_init__(self) -> None:
-        versions = wrong_versions(self.edits_of or self.reference, self.wrong)
-        object.__setattr__(self, "versions", versions)  # frozen for all others
+        self.versions = wrong_versions(self.edits_of or self.reference, self.wrong)
 
     def judge(self, function: Callable[..., Any]) -> Verdict:
         """Run `function` on every case and compare."""
@@ -126,35 +130,26 @@ class Exercise:
         for i, (right, got) in enumerate(zip(expected, outcomes, strict=True)):
             if problem := self._problem(right, got, function):
                 where = f"Case {i + 1} of {len(expected)}: {self._described(i)}"
-                more = self._changed(got) + self._likely_bug(outcomes)
+                more = *got.changed, *self._likely_bug(outcomes)
                 return Verdict.failing(self.key, where, problem, *more)
-        for changed in filter(None, map(self._changed, outcomes)):
-            return Verdict.failing(self.key, *changed, "The result is right.")
-        for complaint in self._complaints(function):
+        for got in filter(operator.attrgetter("changed"), outcomes):
+            return Verdict.failing(self.key, *got.changed, "The result is right.")
+        ruled = attempt(lambda: next(iter(self.rule(function)), None))
+        raised = ruled.error and f"it then raised {ruled.described(function)}"
+        if complaint := raised or ruled.value:
             return Verdict.failing(self.key, f"The result is right, but {complaint}")
         solved = f"{self.key}: solved, all {len(expected)} cases."
         return Verdict(self.key, SOLVED, (solved,))
 
     def _outcomes(self, function: Callable[..., Any]) -> Iterator[Outcome]:
         """What each case gives, one after the other."""
-        names = list(inspect.signature(self.reference).parameters)
+        names = inspect.signature(self.reference).parameters
         for given, fresh in zip(self.cases(), self.cases(), strict=True):
-            try:
-                with seeded():
-                    value = self.call(function, *given.args)
-            except (Exception, SystemExit) as error:
-                yield Outcome(error=error)
-                continue
+            outcome = attempt(self.call, function, *given.args)
             pairs = zip(names, fresh.args, given.args, strict=True)
-            changed = [name for name, *both in pairs if not unchanged(*both)]
-            yield Outcome(value, changed=tuple(changed))
-
-    def _complaints(self, function: Function) -> Complaints:
-        try:
-            with seeded():
-                yield from self.rule(function)
-        except (Exception, SystemExit) as error:
-            yield f"it then raised {Outcome(error=error).described(function)}"
+            line = "Your function changed its input `{}`.".format
+            changed = [line(name) for name, *both in pairs if not unchanged(*both)]
+            yield outcome if outcome.error else replace(outcome, changed=changed)
 
     def _problem(self, right: Outcome, got: Outcome, function: Any) -> str | None:
         if got.error is not None:
@@ -182,6 +177,3 @@ class Exercise:
         pairs = zip(names, chosen.args, strict=True)
         given = "; ".join(f"{name} = {show(value)}" for name, value in pairs)
         return f"{chosen.name}: {given}" if chosen.name else given
-
-    def _changed(self, outcome: Outcome) -> list[str]:
-        return [f"Your function changed its input `{x}`." for x in outcome.changed]
