@@ -6,13 +6,11 @@ versions that a reader is likely to write, as edits of the reference. The publis
 solutions stand in the notebooks, not here.
 """
 
-from llm_course._lazy import lazy_exports
+# ruff: noqa: F401 (the names that most exercises need)
 
-__getattr__, __dir__, __all__ = lazy_exports(
-    __name__,
-    {
-        "judging": ("check", "judge", "registry"),
-        "hunts": ("BugHunt",),
-        "records": ("Case", "Exercise"),
-    },
-)
+from llm_course.exercises.compare import Observed
+from llm_course.exercises.edits import Function
+from llm_course.exercises.hunts import BugHunt
+from llm_course.exercises.inputs import normal, random_ids
+from llm_course.exercises.judging import check, judge, registry
+from llm_course.exercises.records import Case, Cases, Complaints, Exercise

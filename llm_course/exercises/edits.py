@@ -47,18 +47,16 @@ def edited(reference: Function, edits: str) -> Function:
         reference = names[steps.pop(0)]
     if not steps:
         return reference
-    source = textwrap.dedent(inspect.getsource(reference))
+    source, name = textwrap.dedent(inspect.getsource(reference)), reference.__name__
     for step in steps:
         old, arrow, new = step.partition(ARROW)
         if not arrow:
             raise ValueError(f"{step!r} is neither 'old -> new' nor a function")
         if (found := source.count(old)) != 1:
-            raise ValueError(
-                f"{old!r} stands {found} times in {reference.__name__}, not once"
-            )
+            raise ValueError(f"{old!r} stands {found} times in {name}, not once")
         source = source.replace(old, new.strip())
-    exec(compile(source, f"<{reference.__name__}: {edits}>", "exec"), names)
-    return names[reference.__name__]
+    exec(compile(source, f"<{name}: {edits}>", "exec"), names)
+    return names[name]
 
 
 def wrong_versions(reference: Function, text: str) -> dict[str, Function]:

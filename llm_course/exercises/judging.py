@@ -5,27 +5,26 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
 from llm_course.exercises.hunts import BugHunt
-from llm_course.exercises.records import SOLVED, Exercise, Verdict
+from llm_course.exercises.records import SOLVED, Exercise, Function, Verdict
 
 
 def registry(chapter: str) -> dict[str, Exercise | BugHunt]:
     """The exercises of one notebook ("01"), by key."""
-    modules = import_module(f"llm_course.exercises.ch{chapter}").EXERCISES
-    return {module.CHECK.key: module.CHECK for module in modules}
+    folder = f"llm_course.exercises.ch{chapter}"
+    names = import_module(folder).EXERCISES
+    records = [import_module(f"{folder}.{name}").CHECK for name in names]
+    return {record.key: record for record in records}
 
 
-def judge(key: str, function: Callable[..., Any]) -> Verdict:
+def judge(key: str, function: Function) -> Verdict:
     """Run a reader's function, or test, against the exercise `key` ("01.backward")."""
     known = registry(key.partition(".")[0])
     if key not in known:
-        raise ValueError(
-            f"there is no exercise {key!r}; this notebook has {', '.join(known)}"
-        )
+        keys = ", ".join(known)
+        raise ValueError(f"there is no exercise {key!r}; this notebook has {keys}")
     return known[key].judge(function)
 
 
@@ -36,7 +35,7 @@ class NotSolved(AssertionError):
         return [str(self)]
 
 
-def check(key: str, function: Callable[..., Any], graded: bool = False) -> None:
+def check(key: str, function: Function, graded: bool = False) -> None:
     """Print the verdict on a reader's function.
 
     A `graded` check raises NotSolved where the exercise is not solved, so that nbgrader

@@ -1,5 +1,3 @@
-"""Checks of the exercises of 01_rmsnorm."""
+"""Checks of the exercises of 01_rmsnorm, in the notebook's order."""
 
-from llm_course.exercises.ch01 import backward, fold, grouped, hunt, lean
-
-EXERCISES = (fold, grouped, lean, backward, hunt)
+EXERCISES = ("fold", "grouped", "lean", "backward", "hunt")

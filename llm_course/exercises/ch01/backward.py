@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, normal
 
 Pair = tuple[Tensor, Tensor]
 

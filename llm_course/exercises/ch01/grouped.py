@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises import Case, Cases, Exercise, normal
 
 EPS = 1e-5
 

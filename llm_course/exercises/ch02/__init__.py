@@ -1,5 +1,3 @@
-"""Checks of the exercises of 02_rope."""
+"""Checks of the exercises of 02_rope, in the notebook's order."""
 
-from llm_course.exercises.ch02 import base, complex_pairs, hunt, partial, rows
-
-EXERCISES = (complex_pairs, partial, rows, base, hunt)
+EXERCISES = ("complex_pairs", "partial", "rows", "base", "hunt")

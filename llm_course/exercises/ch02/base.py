@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises import Case, Cases, Exercise
 
 
 def base(theta: float, head_dim: int, context: int, factor: float) -> float:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, normal
 from llm_course.exercises.watch import watched
 from llm_course.models.rope import apply_rotary
 

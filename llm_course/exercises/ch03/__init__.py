@@ -1,5 +1,3 @@
-"""Checks of the exercises of 03_attention_gqa."""
+"""Checks of the exercises of 03_attention_gqa, in the notebook's order."""
 
-from llm_course.exercises.ch03 import grouped, hunt, online, packed, pool, window
-
-EXERCISES = (pool, window, packed, grouped, online, hunt)
+EXERCISES = ("pool", "window", "packed", "grouped", "online", "hunt")

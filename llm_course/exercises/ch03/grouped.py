@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, normal
 from llm_course.exercises.watch import watched
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, normal
 from llm_course.exercises.watch import watched
 
 Blocks = Iterable[tuple[Tensor, Tensor]]

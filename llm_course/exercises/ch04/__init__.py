@@ -1,5 +1,3 @@
-"""Checks of the exercises of 04_decoder."""
+"""Checks of the exercises of 04_decoder, in the notebook's order."""
 
-from llm_course.exercises.ch04 import bytes, flops, hunt, load, prune, tied
-
-EXERCISES = (bytes, flops, tied, prune, load, hunt)
+EXERCISES = ("bytes", "flops", "tied", "prune", "load", "hunt")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from llm_course.exercises import Case, Cases, Exercise
 from llm_course.exercises.ch04.models import sizes, small_model
-from llm_course.exercises.records import Case, Cases, Exercise
 from llm_course.models.transformer import DecoderOnlyModel
 
 

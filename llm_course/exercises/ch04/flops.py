@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llm_course.config import ModelConfig
+from llm_course.exercises import Case, Cases, Exercise
 from llm_course.exercises.ch04.models import small_config
-from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def flops(c: ModelConfig, length: int, last_only: bool) -> dict[str, int]:

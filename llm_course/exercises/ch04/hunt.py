@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from llm_course.exercises import BugHunt, Function
 from llm_course.exercises.ch04.models import small_model
 from llm_course.exercises.edits import edited
-from llm_course.exercises.hunts import BugHunt, Function
 from llm_course.models.transformer import DecoderOnlyModel
 
 Rows = list[list[int]]

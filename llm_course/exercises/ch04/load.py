@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from llm_course.checkpoints import load_tensors, to_adjacent, to_half_split
 from llm_course.config import ModelConfig
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, normal
 from llm_course.exercises.ch04.models import small_model
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
 
 Tensors = dict[str, Tensor]

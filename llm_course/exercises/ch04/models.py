@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from llm_course.config import ModelConfig
-from llm_course.exercises.inputs import random_ids
+from llm_course.exercises import Complaints, Function, random_ids
 from llm_course.exercises.models import random_model
-from llm_course.exercises.records import Complaints, Function
 from llm_course.models.transformer import DecoderOnlyModel
 
 SMALL = ModelConfig(24, 12, 20, 2, 4, 2, 8, max_position_embeddings=64)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function
 from llm_course.exercises.ch04.models import LOSS, model_kept, small_model, token_ids
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models.transformer import DecoderOnlyModel
 
 Dropped = list[tuple[int, float]]

@@ -9,8 +9,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, normal
 
 LogProbs = Callable[[list[int]], Tensor]
 Beams = list[tuple[list[int], float]]

@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from llm_course.exercises import BugHunt, Function
 from llm_course.exercises.edits import edited
-from llm_course.exercises.hunts import BugHunt, Function
 
 
 def right(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:

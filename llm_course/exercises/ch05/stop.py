@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Cases, Exercise, Function
+from llm_course.exercises import Case, Cases, Exercise, Function, Observed
 
 
 def shown(function: Function, pieces: list[str], stop: str) -> Observed | str:

@@ -1,5 +1,3 @@
-"""Checks of the exercises of 06_kv_cache."""
+"""Checks of the exercises of 06_kv_cache, in the notebook's order."""
 
-from llm_course.exercises.ch06 import fit, hunt, rows, verify, window
-
-EXERCISES = (fit, rows, window, verify, hunt)
+EXERCISES = ("fit", "rows", "window", "verify", "hunt")

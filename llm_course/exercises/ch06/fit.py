@@ -6,7 +6,7 @@ import torch
 
 from llm_course.config import ModelConfig
 from llm_course.engine import cache_bytes
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises import Case, Cases, Exercise
 
 
 def rows_that_fit(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from llm_course.config import ModelConfig
+from llm_course.exercises import BugHunt, Function
 from llm_course.exercises.ch06.models import tiny_config
-from llm_course.exercises.hunts import BugHunt, Function
 
 
 class ByLayer:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llm_course.config import ModelConfig
 from llm_course.engine import KVCache
-from llm_course.exercises.inputs import random_ids
+from llm_course.exercises import random_ids
 from llm_course.exercises.models import random_model
 from llm_course.models import DecoderOnlyModel
 

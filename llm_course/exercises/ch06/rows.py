@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from llm_course.engine import KVCache, make_cache
+from llm_course.exercises import Case, Cases, Exercise, Function, Observed
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
-from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Cases, Exercise, Function
 from llm_course.models import DecoderOnlyModel
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from llm_course.engine import KVCache
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, Observed
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
-from llm_course.exercises.compare import Observed
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models import DecoderOnlyModel
 
 

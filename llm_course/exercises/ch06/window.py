@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from llm_course.engine import KVCache, make_cache
+from llm_course.exercises import Case, Cases, Complaints, Exercise, Function
 from llm_course.exercises.ch06.models import tiny_model, token_ids
-from llm_course.exercises.records import Case, Cases, Complaints, Exercise, Function
 from llm_course.models import DecoderOnlyModel, SelfAttention
 
 

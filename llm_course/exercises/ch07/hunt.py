@@ -6,9 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_course.exercises import BugHunt, Function, normal
 from llm_course.exercises.ch07.blocks import packed, some_numbers
-from llm_course.exercises.hunts import BugHunt, Function
-from llm_course.exercises.inputs import normal
 
 
 def right(blocks: NDArray) -> NDArray:

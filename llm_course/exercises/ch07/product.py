@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_course.exercises import Case, Cases, Exercise, normal
 from llm_course.exercises.ch07.blocks import packed, some_numbers
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
 
 
 def product(blocks: NDArray, x: NDArray) -> NDArray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_course.exercises.inputs import normal
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises import Case, Cases, Exercise, normal
 
 
 def symmetric(weight: NDArray, group: int) -> tuple[NDArray, NDArray, NDArray]:

@@ -3,7 +3,7 @@ before."""
 
 from __future__ import annotations
 
-from llm_course.exercises.hunts import BugHunt, Function
+from llm_course.exercises import BugHunt, Function
 
 
 def right(ids: list[int], size: int) -> list[int]:

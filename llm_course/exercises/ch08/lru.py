@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises import Case, Cases, Exercise
 
 
 def pages_found(requests: list[list[str]], capacity: int) -> int:

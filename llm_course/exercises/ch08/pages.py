@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_course.exercises.records import Case, Cases, Exercise
+from llm_course.exercises import Case, Cases, Exercise
 
 
 def pages_needed(beginning: int, tails: list[int], size: int) -> int:
