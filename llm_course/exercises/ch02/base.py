@@ -23,16 +23,15 @@ def cases() -> Cases:
     yield Case(10_000.0, 8, 10_000, 4.0, name="every pair completes a turn")
 
 
-LAST_PAIR = "range(head_dim // 2) -> [head_dim // 2 - 1]"
-WRONG = f"""
+WRONG = """
 with theta s^(D/(D-2)), the paper's formula: it fits the slowest pair only, and raises
 theta even where that completes a turn
-    {LAST_PAIR} ;; > context -> > 0
+    range(head_dim // 2) -> [head_dim // 2 - 1] ;; > context -> > 0
 that multiplies theta by the factor
     ** (head_dim / (2 * i)) ->
 that looks at the slowest pair alone: those before it that complete no turn meet new
 angles too
-    {LAST_PAIR}
+    range(head_dim // 2) -> [head_dim // 2 - 1]
 with the exponent upside down
     head_dim / (2 * i) -> 2 * i / head_dim
 that makes theta smaller: then the pairs are faster

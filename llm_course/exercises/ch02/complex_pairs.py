@@ -26,8 +26,7 @@ def multiplied(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def cases() -> Cases:
-    """The third has as many prompts as heads: without the head axis nothing fails
-    there."""
+    """The third has as many prompts as heads: no head axis, and nothing fails there."""
     x = torch.tensor([[[[1.0, 0.0, 0.0, 2.0]]]])
     yield Case(x, torch.tensor([[[torch.pi / 2, torch.pi]]]))
     yield Case(normal(1, 5, 3, 8).transpose(1, 2), normal(1, 5, 4, seed=1))

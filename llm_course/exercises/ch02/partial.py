@@ -18,8 +18,7 @@ def partial(x: Tensor, position_ids: Tensor, rotary_dim: int, theta: float) -> T
 
 
 def cases() -> Cases:
-    """The last one is in bfloat16 and far out, where a rounded frequency is a wrong
-    angle."""
+    """The last is in bfloat16, far out: there a rounded frequency is a wrong angle."""
     yield Case(torch.ones(1, 1, 1, 8), torch.tensor([[1]]), 4, 100.0)
     padded = torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]])
     yield Case(normal(2, 3, 4, 12), padded, 8, 1e4)
@@ -57,8 +56,7 @@ whose angles are rounded to the dtype of x
     cos, sin = -> angles = angles.to(x.dtype).float(); cos, sin =
 in which frequencies, angles, cos and sin all have the dtype of x
     theta**-powers -> (theta**-powers).to(x.dtype)
-    .cos().float() -> .cos()
-    .sin().float() -> .sin()
+    .cos().float() -> .cos() ;; .sin().float() -> .sin()
 """
 
 # rtol: above the distance between neighbours in bfloat16

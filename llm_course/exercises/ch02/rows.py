@@ -14,8 +14,7 @@ def inverse(
     dim = len(weight) // (num_heads + 2 * num_kv_heads)
     ends = num_heads * dim, (num_heads + num_kv_heads) * dim
     q, k, v = torch.arange(len(weight)).tensor_split(ends)
-    q = q.view(-1, dim // 2, 2).transpose(1, 2).flatten()
-    k = k.view(-1, dim // 2, 2).transpose(1, 2).flatten()
+    q, k = (x.view(-1, dim // 2, 2).transpose(1, 2).flatten() for x in (q, k))
     order = torch.cat((q, k, v))
     return weight[order], bias[order]
 
@@ -38,17 +37,15 @@ def cases() -> Cases:
 
 WRONG = """
 that takes each row from where the loader takes it: here it has to go back
-    q.view(-1, dim // 2, 2) -> q.view(-1, 2, dim // 2)
-    k.view(-1, dim // 2, 2) -> k.view(-1, 2, dim // 2)
+    (-1, dim // 2, 2) -> (-1, 2, dim // 2)
 that takes all rows of q (and of k) for one head
-    q.view(-1, dim // 2, 2) -> q.view(1, -1, 2)
-    k.view(-1, dim // 2, 2) -> k.view(1, -1, 2)
+    (-1, dim // 2, 2) -> (1, -1, 2)
 that cuts the rows of k into as many heads as q has
-    k.view(-1, dim // 2, 2) -> k.view(num_heads, -1, 2)
+    (-1, dim // 2, 2) -> (num_heads, -1, 2)
 that reorders q alone
-    k.view(-1, dim // 2, 2).transpose(1, 2).flatten() -> k
+    q, k = -> q, _ =
 that reorders v as well
-    order = -> v = v.view(-1, dim // 2, 2).transpose(1, 2).flatten(); order =
+    q, k = -> q, k, v = ;; (q, k)) -> (q, k, v))
 that leaves the bias as it is
     bias[order] -> bias.clone()
 with D = rows / (3 H): k and v have fewer heads than q

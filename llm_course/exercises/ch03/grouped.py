@@ -23,8 +23,7 @@ def grouped(q: Tensor, k: Tensor, v: Tensor, cap: float) -> Tensor:
 
 
 def cases() -> Cases:
-    """The fourth has as many keys as a group has queries: masks of both kinds fit
-    there."""
+    """The fourth has as many keys as a group has queries: there both masks fit."""
     ones = torch.ones(1, 2, 1, 1)
     keys, values = torch.tensor([0.0, 4.0]), torch.tensor([0.0, 1.0])
     yield Case(ones, keys.view(1, 1, 2, 1), values.view(1, 1, 2, 1), 1.0)

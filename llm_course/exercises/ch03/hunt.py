@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import scaled_dot_product_attention as attention
 
 from llm_course.exercises import BugHunt, Function, normal
 
@@ -14,7 +14,7 @@ def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     group, past = q.shape[1] // k.shape[1], k.shape[2] - q.shape[2]
     k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
     mask = torch.ones(q.shape[2], k.shape[2]).tril(past).bool()
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention(q, k, v, attn_mask=mask)
 
 
 def compared(num_queries: int, is_causal: bool) -> Function:
@@ -23,9 +23,7 @@ def compared(num_queries: int, is_causal: bool) -> Function:
     q = q[:, :, -num_queries:]
 
     def test(implementation: Function) -> None:
-        expected = F.scaled_dot_product_attention(
-            q, k, v, is_causal=is_causal, enable_gqa=True
-        )
+        expected = attention(q, k, v, is_causal=is_causal, enable_gqa=True)
         assert torch.allclose(implementation(q, k, v), expected, atol=1e-5)
 
     return test
@@ -41,7 +39,7 @@ is_causal=True whatever Q and K are
 no mask at all where Q and K differ
     attn_mask=mask -> is_causal=past == 0
 weights set to 0 after the softmax
-    F.scaled_dot_product_attention(q, k, v, attn_mask=mask) ->
+    attention(q, k, v, attn_mask=mask) ->
         ((q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1) * mask) @ v
 the keys and values of the first sentence used for all
     t.repeat -> t[:1].expand_as(t).repeat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import scaled_dot_product_attention as attention
 
 from llm_course.exercises import Case, Cases, Exercise, normal
 
@@ -18,9 +18,7 @@ def each_alone(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
         for number in set(numbers.tolist()) - {0}:
             own = (numbers == number).nonzero().flatten()
             one_q, one_k, one_v = (t[row, :, own] for t in (q, k, v))  # [H, n, D]
-            out[row, :, own] = F.scaled_dot_product_attention(
-                one_q, one_k, one_v, is_causal=True
-            )
+            out[row, :, own] = attention(one_q, one_k, one_v, is_causal=True)
     return out
 
 
@@ -30,56 +28,46 @@ def packed(q: Tensor, k: Tensor, v: Tensor, documents: Tensor) -> Tensor:
     same = (own == own.transpose(2, 3)) & (own != 0)  # [B, 1, S, S]
     earlier = torch.ones(q.shape[2], q.shape[2]).tril().bool()
     mask = same & earlier
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    out = attention(q, k, v, attn_mask=mask)
     return out
 
 
 def cases() -> Cases:
     """In the first two cases all scores are 0, so that the weights are equal."""
 
-    def equal() -> list[Tensor]:
-        values = torch.tensor([1.0, 3.0, 5.0]).view(1, 1, 3, 1)
-        return [torch.zeros_like(values), torch.zeros_like(values), values]
-
-    def qkv(documents: Tensor, *in_padding: float, of: int = 3) -> list[Tensor]:
-        """Random numbers; the padding of the first `of` tensors holds the given ones,
-        in turn."""
+    def given(documents: Tensor, *in_padding: float, of: int = 3) -> list[Tensor]:
+        """Random numbers; the padding of the first `of` tensors holds `in_padding`."""
         made = [normal(2, 3, 7, 4, seed=seed) for seed in range(3)]
         for t in made[:of] if in_padding else ():
             channels = torch.tensor(in_padding).repeat(4)[:4]
             t.transpose(1, 2)[documents == 0] = channels  # [n, H, D]
-        return made
+        return [*made, documents.clone()]
 
-    def two_rows() -> Tensor:
-        return torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 5, 5, 5, 5, 3, 3]])
-
-    yield Case(*equal(), torch.tensor([[1, 1, 2]]))
-    yield Case(*equal(), torch.tensor([[0, 1, 1]]), name="padding in front")
-    yield Case(*qkv(two_rows()), two_rows())
+    for numbers, name in ([1, 1, 2], ""), ([0, 1, 1], "padding in front"):
+        values = torch.tensor([1.0, 3.0, 5.0]).view(1, 1, 3, 1)
+        zeros = torch.zeros_like(values)
+        yield Case(zeros, zeros.clone(), values, torch.tensor([numbers]), name=name)
+    rows = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 5, 5, 5, 5, 3, 3]])
+    yield Case(*given(rows))
     apart = torch.tensor([[1, 0, 1, 2, 1, 2, 2], [3, 3, 0, 0, 3, 4, 3]])
-    yield Case(*qkv(apart), apart, name="documents in several pieces")
+    yield Case(*given(apart), name="documents in several pieces")
     empty = torch.tensor([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 2, 3, 3]])
-    yield Case(*qkv(empty), empty, name="a row of padding alone")
-    for name, numbers, of in (
-        ("padding that holds NaN", (torch.nan,), 3),
-        ("padding that holds infinities", (torch.inf, -torch.inf), 3),
-        ("padding that holds numbers up to the end of float32", (3e38, -1e38), 3),
-        ("NaN in q and k alone", (torch.nan,), 2),
-    ):
-        yield Case(*qkv(two_rows(), *numbers, of=of), two_rows(), name=name)
+    yield Case(*given(empty), name="a row of padding alone")
+    yield Case(*given(rows, torch.nan), name="padding that holds NaN")
+    infinities = torch.inf, -torch.inf
+    yield Case(*given(rows, *infinities), name="padding that holds infinities")
+    name = "padding that holds numbers up to the end of float32"
+    yield Case(*given(rows, 3e38, -1e38), name=name)
+    yield Case(*given(rows, torch.nan, of=2), name="NaN in q and k alone")
 
 
 PADDING_STAYS = "t.masked_fill(own == 0, 0.0) -> t"
-PADDING_READS = "& (own != 0) ->"
-FIRST_ROW_MASK = "same = -> own = own[:1]; same ="
-FUSED = "F.scaled_dot_product_attention(q, k, v, attn_mask=mask)"
+FUSED = "attention(q, k, v, attn_mask=mask)"
 SCORES = "(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5)"
 BY_HAND = f"{FUSED} -> {SCORES}.masked_fill(~mask, -torch.inf).softmax(-1) @ v"
-COVERED = "return out -> return out.masked_fill(own == 0, 0.0)"
-NAN_TO_0 = "return out -> return out.nan_to_num(0.0)"
 WRONG = f"""
 that takes each run of equal numbers for a document: one may go on later
-    own = documents -> starts = F.pad(documents.diff() != 0, (1, 0))
+    own = documents -> starts = torch.nn.functional.pad(documents.diff() != 0, (1, 0))
         documents = starts.cumsum(1).masked_fill(documents == 0, -1) + 1
         own = documents
 in which a token reads the documents before its own
@@ -87,17 +75,17 @@ in which a token reads the documents before its own
 in which a token reads the later tokens of its document
     same & earlier -> same
 that uses the documents of the first row in all rows
-    {FIRST_ROW_MASK}
+    same = -> own = own[:1]; same =
 that uses the documents, and the padding, of the first row in all rows
     documents[:, -> documents[:1,
 that compares the documents of the first row, for all rows
-    {FIRST_ROW_MASK} ;; {PADDING_READS}
+    same = -> own = own[:1]; same = ;; & (own != 0) ->
 that multiplies the padding by 0: 0 * NaN is NaN, in q, k and v alike
     t.masked_fill(own == 0, 0.0) -> t * (own != 0)
 that covers up the output of the padding; NaN is in the real tokens by then
-    {PADDING_STAYS} ;; {COVERED}
+    {PADDING_STAYS} ;; return out -> return out.masked_fill(own == 0, 0.0)
 that covers up the output of the padding; from v, NaN is in the real tokens by then
-    {PADDING_STAYS} ;; {BY_HAND} ;; {COVERED}
+    {PADDING_STAYS} ;; {BY_HAND} ;; return out -> return out.masked_fill(own == 0, 0.0)
 whose rows without a key are a softmax over -inf alone
     {BY_HAND}
 whose weights of 0 meet NaN in the padding: 0 * NaN is NaN
@@ -113,16 +101,16 @@ that replaces NaN, and lets infinities in the padding pass as huge numbers
 that replaces what is not finite, where all of the padding belongs emptied
     masked_fill(own == 0, 0.0) -> nan_to_num(0.0, 0.0, 0.0)
 that turns NaN into 0 at the end, and real tokens with it
-    {PADDING_STAYS} ;; {BY_HAND} ;; {NAN_TO_0}
+    {PADDING_STAYS} ;; {BY_HAND} ;; return out -> return out.nan_to_num(0.0)
 that turns NaN into 0 after the fused function, and real tokens with it
-    {PADDING_STAYS} ;; {NAN_TO_0}
+    {PADDING_STAYS} ;; return out -> return out.nan_to_num(0.0)
 whose rows without a key are the mean of all values
     attn_mask=mask -> attn_mask=torch.where(mask, 0.0, LOWEST)
 that adds two masks of large negative numbers: a row without a key still reads
     attn_mask=mask ->
         attn_mask=sum(torch.where(true, 0.0, LOWEST) for true in (same, earlier))
 in which padding reads padding: it is a document of its own there
-    {PADDING_STAYS} ;; {PADDING_READS}
+    {PADDING_STAYS} ;; & (own != 0) ->
 that sets weights to 0 after the softmax: they no longer add up to 1
     {FUSED} -> ({SCORES}.softmax(-1) * mask) @ v
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm_course.exercises import Case, Cases, Exercise
-from llm_course.exercises.ch04.models import sizes, small_model
+from llm_course.exercises.ch04.models import small_model
 from llm_course.models.transformer import DecoderOnlyModel
 
 
@@ -22,7 +22,8 @@ def loaded_model() -> DecoderOnlyModel:
 
 def cases() -> Cases:
     one = small_model(tie_word_embeddings=True, num_layers=1)
-    yield Case(one, name=f"tied, float32, {sizes(one)}")
+    sizes = "V = 24, h = 12, m = 20, L = 1, H = 4, Hkv = 2, d = 8"
+    yield Case(one, name=f"tied, float32, {sizes}")
     yield Case(small_model(), name="not tied, L = 2, else the same")
     copied = small_model()
     copied.lm_head.load_state_dict(copied.embed_tokens.state_dict())

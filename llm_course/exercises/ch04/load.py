@@ -11,9 +11,11 @@ from llm_course.checkpoints import load_tensors, to_adjacent, to_half_split
 from llm_course.config import ModelConfig
 from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, normal
 from llm_course.exercises.ch04.models import small_model
-from llm_course.models.transformer import DecoderLayer, DecoderOnlyModel
+from llm_course.models.transformer import DecoderLayer
 
 Tensors = dict[str, Tensor]
+PARTS = "self_attn.q", "self_attn.k", "self_attn.v", "mlp.gate", "mlp.up"
+APART = [f"{part}_proj.weight" for part in PARTS]
 
 
 def load(tensors: Tensors, config: ModelConfig, number: int) -> nn.Module:
@@ -21,14 +23,11 @@ def load(tensors: Tensors, config: ModelConfig, number: int) -> nn.Module:
     names = [name for name in tensors if name.startswith(start)]
     t = {name.removeprefix(start): tensors[name] for name in names}
     heads, kv_heads, d = config.num_heads, config.num_kv_heads, config.head_dim
-    qkv = t.pop("self_attn.qkv_proj.weight")
     sizes = [heads * d, kv_heads * d, kv_heads * d]
-    q, k, v = qkv.split(sizes)
-    t["self_attn.q_proj.weight"] = to_adjacent(q, heads)
-    t["self_attn.k_proj.weight"] = to_adjacent(k, kv_heads)
-    t["self_attn.v_proj.weight"] = v
+    q, k, v = t.pop("self_attn.qkv_proj.weight").split(sizes)
     gate, up = t.pop("mlp.gate_up_proj.weight").chunk(2)
-    t |= {"mlp.gate_proj.weight": gate, "mlp.up_proj.weight": up}
+    q, k = to_adjacent(q, heads), to_adjacent(k, kv_heads)
+    t |= zip(APART, (q, k, v, gate, up), strict=True)
     with torch.device("meta"):
         layer = DecoderLayer(config, number)
     layer.load_state_dict(t, assign=True)
@@ -54,19 +53,18 @@ def output_of(function: Function, tensors: Tensors, c: ModelConfig, n: int) -> T
 def fused(layer: Tensors, config: ModelConfig, number: int) -> Tensors:
     """A layer's tensors as such files have them."""
     t = {name: weight.clone() for name, weight in layer.items()}
-    names = ("self_attn.q", "self_attn.k", "self_attn.v", "mlp.gate", "mlp.up")
-    q, k, v, gate, up = (t.pop(f"{name}_proj.weight") for name in names)
+    q, k, v, gate, up = map(t.pop, APART)
     q, k = to_half_split(q, config.num_heads), to_half_split(k, config.num_kv_heads)
     t["self_attn.qkv_proj.weight"] = torch.cat((q, k, v))
     t["mlp.gate_up_proj.weight"] = torch.cat((gate, up))
     return {f"model.layers.{number}.{name}": weight for name, weight in t.items()}
 
 
-def random_file(model: DecoderOnlyModel) -> Tensors:
-    file: Tensors = {}
+def random_file(**changes: int) -> tuple[Tensors, ModelConfig]:
+    model, file = small_model(**changes), Tensors()
     for number, layer in enumerate(model.layers):
         file |= fused(layer.state_dict(), model.config, number)
-    return file
+    return file, model.config
 
 
 @lru_cache
@@ -78,19 +76,17 @@ def real_layer() -> Tensors:
 
 
 def cases() -> Cases:
-    one = small_model(num_layers=1, num_heads=2, head_dim=6)
-    yield Case(random_file(one), one.config, 0, name="H = Hkv = 2, d = 6")
-    deep = small_model(num_layers=12)
-    name = "H = 4, Hkv = 2, d = 8, twelve layers"
-    yield Case(random_file(deep), deep.config, 1, name=name)
+    one = random_file(num_layers=1, num_heads=2, head_dim=6)
+    yield Case(*one, 0, name="H = Hkv = 2, d = 6")
+    deep = random_file(num_layers=12)
+    yield Case(*deep, 1, name="H = 4, Hkv = 2, d = 8, twelve layers")
     smollm2 = ModelConfig(49152, 576, 1536, 30, 9, 3, rope_theta=1e5)
     real = fused(real_layer(), smollm2, 0)
     yield Case(real, smollm2, 0, name="SmolLM2, H = 9, Hkv = 3, d = 64")
 
 
 def knows_its_number(function: Function) -> Complaints:
-    model = small_model(num_layers=3)
-    found = function(random_file(model), model.config, 2).self_attn.layer_idx
+    found = function(*random_file(num_layers=3), 2).self_attn.layer_idx
     if found != 2:
         yield f"layer 2 has layer_idx {found}: a cache would file it there."
 
@@ -105,7 +101,7 @@ that reorders q alone
 that cuts k into as many heads as q has
     (k, kv_heads) -> (k, heads)
 that reorders v as well
-    .v_proj.weight"] = v -> .v_proj.weight"] = to_adjacent(v, kv_heads)
+    (q, k, v, gate -> (q, k, to_adjacent(v, kv_heads), gate
 that takes all rows of q (and of k) for one head
     (q, heads) -> (q, 1) ;; (k, kv_heads) -> (k, 1)
 that cuts qkv into three equal parts
@@ -113,8 +109,8 @@ that cuts qkv into three equal parts
 that takes the rows in the order q, v, k
     q, k, v = -> q, v, k =
 that takes the rows group by group: query heads, key head, value head
-    qkv.split(sizes) -> (part.flatten(0, 2) for part in
-        qkv.unflatten(0, (kv_heads, -1, d)).split([heads // kv_heads, 1, 1], dim=1))
+    q, k, v = t -> q, k, v = (part.flatten(0, 2) for part in t
+    split(sizes) -> unflatten(0, (kv_heads, -1, d)).split([heads // kv_heads, 1, 1], 1))
 with gate and up exchanged
     gate, up = -> up, gate =
 that takes every other row for gate

@@ -13,9 +13,8 @@ from llm_course.exercises import Complaints, Function, random_ids
 from llm_course.exercises.models import random_model
 from llm_course.models.transformer import DecoderOnlyModel
 
+# A model of two layers; its heads together are wider than its stream.
 SMALL = ModelConfig(24, 12, 20, 2, 4, 2, 8, max_position_embeddings=64)
-
-
 # What goes wrong with a loss, as edits of a function that computes one.
 LOSS = """
 that compares each position with its own token, not with the next
@@ -28,26 +27,13 @@ without the final norm in front of the head
 """
 
 
-def small_config(**changes: Any) -> ModelConfig:
-    """A model of two layers; its heads together are wider than its stream."""
-    return replace(SMALL, **changes)
-
-
 def small_model(seed: int = 0, **changes: Any) -> DecoderOnlyModel:
-    """Such a model, the same at each call."""
+    """A model of such a config, the same at each call."""
     return random_model(small_config(**changes), 10.0, seed)
 
 
+small_config = partial(replace, SMALL)
 token_ids = partial(random_ids, SMALL.vocab_size)
-
-
-def sizes(model: DecoderOnlyModel) -> str:
-    """The sizes of a model, so that a reader can count by hand."""
-    c = model.config
-    return (
-        f"V = {c.vocab_size}, h = {c.hidden_dim}, m = {c.intermediate_dim}, L ="
-        f" {c.num_layers}, H = {c.num_heads}, Hkv = {c.num_kv_heads}, d = {c.head_dim}"
-    )
 
 
 def change_left(model: DecoderOnlyModel, act: Function) -> Complaints:

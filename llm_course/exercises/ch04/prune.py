@@ -12,10 +12,8 @@ from llm_course.exercises import Case, Cases, Complaints, Exercise, Function
 from llm_course.exercises.ch04.models import LOSS, model_kept, small_model, token_ids
 from llm_course.models.transformer import DecoderOnlyModel
 
-Dropped = list[tuple[int, float]]
 
-
-def prune(model: DecoderOnlyModel, ids: Tensor, count: int) -> Dropped:
+def prune(model: DecoderOnlyModel, ids: Tensor, count: int) -> list[tuple[int, float]]:
     def loss_with(numbers: Collection[int]) -> float:
         x = model.embed_tokens(ids)  # [B, S, hidden]
         for n, layer in enumerate(model.layers):

@@ -16,13 +16,11 @@ def gumbel(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
 def cases() -> Cases:
     """Among many rows each wrong version draws some other tokens."""
     yield Case(torch.tensor([[1.0, 0.0, 0.0]]), 1.0, torch.tensor([[0.5, 0.1, 0.9]]))
-    generator = torch.Generator()
     for seed, temperature in enumerate((1.0, 0.5, 2.0)):
-        u = torch.rand(200, 8, generator=generator.manual_seed(seed))
+        u = torch.rand(200, 8, generator=torch.Generator().manual_seed(seed))
         yield Case(2 * normal(200, 8, seed=seed), temperature, u)
-    never = float("-inf")
-    filtered = torch.tensor([0.0, never, 1.0, never]).expand(50, -1)
-    u = torch.rand(50, 4, generator=generator.manual_seed(3))
+    filtered = torch.tensor([0.0, -torch.inf, 1.0, -torch.inf]).expand(50, -1)
+    u = torch.rand(50, 4, generator=torch.Generator().manual_seed(3))
     yield Case(filtered, 1.5, u, name="after a filter")
 
 

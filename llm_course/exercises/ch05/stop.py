@@ -33,22 +33,21 @@ def shown(function: Function, pieces: list[str], stop: str) -> Observed | str:
 
 
 def until_stop(pieces: Iterable[str], stop: str) -> Iterator[str]:
-    held = ""
+    rest = ""
     for piece in pieces:
-        held += piece
+        held = rest + piece
         if stop in held:
             yield held[: held.index(stop)]
             return
         waiting = max(n for n in range(len(stop)) if held.endswith(stop[:n]))
         safe = len(held) - waiting
         yield held[:safe]
-        held = held[safe:]
-    yield held
+        rest = held[safe:]
+    yield rest
 
 
 def matcher(pieces: Iterable[str], stop: str) -> Iterator[str]:
-    """Counts how many characters of the stop string fit; a misfit is shown with
-    them."""
+    """Counts the characters of the stop string that fit; shows them at a misfit."""
     fits = 0
     for character in chain.from_iterable(pieces):
         if character == stop[fits]:
@@ -86,16 +85,13 @@ that looks for the stop string in each piece alone
     - waiting -> - 0
 that has shown the beginning of the stop string before it sees the end
     yield held[: held -> yield held[len(held) - len(piece) : held
-    held[:safe] -> piece
-    held[safe:]
-        yield held -> held[safe:]
+    held[:safe] -> piece ;; yield rest ->
 that always holds back len(stop) - 1 characters, even where they cannot begin it
     len(held) - waiting -> max(0, len(held) - len(stop) + 1)
 that cuts with [:-n], which leaves nothing when n is 0
     held[:safe] -> held[:-waiting] ;; held[safe:] -> held[-waiting:]
 that forgets what it held back when the pieces end
-    held = held[safe:]
-        yield held -> held = held[safe:]
+    yield rest ->
 that shows the stop string too
     index(stop) -> index(stop) + len(stop)
 that goes on asking for pieces after the stop string
@@ -111,11 +107,9 @@ that shows everything one piece late
     yield held[: held -> yield late + held[: held
     yield held[:safe] -> yield late
             late = held[:safe]
-    held[safe:]
-        yield held -> held[safe:]
-        yield late + held
+    yield rest -> yield late + rest
 that leaves the loop at the stop string, and then shows what it holds
-    return -> break
+    return -> rest = held; break
 that counts fitting characters, and after a misfit drops the character that did not fit
 instead of trying it as the first
     matcher

@@ -8,8 +8,6 @@ from torch.special import entr
 
 from llm_course.exercises import Case, Cases, Exercise, normal
 
-NEVER = float("-inf")
-
 
 def typical(logits: Tensor, mass: float) -> Tensor:
     probs = logits.double().softmax(-1)  # [..., V]
@@ -17,7 +15,7 @@ def typical(logits: Tensor, mass: float) -> Tensor:
     order = (-probs.log() - entropy).abs().argsort(dim=-1)  # the nearest first
     ordered = probs.gather(-1, order)
     drop = ordered.cumsum(-1) - ordered >= mass
-    return logits.masked_fill(drop.scatter(-1, order, drop), NEVER)
+    return logits.masked_fill(drop.scatter(-1, order, drop), -torch.inf)
 
 
 def cases() -> Cases:
@@ -28,11 +26,10 @@ def cases() -> Cases:
     yield Case(four, 0.85, name="the same")
     unlike = torch.tensor([[0.1, 0.62, 0.28], [0.36, 0.3, 0.34]]).log() + 3
     yield Case(unlike, 0.3, name="two rows")
-    filtered = torch.tensor([0.2, NEVER, 2.0, NEVER, 1.1, -0.4])
+    filtered = torch.tensor([0.2, -torch.inf, 2.0, -torch.inf, 1.1, -0.4])
     yield Case(filtered, 0.6, name="after a filter")
-    logits = 2 * normal(2, 3, 40)
-    yield Case(logits, 0.5)
-    yield Case(logits, 0.001, name="each row keeps one token")
+    yield Case(2 * normal(2, 3, 40), 0.5)
+    yield Case(2 * normal(2, 3, 40), 0.001, name="each row keeps one token")
 
 
 WRONG = """

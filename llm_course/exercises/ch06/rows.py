@@ -11,7 +11,10 @@ from torch import Tensor
 from llm_course.engine import KVCache, make_cache
 from llm_course.exercises import Case, Cases, Exercise, Function, Observed
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
-from llm_course.models import DecoderOnlyModel
+from llm_course.models import DecoderOnlyModel as Model
+
+Pair = tuple[Model, KVCache]
+OWN = "its own, a place for each row"
 
 
 def seen(function: Function, model: Any, cache: KVCache, *rest: Any) -> Any:
@@ -38,9 +41,6 @@ def seen(function: Function, model: Any, cache: KVCache, *rest: Any) -> Any:
     return Observed("a KVCache", facts)
 
 
-OWN = "its own, a place for each row"
-
-
 def memory(new: KVCache, old: Tensor) -> str:
     """Whose memory the first layer of `new` is; `old` is that of the old cache."""
     storage = new.layers[0]
@@ -51,9 +51,7 @@ def memory(new: KVCache, old: Tensor) -> str:
     return OWN
 
 
-def take_rows(
-    model: DecoderOnlyModel, cache: KVCache, rows: list[int], room: int
-) -> KVCache:
+def take_rows(model: Model, cache: KVCache, rows: list[int], room: int) -> KVCache:
     n = cache.length
     new = make_cache(model, len(rows), n + room)
     for i, old in enumerate(cache.layers):  # [2, B, Hkv, capacity, D]
@@ -63,9 +61,7 @@ def take_rows(
 
 
 def cases() -> Cases:
-    def filled(
-        rows: int, length: int, capacity: int, dtype: str = "float32"
-    ) -> tuple[DecoderOnlyModel, KVCache]:
+    def filled(rows: int, length: int, capacity: int, dtype: str = "float32") -> Pair:
         model = tiny_model(dtype)
         return model, held(model, token_ids(rows, length), capacity)
 

@@ -9,29 +9,27 @@ import torch
 from llm_course.engine import KVCache
 from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, Observed
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
-from llm_course.models import DecoderOnlyModel
+from llm_course.models import DecoderOnlyModel as Model
 
 
 def seen(function: Function, model: Any, cache: KVCache, *rest: Any) -> Observed:
     """What is returned, and what the cache holds afterwards."""
+    used = "The keys and values in use [L, 2, B, Hkv, length, D], afterwards,"
     facts = {
         "Your result": function(model, cache, *rest),
         "The length of the cache, afterwards,": cache.length,
+        used: contents(cache),
     }
-    name = "The keys and values in use [L, 2, B, Hkv, length, D], afterwards,"
-    return Observed("a list", facts | {name: contents(cache)})
+    return Observed("a list", facts)
 
 
 @torch.inference_mode()
-def verify(
-    model: DecoderOnlyModel, cache: KVCache, token: int, guesses: list[int]
-) -> list[int]:
+def verify(model: Model, cache: KVCache, token: int, guesses: list[int]) -> list[int]:
     past, fed = cache.length, torch.tensor([[token, *guesses]])
     own = model(fed, kv_cache=cache)[0].argmax(-1).tolist()
     same = [guess == choice for guess, choice in zip(guesses, own, strict=False)]
     right = [*same, False].index(False)
-    end = past + 1 + right
-    cache.truncate(end)
+    cache.truncate(past + 1 + right)
     return own[: right + 1]
 
 
@@ -39,7 +37,7 @@ PROMPT = token_ids(1, 6)
 OTHER = 49  # the model never chooses it
 
 
-def truth(model: DecoderOnlyModel, text: list[int], n: int) -> list[int]:
+def truth(model: Model, text: list[int], n: int) -> list[int]:
     """The n tokens that the model says after `text`, one pass for each."""
     text = list(text)
     for _ in range(n):
@@ -53,14 +51,13 @@ def cases() -> Cases:
     # right after a wrong one
     lucky = truth(model, [*prompt, token, right[0], OTHER], 2)
 
-    def given(*guesses: int, capacity: int = 16) -> tuple[Any, ...]:
-        return model, held(model, PROMPT, capacity), token, list(guesses)
+    def given(*guesses: int, room: int = 16) -> tuple[Any, ...]:
+        return model, held(model, PROMPT, room), token, list(guesses)
 
     yield Case(*given(right[0]), name="the guess is right")
     yield Case(*given(OTHER, right[1]), name="the first guess is wrong")
     yield Case(*given(*right[:2], OTHER), name="two right, then a wrong one")
-    name = "five right ones; the cache has to grow"
-    yield Case(*given(*right, capacity=6), name=name)
+    yield Case(*given(*right, room=6), name="five right ones; the cache has to grow")
     yield Case(*given(right[0], OTHER, *lucky), name="a wrong one in between")
     yield Case(*given(), name="no guess: a decode step")
 
@@ -82,7 +79,7 @@ def passes(function: Function) -> Complaints:
 
 WRONG = """
 that leaves the wrong guesses in the cache
-    cache.truncate(end) -> pass
+    cache.truncate(past + 1 + right) -> pass
 whose cache forgets `token` or the last right guess: it ends one too early
     1 + right -> right
 whose cache keeps the first wrong guess: it ends one too late
@@ -101,11 +98,11 @@ that counts all guesses that match, and returns so many from the start
 that returns all the model's choices, also those after the first wrong guess
     own[: right + 1] -> own
 that returns all the model's choices and leaves all guesses in the cache
-    cache.truncate(end) -> pass ;; own[: right + 1] -> own
+    cache.truncate(past + 1 + right) -> pass ;; own[: right + 1] -> own
 that empties the cache of `token` and of the right guesses too
     1 + right -> 0
 whose cache keeps one token too many, where there is one
-    (end) -> (min(end + 1, cache.length))
+    (past + 1 + right) -> (min(past + 2 + right, cache.length))
 without the model's own token at the end
     [: right + 1] -> [:right]
 without the model's own token when all guesses are right
@@ -121,7 +118,7 @@ that returns `token` and the right guesses; the model's own token is missing
 that feeds the model's own token too; that is the next call's affair
     return -> model(torch.tensor([[own[right]]]), kv_cache=cache); return
 that does not hand the cache to the model
-    , kv_cache=cache -> ;; cache.truncate(end) -> pass
+    , kv_cache=cache -> ;; cache.truncate(past + 1 + right) -> pass
 """
 
 CHECK = Exercise("06.verify", verify, cases, WRONG, call=seen, rule=passes)

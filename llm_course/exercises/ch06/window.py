@@ -32,9 +32,8 @@ def stepwise(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Ten
     cache = make_cache(model, capacity=size)
     for t in range(ids.shape[1]):
         if cache.length == size:
-            for storage in cache.layers:  # [2, B, Hkv, capacity, D]
-                kept = storage[:, :, :, first + 1 : size].clone()
-                storage[:, :, :, first : size - 1] = kept
+            for kv in cache.layers:  # [2, B, Hkv, capacity, D]
+                kv[:, :, :, first : size - 1] = kv[:, :, :, first + 1 : size].clone()
             cache.truncate(size - 1)
         where = torch.tensor([[t]])
         step = model(ids[:, t : t + 1], position_ids=where, kv_cache=cache)
@@ -63,12 +62,13 @@ def cases() -> Cases:
 
 def keys_read(function: Function) -> Complaints:
     """Counts queries and keys of the passes, and the places of the cache."""
-    model, shapes, attend = tiny_model(), [], SelfAttention.attend
-    reserved, update = [0], KVCache.update
+    attend, update = SelfAttention.attend, KVCache.update
+    queries, keys, reserved = [0], [0], [0]
 
     def counting(layer: SelfAttention, q: Tensor, k: Tensor, *rest: Tensor) -> Tensor:
         if layer.layer_idx == 0:
-            shapes.append((q.shape[2], k.shape[2]))
+            queries.append(q.shape[2])
+            keys.append(k.shape[2])
         return attend(layer, q, k, *rest)
 
     def watching(cache: KVCache, layer_idx: int, *kv: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,13 +80,13 @@ def keys_read(function: Function) -> Complaints:
         patch.object(SelfAttention, "attend", counting),
         patch.object(KVCache, "update", watching),
     ):
-        function(model, token_ids(1, 12), 2, 3)
-    if (most := max((keys for _, keys in shapes), default=0)) > 5:
+        function(tiny_model(), token_ids(1, 12), 2, 3)
+    if (most := max(keys)) > 5:
         yield (
             f"with first = 2 and last = 3 a pass reads {most} keys; the cache holds 5"
             " at most. To hide a token behind a mask gives no memory back."
         )
-    if (n := sum(queries for queries, _ in shapes)) > 12:
+    if (n := sum(queries)) > 12:
         yield f"{n} positions go through the model for 12 tokens; each has to go once."
     if max(reserved) > 5:
         yield (
@@ -105,12 +105,12 @@ with one token more in the window: make room before the pass
 with one token less in the window: a token sees itself and last - 1 before it
     banded ;; age < last -> age < last - 1
 that forgets the newest token; the oldest after the first ones has to go
-    storage[:, :, :, first : size - 1] = kept -> pass
+    kv[:, :, :, first : size - 1] = kv[:, :, :, first + 1 : size].clone() -> pass
 that moves the newest token to the place of the oldest: at the next step the place after
 the first ones no longer holds the oldest
-    first : size - 1] = kept -> first] = storage[:, :, :, size - 1]
+    first : size - 1] = -> first] = ;; first + 1 : size].clone() -> size - 1]
 that moves the keys and leaves the values
-    storage[:, :, :, first : -> storage[0, :, :, first : ;; = kept -> = kept[0]
+    kv[:, :, :, first : -> kv[0, :, :, first : ;; = kv[:, -> = kv[0,
 that moves the tokens of the first layer only
     .layers -> .layers[:1]
 that moves the tokens and leaves the length: the newest is in the cache twice
