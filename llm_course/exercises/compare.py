@@ -1,7 +1,5 @@
 """Say in one sentence how a result differs from what was expected."""
 
-from __future__ import annotations
-
 import math
 import numbers
 from collections.abc import Callable, Iterator

@@ -19,8 +19,6 @@ An edit whose old text does not stand in the source exactly once is an error whe
 exercise is imported, so that no wrong version can rot unnoticed.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 import sys

@@ -1,7 +1,5 @@
 """A bug hunt: the reader writes a test, and wrong implementations judge it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 

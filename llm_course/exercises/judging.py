@@ -1,7 +1,5 @@
 """`check("01.backward", my_function)`: the verdict on an exercise, below its cell."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings

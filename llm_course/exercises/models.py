@@ -1,7 +1,5 @@
 """Small models that exercises are tried on."""
 
-from __future__ import annotations
-
 import torch
 
 from llm_course.config import EngineConfig, ModelConfig

@@ -1,13 +1,11 @@
 """What an exercise is: it judges a reader's function and says what is wrong with it."""
 
-from __future__ import annotations
-
 import inspect
 import operator
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from llm_course.exercises.compare import difference, show, unchanged
 from llm_course.exercises.edits import Function, wrong_versions
@@ -26,7 +24,7 @@ class Verdict:
     lines: tuple[str, ...]
 
     @classmethod
-    def failing(cls, key: str, *lines: str) -> Verdict:
+    def failing(cls, key: str, *lines: str) -> Self:
         return cls(key, FAILING, (f"{key}: not right yet.", *lines))
 
     @property

@@ -1,7 +1,5 @@
 """Look over a function's shoulder: which tensors it makes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

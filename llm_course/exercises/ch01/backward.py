@@ -1,7 +1,5 @@
 """The check of 01.backward: gradients of RMSNorm without automatic differentiation."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

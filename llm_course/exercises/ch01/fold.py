@@ -1,7 +1,5 @@
 """The check of 01.fold: the weight of a norm goes into the matrix after it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

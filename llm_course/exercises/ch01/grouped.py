@@ -1,7 +1,5 @@
 """The check of 01.grouped: a norm that takes the mean of each group of channels."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,8 +1,6 @@
 """The bug hunt of 01_rmsnorm: a norm that returns the right numbers and changes its
 input."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

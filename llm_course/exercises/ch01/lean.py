@@ -1,7 +1,5 @@
 """The check of 01.lean: RMSNorm of a bfloat16 vector without a float32 copy of it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The check of 02.ntk: the base with which no pair meets a new angle."""
 
-from __future__ import annotations
-
 import math
 
 from llm_course.exercises import Case, Cases, Exercise

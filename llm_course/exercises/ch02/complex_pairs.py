@@ -1,7 +1,5 @@
 """The check of 02.complex: half-split pairs turned as complex numbers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

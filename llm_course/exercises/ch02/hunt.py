@@ -1,7 +1,5 @@
 """The bug hunt of 02_rope: a rotation whose frequencies take the dtype of its input."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

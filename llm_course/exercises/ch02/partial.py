@@ -1,7 +1,5 @@
 """The check of 02.partial: only the first channels of each head are rotated."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

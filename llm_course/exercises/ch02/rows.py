@@ -1,7 +1,5 @@
 """The check of 02.inverse: rows of q and k back to half-split order."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

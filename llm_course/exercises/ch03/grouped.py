@@ -1,7 +1,5 @@
 """The check of 03.grouped: shared keys and values without a copy for each head."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,8 +1,6 @@
 """The bug hunt of 03_attention_gqa: causal for a whole prompt and for one token, not in
 between."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attention

@@ -1,7 +1,5 @@
 """The check of 03.online: a softmax over scores that come block by block."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """The check of 03.packed: several documents in a row, and padding that may hold NaN."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attention

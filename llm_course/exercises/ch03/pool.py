@@ -1,7 +1,5 @@
 """The check of 03.pool: fewer K/V heads, each the mean of a group of old ones."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

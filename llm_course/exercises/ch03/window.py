@@ -1,7 +1,5 @@
 """The check of 03.window: the mask of a sliding window with attention sinks."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

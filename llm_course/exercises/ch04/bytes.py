@@ -1,7 +1,5 @@
 """The check of 04.bytes: what the weights take in memory."""
 
-from __future__ import annotations
-
 from llm_course.exercises import Case, Cases, Exercise
 from llm_course.exercises.ch04.models import small_model
 from llm_course.models.transformer import DecoderOnlyModel

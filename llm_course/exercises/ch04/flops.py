@@ -1,7 +1,5 @@
 """The check of 04.flops: the work of one pass, by part."""
 
-from __future__ import annotations
-
 from llm_course.config import ModelConfig
 from llm_course.exercises import Case, Cases, Exercise
 from llm_course.exercises.ch04.models import small_config

@@ -1,7 +1,5 @@
 """The bug hunt of 04_decoder: padding recognised by its id."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The check of 04.load: one layer of a file with fused matrices and half-split rows."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

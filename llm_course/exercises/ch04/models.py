@@ -1,7 +1,5 @@
 """Small models that the checks of 04_decoder share."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """The check of 04.prune: which layers can be left out."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import torch

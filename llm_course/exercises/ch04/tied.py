@@ -1,7 +1,5 @@
 """The check of 04.tied: the gradient of one matrix, tied by its two uses."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """The check of 05.beam: several texts at once, the most probable ones kept."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from heapq import nlargest
 from operator import itemgetter

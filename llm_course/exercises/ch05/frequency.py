@@ -1,7 +1,5 @@
 """The check of 05.frequency: a penalty for each time that a token came."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

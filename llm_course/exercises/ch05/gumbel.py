@@ -1,7 +1,5 @@
 """The check of 05.gumbel: a draw from softmax as the largest of noisy logits."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

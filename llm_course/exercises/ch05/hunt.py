@@ -1,8 +1,6 @@
 """The bug hunt of 05_generate: two filters in one sort, and the second measures the
 wrong mass."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The check of 05.stop: text that is shown while it grows, up to a stop string."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import chain
 

@@ -1,7 +1,5 @@
 """The check of 05.typical: a filter that keeps tokens of about average surprise."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.special import entr

@@ -1,7 +1,5 @@
 """The check of 06.fit: how many rows fit into memory beside the weights."""
 
-from __future__ import annotations
-
 import torch
 
 from llm_course.config import ModelConfig

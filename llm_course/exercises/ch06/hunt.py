@@ -1,7 +1,5 @@
 """The bug hunt of 06_kv_cache: a cache in which each layer counts its own tokens."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 import torch

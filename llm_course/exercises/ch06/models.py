@@ -1,7 +1,5 @@
 """Small models and filled caches for the checks of 06_kv_cache."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -1,7 +1,5 @@
 """The check of 06.rows: rows of one cache, copied into another."""
 
-from __future__ import annotations
-
 from typing import Any
 from unittest.mock import patch
 

@@ -1,7 +1,5 @@
 """The check of 06.verify: several guessed tokens, judged by one forward pass."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

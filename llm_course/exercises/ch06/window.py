@@ -1,7 +1,5 @@
 """The check of 06.window: the first tokens and the newest, in a cache of fixed size."""
 
-from __future__ import annotations
-
 from unittest.mock import patch
 
 import torch

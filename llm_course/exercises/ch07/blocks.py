@@ -1,7 +1,5 @@
 """Blocks of 32 four-bit numbers as GGUF stores them, made from known parts."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

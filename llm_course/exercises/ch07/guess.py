@@ -1,7 +1,5 @@
 """The check of 07.guess: how many guesses a pass should judge."""
 
-from __future__ import annotations
-
 from llm_course.exercises import Case, Cases, Exercise
 
 

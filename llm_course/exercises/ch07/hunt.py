@@ -1,8 +1,6 @@
 """The bug hunt of chapter 07: Q4_1 blocks back to weights, right for one block in a
 row."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

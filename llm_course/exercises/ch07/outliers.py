@@ -1,7 +1,5 @@
 """The check of 07.outliers: what int8 costs, by the weights that share a scale."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The check of 07.product: a matrix of Q4_0 blocks times a vector."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

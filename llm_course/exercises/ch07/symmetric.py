@@ -1,7 +1,5 @@
 """The check of 07.symmetric: four bits and one scale for each group of weights."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

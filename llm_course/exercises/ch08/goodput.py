@@ -1,7 +1,5 @@
 """The check of 08.goodput: requests a second that were served as users expect."""
 
-from __future__ import annotations
-
 from llm_course.exercises import Case, Cases, Exercise
 
 

@@ -1,8 +1,6 @@
 """The bug hunt of chapter 08: names of pages that tell too little of what stands
 before."""
 
-from __future__ import annotations
-
 from llm_course.exercises import BugHunt, Function
 
 

@@ -1,7 +1,5 @@
 """The check of 08.lru: what a cache of few pages still knows."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from llm_course.exercises import Case, Cases, Exercise

@@ -1,7 +1,5 @@
 """The check of 08.pages: how many pages requests with one beginning need."""
 
-from __future__ import annotations
-
 from llm_course.exercises import Case, Cases, Exercise
 
 
