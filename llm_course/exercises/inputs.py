@@ -19,8 +19,7 @@ def random_ids(below: int, *shape: int, seed: int = 0) -> Tensor:
 
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Inside, what draws on the CPU draws the same each time; outside, as if nobody had
-    drawn."""
+    """Inside, draws on the CPU are the same each time; outside, as if none was made."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the other devices too, which takes much longer
         torch.default_generator.manual_seed(seed)

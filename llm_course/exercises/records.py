@@ -34,8 +34,6 @@ class Verdict:
     @property
     def reason(self) -> str:
         """What is wrong, in one line; empty where nothing is."""
-        if self.status in (SOLVED, NOT_YET):
-            return ""
         lines = [*self.lines[1:]]
         if self.status == INCOMPLETE:  # its first line says more than that
             lines.insert(0, self.lines[0].partition(": ")[2])
@@ -43,8 +41,7 @@ class Verdict:
 
 
 class Case:
-    """The arguments of one call, as the reader's function gets them. `name` says where
-    they come from, if that is worth saying."""
+    """The arguments of one call. `name` says where they come from, if worth saying."""
 
     def __init__(self, *args: Any, name: str = "") -> None:
         self.args, self.name = args, name

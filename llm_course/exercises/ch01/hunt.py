@@ -1,5 +1,4 @@
-"""The bug hunt of 01_rmsnorm: a norm that returns the right numbers and changes its
-input."""
+"""The bug hunt of 01_rmsnorm: a norm that is right, and changes its input."""
 
 import torch
 from torch import Tensor

@@ -73,12 +73,10 @@ whose sum leaves out the last piece, if it is shorter
     keepdim=True) -> keepdim=True) / x.shape[-1]
 with the mean of the pieces' means; a shorter piece then counts too much
     wide.pow(2).mean(-1, keepdim=True) -> torch.stack([
-        piece.pow(2).mean(-1, keepdim=True) for piece in wide.split(CHUNK, dim=-1)
-        ]).mean(0)
+        p.pow(2).mean(-1, keepdim=True) for p in wide.split(CHUNK, dim=-1)]).mean(0)
 that norms each piece by itself
     wide.pow(2).mean(-1, keepdim=True) -> torch.cat([
-        piece.pow(2).mean(-1, keepdim=True).expand_as(piece)
-        for piece in wide.split(CHUNK, -1)], -1)
+        p.pow(2).mean(-1, True).expand_as(p) for p in wide.split(CHUNK, -1)], -1)
 """
 
 # rtol: below half of the distance between neighbours in bfloat16

@@ -7,8 +7,6 @@ from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, no
 from llm_course.exercises.watch import watched
 from llm_course.models.rope import apply_rotary
 
-COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
-
 
 def real(x: Tensor, angles: Tensor) -> Tensor:
     """The reference: the channels in adjacent order, turned, and back."""
@@ -34,20 +32,20 @@ def cases() -> Cases:
 
 def is_used(function: Function) -> Complaints:
     args = normal(1, 2, 3, 8), normal(1, 3, 4)
-    if not watched(function, *args, dtypes=COMPLEX).largest:
+    dtypes = torch.complex32, torch.complex64, torch.complex128
+    if not watched(function, *args, dtypes=dtypes).largest:
         yield "it makes no complex tensor; the exercise is to multiply complex numbers."
 
 
-NEIGHBOURS_IN = "chunk(2, dim=-1) -> unflatten(-1, (-1, 2)).unbind(-1)"
-NEIGHBOURS_OUT = """torch.cat((turned.real, turned.imag), dim=-1) ->
-        torch.view_as_real(turned).flatten(-2)"""
+NEAR_IN = "chunk(2, dim=-1) -> unflatten(-1, (-1, 2)).unbind(-1)"
+NEAR_OUT = "cat((turned.real, turned.imag), dim=-1) -> view_as_real(turned).flatten(-2)"
 WRONG = f"""
 that turns the other way
     , angles)[ -> , -angles)[
 that pairs channels (2i, 2i + 1); half-split pairs are (i, i + D/2)
-    {NEIGHBOURS_IN} ;; {NEIGHBOURS_OUT}
+    {NEAR_IN} ;; {NEAR_OUT}
 that takes channels (i, i + D/2) for pair i and puts them back as neighbours
-    {NEIGHBOURS_OUT}
+    {NEAR_OUT}
 whose angles are rounded to the dtype of x
     pairs = -> angles = angles.to(x.dtype).float(); pairs =
 that takes the angles as lengths: `torch.polar` takes the lengths first
@@ -55,7 +53,7 @@ that takes the angles as lengths: `torch.polar` takes the lengths first
 without a head axis in the angles, so that B meets H
     [:, None] ->
 that takes neighbours for a pair and puts all real parts first
-    {NEIGHBOURS_IN}
+    {NEAR_IN}
 """
 
 # rtol: above the distance between neighbours in bfloat16

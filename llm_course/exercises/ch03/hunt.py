@@ -1,5 +1,4 @@
-"""The bug hunt of 03_attention_gqa: causal for a whole prompt and for one token, not in
-between."""
+"""The bug hunt of 03_attention_gqa: causal for a prompt or one token, not between."""
 
 import torch
 from torch import Tensor

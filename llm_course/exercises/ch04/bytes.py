@@ -50,18 +50,16 @@ that counts numbers; each takes `element_size()` bytes
     t.nbytes -> t.numel()
 that believes the config: it says what was meant, not what is in memory
     {BY_NAME}
-    sum(size_at.values()) -> (sum(size_at.values())
-        - model.config.tie_word_embeddings * model.lm_head.weight.nbytes)
+    return -> return -model.config.tie_word_embeddings * model.lm_head.weight.nbytes +
 that takes equal numbers for the same memory
     {BY_NAME}
-    return -> table, head = model.embed_tokens, model.lm_head
-        once = head.weight.equal(table.weight)
-        return -once * head.weight.nbytes +
+    return -> table, head = model.embed_tokens.weight, model.lm_head.weight
+        return -head.equal(table) * head.nbytes +
 that takes the table off whenever the config says tied; `parameters()` lists a parameter
 with two names only once
     {BY_PARAMETER}
-    sum(size_at.values()) -> (sum(size_at.values())
-        - model.config.tie_word_embeddings * model.embed_tokens.weight.nbytes)
+    return -> table = model.embed_tokens.weight
+        return -model.config.tie_word_embeddings * table.nbytes +
 """
 
 CHECK = Exercise("04.bytes", weight_bytes, cases, WRONG)

@@ -55,8 +55,7 @@ over all texts
 whose loss has the last token alone
     logits[:, :-1] -> logits[:, -2:-1] ;; ids[:, 1:] -> ids[:, -1:]
 in which a token that occurs twice pulls once
-    x = table[ids] -> x = first = table[ids]
-    (table, head) -> (first, head)
+    x = table[ids] -> x = first = table[ids] ;; (table, head) -> (first, head)
     return -> pull, by_table = by_table, torch.zeros_like(table)
         by_table[ids] = pull; return
 that takes the first text of the batch alone

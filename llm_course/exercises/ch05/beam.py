@@ -108,8 +108,7 @@ whose beams do not compete: each keeps its own best continuation
 with one child for each beam; all the best may come from one beam. `topk(k)` needs
 k <= V
     {ITS_BEST}
-    for _ -> next_log_probs(prompt).topk(width)
-        for _
+    beams: Beams = -> next_log_probs(prompt).topk(width); beams =
 that extends a text after its end
     ids[-1] == eos and -> False and
 that takes eos in the prompt for an end

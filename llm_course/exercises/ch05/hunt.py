@@ -1,5 +1,4 @@
-"""The bug hunt of 05_generate: two filters in one sort, and the second measures the
-wrong mass."""
+"""The bug hunt of 05_generate: the second filter of two measures the wrong mass."""
 
 import torch
 from torch import Tensor

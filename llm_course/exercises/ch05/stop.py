@@ -93,19 +93,15 @@ that forgets what it held back when the pieces end
 that shows the stop string too
     index(stop) -> index(stop) + len(stop)
 that goes on asking for pieces after the stop string
-    return -> for _ in pieces: yield ''
-                return
+    return -> yield from ('' for _ in pieces); return
 that shows nothing before all pieces have come
     in pieces -> in [''.join(pieces)]
 that cuts at the last stop string of a piece; the first one counts
     held.index(stop) -> held.rindex(stop)
 that shows everything one piece late
-    for piece -> late = ''
-        for piece
+    rest = "" -> rest = late = "" ;; yield rest -> yield late + rest
     yield held[: held -> yield late + held[: held
-    yield held[:safe] -> yield late
-            late = held[:safe]
-    yield rest -> yield late + rest
+    yield held[:safe] -> yield late; late = held[:safe]
 that leaves the loop at the stop string, and then shows what it holds
     return -> rest = held; break
 that counts fitting characters, and after a misfit drops the character that did not fit

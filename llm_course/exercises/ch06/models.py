@@ -37,8 +37,7 @@ def held(model: DecoderOnlyModel, ids: Tensor, capacity: int) -> HeldCache:
     """A cache in which `ids` [B, S] are."""
     dtype = model.embed_tokens.weight.dtype
     cache = HeldCache(model.config, len(ids), capacity, dtype=dtype)
-    with torch.inference_mode():
-        model(ids, kv_cache=cache)
+    model(ids, kv_cache=cache)
     return cache
 
 

@@ -81,8 +81,7 @@ with the capacity of the old cache
 that adds `room` to the capacity of the old cache; only its length counts
     n + room -> cache.capacity + room
 that reserves `room` places in all; what is held needs places of its own
-    n + room -> room
-    new.layers[i][:, :, :, :n] = old[:, rows, :, :n] ->
+    n + room -> room ;; new.layers[i][:, :, :, :n] = old[:, rows, :, :n] ->
         new.update(i, *old[:, rows, :, :n])
 with a max_length: past `room` the new cache could not grow
     return -> new.max_length = new.capacity; return

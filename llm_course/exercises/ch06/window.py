@@ -11,7 +11,6 @@ from llm_course.exercises.ch06.models import tiny_model, token_ids
 from llm_course.models import DecoderOnlyModel, SelfAttention
 
 
-@torch.inference_mode()
 def banded(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
     """All at once, with a mask for what each token may see: [S, V]."""
     places = torch.arange(ids.shape[1])
@@ -23,7 +22,6 @@ def banded(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tenso
     return model.lm_head(model.norm(x))[0]
 
 
-@torch.inference_mode()
 def stepwise(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
     """The same one token at a time, in a cache of fixed size."""
     size, logits = first + last, []
@@ -39,7 +37,6 @@ def stepwise(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Ten
     return torch.stack(logits)
 
 
-@torch.inference_mode()
 def fed_anew(model: DecoderOnlyModel, ids: Tensor, first: int, last: int) -> Tensor:
     """No cache: what is in sight goes through the model at every step."""
     logits = []
