@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -26,7 +25,7 @@ class Watch(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        for tensor in _tensors(out):
+        for tensor in filter(torch.is_tensor, tree_leaves(out)):
             storage = tensor.untyped_storage()
             new = storage.data_ptr() not in self.known
             if new and (not self.dtypes or tensor.dtype in self.dtypes):
@@ -38,14 +37,11 @@ class Watch(TorchDispatchMode):
         return out
 
 
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
 def watched(function: Function, *args: Any, dtypes: Dtypes = ()) -> Watch:
     """What `function(*args)` allocates of these dtypes, or of any. Arguments do not
     count, nor do views of them."""
-    known = {tensor.untyped_storage().data_ptr() for tensor in _tensors(args)}
+    tensors = filter(torch.is_tensor, tree_leaves(args))
+    known = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     with Watch(known, dtypes) as watch:
         function(*args)
     return watch

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from llm_course.exercises import Case, Cases, Exercise, normal
 
-EPS = 1e-5
-
 
 def grouped(x: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
     parts = x.unflatten(-1, (groups, -1))  # [..., G, hidden / G]
@@ -15,8 +13,8 @@ def grouped(x: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
 
 
 def cases() -> Cases:
-    yield Case(torch.tensor([1.0, 1.0, 1.0, 10.0, 10.0, 10.0]), torch.ones(6), 2, EPS)
-    yield Case(normal(2, 3, 12), normal(12, seed=1), 3, EPS)
+    yield Case(torch.tensor([1.0, 1.0, 1.0, 10.0, 10.0, 10.0]), torch.ones(6), 2, 1e-5)
+    yield Case(normal(2, 3, 12), normal(12, seed=1), 3, 1e-5)
     yield Case(normal(5, 8), normal(8, seed=1), 1, 0.1)
     yield Case(normal(5, 8), normal(8, seed=1), 8, 0.1)
 

@@ -6,7 +6,6 @@ from torch import Tensor
 from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, normal
 from llm_course.exercises.watch import watched
 
-EPS = 1e-5
 CHUNK = 64
 WIDE = (torch.float32, torch.float64)
 
@@ -23,16 +22,16 @@ def cases() -> Cases:
     exactly in float32, in any order."""
     for shape in [(192,), (3, 256), (2, 2, 100)]:
         x = (12 * normal(*shape)).round().to(torch.bfloat16)
-        yield Case(x, normal(shape[-1], seed=1, dtype=torch.bfloat16), EPS)
+        yield Case(x, normal(shape[-1], seed=1, dtype=torch.bfloat16), 1e-5)
     small = (12 * normal(3, 100)).round() * torch.tensor([[0.0], [2.0**-12], [2.0**-6]])
     weight = normal(100, seed=1, dtype=torch.bfloat16)
-    yield Case(small.bfloat16(), weight, EPS, name="a vector of zeros, and small ones")
+    yield Case(small.bfloat16(), weight, 1e-5, name="a vector of zeros, and small ones")
 
 
 def memory(function: Function) -> Complaints:
     rows, hidden = 2, 1024
     x = normal(rows, hidden, dtype=torch.bfloat16)
-    args = x, torch.ones(hidden).bfloat16(), EPS
+    args = x, torch.ones(hidden).bfloat16(), 1e-5
     for dtype in WIDE:
         channels = watched(function, *args, dtypes=(dtype,)).largest // rows
         if channels > CHUNK:

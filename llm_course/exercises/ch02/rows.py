@@ -18,12 +18,10 @@ def inverse(
 
 
 def cases() -> Cases:
-    """Entries number the rows; the second matrix is square, so that columns can be
-    taken for rows.
+    """Entries number the rows; the second matrix is square: columns can pass for rows.
 
     In the last one D = 6 can be taken for 4 (rows / 3H), for 8 (rows / (H + Hkv)) and
-    for 2 (hidden / H). In heads of 4 channels the way back and the way forth would be
-    one.
+    for 2 (hidden / H). In heads of 4 channels the ways back and forth would be one.
     """
     yield Case(torch.arange(18.0)[:, None], torch.arange(18.0), 1, 1)
     sizes = ((32, 8, 2, 1), (5, 6, 3, 3), (7, 16, 8, 2), (8, 6, 4, 2))

@@ -8,10 +8,8 @@ from llm_course.exercises.ch04.models import small_model
 from llm_course.exercises.edits import edited
 from llm_course.models.transformer import DecoderOnlyModel
 
-Rows = list[list[int]]
 
-
-def right(model: DecoderOnlyModel, rows: Rows, pad_id: int) -> Tensor:
+def right(model: DecoderOnlyModel, rows: list[list[int]], pad_id: int) -> Tensor:
     width = max(map(len, rows))
     ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])

@@ -13,6 +13,8 @@ from llm_course.models.transformer import DecoderOnlyModel
 
 # A model of two layers; its heads together are wider than its stream.
 SMALL = ModelConfig(24, 12, 20, 2, 4, 2, 8, max_position_embeddings=64)
+small_config = partial(replace, SMALL)
+token_ids = partial(random_ids, SMALL.vocab_size)
 # What goes wrong with a loss, as edits of a function that computes one.
 LOSS = """
 that compares each position with its own token, not with the next
@@ -28,10 +30,6 @@ without the final norm in front of the head
 def small_model(seed: int = 0, **changes: Any) -> DecoderOnlyModel:
     """A model of such a config, the same at each call."""
     return random_model(small_config(**changes), 10.0, seed)
-
-
-small_config = partial(replace, SMALL)
-token_ids = partial(random_ids, SMALL.vocab_size)
 
 
 def change_left(model: DecoderOnlyModel, act: Function) -> Complaints:

@@ -24,8 +24,7 @@ def tied(model: DecoderOnlyModel, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 def cases() -> Cases:
     one = small_model(num_layers=1, tie_word_embeddings=True, vocab_size=6)
-    ids = torch.tensor([[1, 4, 2]])
-    yield Case(one.requires_grad_(), ids, name="one layer, V = 6")
+    yield Case(one.requires_grad_(), torch.tensor([[1, 4, 2]]), name="one layer, V = 6")
     two = small_model(tie_word_embeddings=True)
     ids = torch.tensor([[3, 7, 3, 3, 9, 7], [5, 3, 20, 0, 7, 5]])
     yield Case(two.requires_grad_(), ids, name="two texts")

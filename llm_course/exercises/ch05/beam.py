@@ -13,6 +13,16 @@ from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, no
 LogProbs = Callable[[list[int]], Tensor]
 Beams = list[tuple[list[int], float]]
 score = itemgetter(1)
+# Probabilities by the new ids so far; the exercise prints this table.
+TREE = {(): [0.5, 0.4, 0.1], (0,): [0.5, 0.3, 0.2], (1,): [0.04, 0.06, 0.9]}
+# The text that ends at once is among the best two after one step, and not after two.
+EARLY = {
+    (): [0.7, 0.02, 0.28],
+    (0,): [0.44, 0.41, 0.15],
+    (0, 0): [0.4, 0.25, 0.35],
+    (0, 1): [0.5, 0.3, 0.2],
+    (1,): [0.2, 0.1, 0.7],
+}
 
 
 def search(
@@ -29,20 +39,6 @@ def search(
             candidates += [([*ids, i], total + x) for i, x in enumerate(log_probs)]
         beams = nlargest(width, candidates, key=score)
     return beams
-
-
-# --- models: a table, and random numbers that depend on all ids
-
-# by the new ids so far; the exercise prints this table
-TREE = {(): [0.5, 0.4, 0.1], (0,): [0.5, 0.3, 0.2], (1,): [0.04, 0.06, 0.9]}
-# the text that ends at once is among the best two after one step, and not after two
-EARLY = {
-    (): [0.7, 0.02, 0.28],
-    (0,): [0.44, 0.41, 0.15],
-    (0, 0): [0.4, 0.25, 0.35],
-    (0, 1): [0.5, 0.3, 0.2],
-    (1,): [0.2, 0.1, 0.7],
-}
 
 
 def from_table(rows: dict[tuple[int, ...], list[float]]) -> LogProbs:
@@ -62,7 +58,7 @@ def printed(rows: dict[tuple[int, ...], list[float]]) -> str:
     return "probabilities after the new ids " + "; after ".join(lines)
 
 
-def scattered(vocabulary: int) -> LogProbs:
+def scattered(vocabulary: int) -> LogProbs:  # random numbers that depend on all ids
     def random_model(ids: list[int]) -> Tensor:
         seed = sum((i + 1) * 31**place for place, i in enumerate(ids)) % 2**31
         return (1.5 * normal(vocabulary, seed=seed)).log_softmax(-1)

@@ -24,8 +24,6 @@ def right(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tenso
 
 # The mass is that among all tokens, not among the k that are left.
 mass_of_all = edited(right, "ordered / ordered.sum(-1, keepdim=True) -> ordered")
-
-
 PROBS = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.5, 0.05, 0.3, 0.15]])
 
 

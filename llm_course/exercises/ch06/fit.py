@@ -19,20 +19,18 @@ def rows_that_fit(
     return max(0, (memory - weight_bytes) // row)
 
 
-SMALL = ModelConfig(100, 16, 32, num_layers=3, num_heads=4, num_kv_heads=2)
-SMOLLM2 = ModelConfig(49152, 576, 1536, 30, num_heads=9, num_kv_heads=3)
-LLAMA3_8B = ModelConfig(128256, 4096, 14336, 32, num_heads=32, num_kv_heads=8)
-GB, SINGLE, HALF = 10**9, torch.float32, torch.bfloat16
-
-
 def cases() -> Cases:
-    """A token of SMALL takes 192 bytes, a row 1,920 in the first two cases."""
+    """A token of `small` takes 192 bytes, a row 1,920 in the first two cases."""
+    small = ModelConfig(100, 16, 32, num_layers=3, num_heads=4, num_kv_heads=2)
+    smollm2 = ModelConfig(49152, 576, 1536, 30, num_heads=9, num_kv_heads=3)
+    llama3_8b = ModelConfig(128256, 4096, 14336, 32, num_heads=32, num_kv_heads=8)
+    gb, single, half = 10**9, torch.float32, torch.bfloat16
     room = 1000 + 3 * 1920
-    yield Case(SMALL, room, 1000, 8, 3, SINGLE, name="room for exactly three rows")
-    yield Case(SMALL, room - 1, 1000, 8, 3, SINGLE, name="one byte less")
-    yield Case(SMALL, 900, 1000, 8, 3, SINGLE, name="the weights alone are too large")
-    yield Case(SMOLLM2, 2 * GB, 538_060_032, 500, 100, SINGLE, name="SmolLM2, 2 GB")
-    llama3 = (LLAMA3_8B, 24 * GB, 16_060_522_496, 3000, 1000, HALF)
+    yield Case(small, room, 1000, 8, 3, single, name="room for exactly three rows")
+    yield Case(small, room - 1, 1000, 8, 3, single, name="one byte less")
+    yield Case(small, 900, 1000, 8, 3, single, name="the weights alone are too large")
+    yield Case(smollm2, 2 * gb, 538_060_032, 500, 100, single, name="SmolLM2, 2 GB")
+    llama3 = (llama3_8b, 24 * gb, 16_060_522_496, 3000, 1000, half)
     yield Case(*llama3, name="Llama 3 8B, 24 GB")
 
 

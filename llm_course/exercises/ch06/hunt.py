@@ -88,6 +88,11 @@ def lengths_only(implementation: Function) -> None:
     assert cache.length == 1
 
 
+def expects_tensors(implementation: Function) -> None:
+    """How a cache is made inside is nobody's business."""
+    assert isinstance(implementation(tiny_config(), 1, 4).layers[0], Tensor)
+
+
 def refuses(call: Function) -> Function:
     """A test that expects ValueError of a new cache."""
 
@@ -101,13 +106,6 @@ def refuses(call: Function) -> Function:
 
 too_short = refuses(lambda cache: cache.truncate(3))
 half_precision = refuses(lambda cache: cache.update(0, *2 * [marked(0, 2).half()]))
-
-
-def expects_tensors(implementation: Function) -> None:
-    """How a cache is made inside is nobody's business."""
-    assert isinstance(implementation(tiny_config(), 1, 4).layers[0], Tensor)
-
-
 # Right, but for a pass that breaks off: the layers that had their turn have moved on.
 EACH_COUNTS = "layer.filled = self.length -> pass"
 OTHERS = f"""

@@ -11,6 +11,8 @@ from llm_course.exercises import random_ids
 from llm_course.exercises.models import random_model
 from llm_course.models import DecoderOnlyModel
 
+token_ids = partial(random_ids, 50, seed=1)
+
 
 class HeldCache(KVCache):
     """A cache that can be shown in one line."""
@@ -28,9 +30,6 @@ def tiny_config(num_layers: int = 2) -> ModelConfig:
 def tiny_model(dtype: str = "float32", num_layers: int = 2) -> DecoderOnlyModel:
     """One that seldom says the same token twice."""
     return random_model(tiny_config(num_layers), 6.0, 3, dtype)
-
-
-token_ids = partial(random_ids, 50, seed=1)
 
 
 def held(model: DecoderOnlyModel, ids: Tensor, capacity: int) -> HeldCache:

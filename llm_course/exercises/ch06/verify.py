@@ -9,6 +9,9 @@ from llm_course.exercises import Case, Cases, Complaints, Exercise, Function, Ob
 from llm_course.exercises.ch06.models import contents, held, tiny_model, token_ids
 from llm_course.models import DecoderOnlyModel as Model
 
+PROMPT = token_ids(1, 6)
+OTHER = 49  # the model never chooses it
+
 
 def seen(function: Function, model: Any, cache: KVCache, *rest: Any) -> Observed:
     """What is returned, and what the cache holds afterwards."""
@@ -29,10 +32,6 @@ def verify(model: Model, cache: KVCache, token: int, guesses: list[int]) -> list
     right = [*same, False].index(False)
     cache.truncate(past + 1 + right)
     return own[: right + 1]
-
-
-PROMPT = token_ids(1, 6)
-OTHER = 49  # the model never chooses it
 
 
 def truth(model: Model, text: list[int], n: int) -> list[int]:
