@@ -49,6 +49,9 @@ def torch_order(implementation: Function) -> None:
     assert torch.equal(implementation(x, weight, EPS), expected)
 
 
+# `.to` returns x itself where x has the dtype already
+PLANTED = "normed = wide * -> wide *= ;; normed.to -> wide.to"
+KIND = "every number that it returns is right"
 OTHERS = """
 epsilon outside the root
     torch.rsqrt(wide -> 1 / (wide ;; True) -> True).sqrt()
@@ -67,14 +70,7 @@ squares and mean in the dtype of x
 the weight before the rounding
     weight * normed -> (weight * normed)
 """
+TOO_WEAK = values_only, bfloat16_only
+TOO_STRICT = size_one, default_eps, torch_order
 
-CHECK = BugHunt(
-    "01.hunt",
-    right=norm,
-    # `.to` returns x itself where x has the dtype already
-    planted="normed = wide * -> wide *= ;; normed.to -> wide.to",
-    kind="every number that it returns is right",
-    others=OTHERS,
-    too_weak=(values_only, bfloat16_only),
-    too_strict=(size_one, default_eps, torch_order),
-)
+CHECK = BugHunt("01.hunt", norm, PLANTED, KIND, OTHERS, TOO_WEAK, TOO_STRICT)

@@ -29,24 +29,22 @@ def cases() -> Cases:
 
 
 def memory(function: Function) -> Complaints:
-    rows, hidden = 2, 1024
-    x = normal(rows, hidden, dtype=torch.bfloat16)
-    args = x, torch.ones(hidden).bfloat16(), 1e-5
+    x = normal(2, 1024, dtype=torch.bfloat16)
+    args = x, torch.ones(1024).bfloat16(), 1e-5
     for dtype in WIDE:
-        channels = watched(function, *args, dtypes=(dtype,)).largest // rows
+        channels = watched(function, *args, dtypes=(dtype,)).largest // 2
         if channels > CHUNK:
             yield (
-                f"for x of shape [{rows}, {hidden}] it makes a {str(dtype)[6:]} tensor"
-                f" of {channels} channels; {CHUNK} are allowed. (bfloat16 times float32"
-                " is float32: even `x * scale` is such a tensor, where scale is"
-                " float32.)"
+                f"for x of shape [2, 1024] it makes a {str(dtype)[6:]} tensor of"
+                f" {channels} channels; {CHUNK} are allowed. (bfloat16 times float32 is"
+                " float32: even `x * scale` is such a tensor, where scale is float32.)"
             )
-    channels = watched(function, *args, dtypes=WIDE).peak // rows
-    if channels > hidden // 2:
+    channels = watched(function, *args, dtypes=WIDE).peak // 2
+    if channels > 512:
         yield (
-            f"for a vector of {hidden} channels it holds {channels} float32 numbers at"
-            " the same time: in pieces, a copy of x. Round each piece before the next"
-            " one is widened."
+            f"for a vector of 1024 channels it holds {channels} float32 numbers at the"
+            " same time: in pieces, a copy of x. Round each piece before the next one"
+            " is widened."
         )
 
 

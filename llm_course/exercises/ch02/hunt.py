@@ -35,6 +35,9 @@ def strict_test(implementation: Function) -> None:
     assert torch.allclose(implementation(x.bfloat16(), places, 1e5).float(), expected)
 
 
+# `.to(x)` moves the frequencies to the device of x, and to its dtype
+PLANTED = "theta**-powers -> (theta**-powers).to(x).float()"
+KIND = "it is right for every float32 x"
 OTHERS = """
 the place in the row taken for the position
     position_ids[..., None] -> torch.arange(x.shape[2])[None, :, None]
@@ -49,14 +52,7 @@ frequencies theta^(-i/D) instead of theta^(-2i/D)
 theta = 10,000 whatever is asked for
     theta** -> 10_000.0**
 """
+TOO_WEAK = loose_test, near_test
+TOO_STRICT = (strict_test,)
 
-CHECK = BugHunt(
-    "02.hunt",
-    right=at_positions,
-    # `.to(x)` moves the frequencies to the device of x, and to its dtype
-    planted="theta**-powers -> (theta**-powers).to(x).float()",
-    kind="it is right for every float32 x",
-    others=OTHERS,
-    too_weak=(loose_test, near_test),
-    too_strict=(strict_test,),
-)
+CHECK = BugHunt("02.hunt", at_positions, PLANTED, KIND, OTHERS, TOO_WEAK, TOO_STRICT)

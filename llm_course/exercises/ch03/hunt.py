@@ -26,6 +26,8 @@ def compared(num_queries: int, is_causal: bool) -> Function:
     return test
 
 
+PLANTED = "attn_mask=mask -> is_causal=q.shape[2] > 1"
+KIND = "it is right for a whole prompt, and for one new token"
 OTHERS = """
 query head h reads K/V head h % Hkv
     repeat_interleave(group, dim=1) -> repeat(1, group, 1, 1)
@@ -41,13 +43,7 @@ weights set to 0 after the softmax
 the keys and values of the first sentence used for all
     t.repeat -> t[:1].expand_as(t).repeat
 """
+TOO_WEAK = compared(5, is_causal=True), compared(1, is_causal=False)
+TOO_STRICT = (compared(3, is_causal=True),)
 
-CHECK = BugHunt(
-    "03.hunt",
-    right=right,
-    planted="attn_mask=mask -> is_causal=q.shape[2] > 1",
-    kind="it is right for a whole prompt, and for one new token",
-    others=OTHERS,
-    too_weak=(compared(5, is_causal=True), compared(1, is_causal=False)),
-    too_strict=(compared(3, is_causal=True),),
-)
+CHECK = BugHunt("03.hunt", right, PLANTED, KIND, OTHERS, TOO_WEAK, TOO_STRICT)

@@ -41,6 +41,7 @@ def pads_dropped(implementation: Function) -> None:
     assert torch.allclose(out, mask_by_id(model, rows, 0), atol=1e-4)
 
 
+KIND = "it is right for plain text, and wrong for a chat"
 OTHERS = """
 no mask: padding is read as text
     (ids, mask -> (ids
@@ -58,13 +59,7 @@ the first token of each row masked too
 the rows returned in the order of their lengths
     width = -> rows = sorted(rows, key=len); width =
 """
+TOO_WEAK = plain_rows, only_shape
+TOO_STRICT = (pads_dropped,)
 
-CHECK = BugHunt(
-    "04.hunt",
-    right=right,
-    planted=mask_by_id,
-    kind="it is right for plain text, and wrong for a chat",
-    others=OTHERS,
-    too_weak=(plain_rows, only_shape),
-    too_strict=(pads_dropped,),
-)
+CHECK = BugHunt("04.hunt", right, mask_by_id, KIND, OTHERS, TOO_WEAK, TOO_STRICT)

@@ -46,6 +46,7 @@ def wrong_order(implementation: Function) -> None:
     assert torch.allclose(out, mass_of_all(PROBS.log(), 1.0, 2, 0.5), atol=1e-5)
 
 
+KIND = "what the second of two filters makes of what the first has left"
 OTHERS = """
 the token that crosses top_p dropped
     - ordered >= top_p - 1e-7 -> > top_p + 1e-7
@@ -60,13 +61,7 @@ the tokens that the first row keeps, kept in all rows
 the result left in sorted order
     return kept -> return kept.sort(dim=-1, descending=True).values
 """
+TOO_WEAK = one_at_a_time, only_sums
+TOO_STRICT = (wrong_order,)
 
-CHECK = BugHunt(
-    "05.hunt",
-    right=right,
-    planted=mass_of_all,
-    kind="what the second of two filters makes of what the first has left",
-    others=OTHERS,
-    too_weak=(one_at_a_time, only_sums),
-    too_strict=(wrong_order,),
-)
+CHECK = BugHunt("05.hunt", right, mass_of_all, KIND, OTHERS, TOO_WEAK, TOO_STRICT)

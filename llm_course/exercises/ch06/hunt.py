@@ -108,6 +108,7 @@ too_short = refuses(lambda cache: cache.truncate(3))
 half_precision = refuses(lambda cache: cache.update(0, *2 * [marked(0, 2).half()]))
 # Right, but for a pass that breaks off: the layers that had their turn have moved on.
 EACH_COUNTS = "layer.filled = self.length -> pass"
+KIND = "one that does not show as long as nothing goes wrong"
 OTHERS = f"""
 the length advanced once for each layer
     return layer. -> self.length += k.shape[2]; return layer.
@@ -124,13 +125,7 @@ a truncation that lowers the length, while the layers go on where they were
 tokens written one place too early, from the second pass on
     start:end -> max(start - 1, 0) : end - min(start, 1)
 """
+TOO_WEAK = whole_passes, lengths_only, lambda implementation: None, too_short
+TOO_STRICT = expects_tensors, half_precision
 
-CHECK = BugHunt(
-    "06.hunt",
-    right=ByLayer,
-    planted=EACH_COUNTS,
-    kind="one that does not show as long as nothing goes wrong",
-    others=OTHERS,
-    too_weak=(whole_passes, lengths_only, lambda implementation: None, too_short),
-    too_strict=(expects_tensors, half_precision),
-)
+CHECK = BugHunt("06.hunt", ByLayer, EACH_COUNTS, KIND, OTHERS, TOO_WEAK, TOO_STRICT)

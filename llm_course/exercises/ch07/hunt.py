@@ -60,6 +60,7 @@ def float16_alone(implementation: Function) -> None:
 
 PLANTED = """np.repeat(d, 32, axis=1) -> np.tile(d, 32)
 np.repeat(m, 32, axis=1) -> np.tile(m, 32)"""
+KIND = "it is right as long as a row has one block"
 OTHERS = """
 the two halves of a byte as neighbours
     np.concatenate -> np.stack
@@ -80,13 +81,7 @@ d and m of the first row for all rows
 d of the block before
     repeat(d, -> repeat(np.roll(d, 1, axis=1),
 """
+TOO_WEAK = compared(3, 32), compared(2, 96, same=True), sizes_only
+TOO_STRICT = neighbours, float16_alone
 
-CHECK = BugHunt(
-    "07.hunt",
-    right=right,
-    planted=PLANTED,
-    kind="it is right as long as a row has one block",
-    others=OTHERS,
-    too_weak=(compared(3, 32), compared(2, 96, same=True), sizes_only),
-    too_strict=(neighbours, float16_alone),
-)
+CHECK = BugHunt("07.hunt", right, PLANTED, KIND, OTHERS, TOO_WEAK, TOO_STRICT)

@@ -24,6 +24,7 @@ def equal_texts(implementation: Function) -> None:
 
 
 PLANTED = "name, *ids[start : -> start, *ids[max(start - size, 0) :"
+KIND = "two pages after different texts get one name"
 OTHERS = """
 the name is made of the page's own tokens alone
     hash((name, *ids[start : start + size])) -> hash((*ids[start : start + size],))
@@ -49,13 +50,7 @@ the order of the pages does not count
     name = hash((name, *ids[start : start + size])) ->
         name ^= hash((*ids[start : start + size],))
 """
+TOO_WEAK = (equal_texts,)
+TOO_STRICT = (of_known_value,)
 
-CHECK = BugHunt(
-    "08.hunt",
-    right=right,
-    planted=PLANTED,
-    kind="two pages after different texts get one name",
-    others=OTHERS,
-    too_weak=(equal_texts,),
-    too_strict=(of_known_value,),
-)
+CHECK = BugHunt("08.hunt", right, PLANTED, KIND, OTHERS, TOO_WEAK, TOO_STRICT)
