@@ -45,14 +45,13 @@ UNCOMPARED: set[tuple[str, str]] = {
     ("06_kv_cache", "ratios = []"),
     ("07_speed", "@torch.inference_mode()"),
     ("07_speed", "@njit(**OPTIONS)"),
-    ("07_speed", "alone = {"),
+    ("07_speed", "rounds = ["),
     ("07_speed", "def as_written(words, x, out):"),
-    ("07_speed", "def feed_forward(stream):"),
-    ("07_speed", "def prompt_speed(model, length: int) -> float:"),
+    ("07_speed", "def one_pass(model, length: int, rows: int):"),
     ("07_speed", "def seconds(model, prompt: torch.Tensor, k: int) -> float:"),
     ("07_speed", "fused_model = FusedModel(model).eval()"),
-    ("07_speed", "heads = [model.lm_head.weight]"),
-    ("07_speed", "names = [*speed]  # as built, and the four kinds"),
+    ("07_speed", "groups = {"),
+    ("07_speed", 'models = {"as built": model, **packed}'),
     (
         "07_speed",
         "# The draws differ on another kind of processor, and so do the numbers.",
@@ -63,7 +62,7 @@ UNCOMPARED: set[tuple[str, str]] = {
     ),
     (
         "07_speed",
-        'print("kind        MB  tokens/s  x as built  share of the bandwidth")',
+        'print("kind          MB  tokens/s  x as built  share of the plain sum\'s bandwidth")',
     ),
     ("08_batching", "REQUESTS, TOKENS = 40, 6"),
     (

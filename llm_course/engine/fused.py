@@ -35,8 +35,9 @@ def fused(*layers: nn.Linear) -> nn.Linear:
 
 
 def shared(module: M, memo: dict[int, Any] | None = None) -> M:
-    """A copy of a module whose parameters are others, in the same memory: to cast the
-    copy leaves the original alone. With one `memo`, what was tied stays tied."""
+    """A copy of a module with new parameters on the same memory, so that casting the
+    copy leaves the original as it is. Calls with one `memo` keep tied parameters
+    tied."""
     memo = {} if memo is None else memo
     for p in module.parameters():
         memo.setdefault(id(p), nn.Parameter(p.detach(), requires_grad=False))

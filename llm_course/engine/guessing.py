@@ -73,8 +73,8 @@ def close(model: DecoderOnlyModel, logits: Logits) -> bool:
 
 
 class Guesser:
-    """Takes the place of `next_token_logits` in one generation: the same logits, often
-    without a pass. Several rows, and any cache but a `KVCache`, get no guesses.
+    """Takes the place of `next_token_logits` in one generation, often without a pass.
+    Several rows, and any cache but a `KVCache`, get no guesses.
 
     Source: Leviathan et al. 2022 (speculative decoding); Saxena 2023 (prompt lookup).
     """

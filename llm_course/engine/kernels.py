@@ -71,7 +71,8 @@ def row_bfloat16(w, x, n, acc):
 
 @intrinsic
 def half(typingctx, bits):
-    """The float16 whose bits are a uint16, as float32: one instruction."""
+    """The float16 whose bits are a uint16, as float32: one instruction on processors
+    that have it."""
 
     def codegen(context, builder, signature, args):
         return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
@@ -136,14 +137,14 @@ AHEAD = 4096  # bytes between what is read and what is asked for
 
 
 def prefetch_line(builder, address):
-    """Write down the request for the line at an address; a hint, which may be followed
-    or not."""
+    """Emit the request for the line at an address: a hint, which the processor may
+    follow or not."""
     where = builder.inttoptr(address, cgutils.voidptr_t)
-    i32 = ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [where.type, i32, i32, i32])
+    int32 = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [where.type, int32, int32, int32])
     hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     # to read (0), into every level of the cache (3), data (1)
-    builder.call(hint, [where, i32(0), i32(3), i32(1)])
+    builder.call(hint, [where, int32(0), int32(3), int32(1)])
 
 
 @intrinsic

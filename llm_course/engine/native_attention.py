@@ -183,22 +183,22 @@ def room_of_lanes(D, lanes):
 
 
 @njit(**OPTIONS)
-def attend_block(count, storage, cache, row, head, first, last, lanes):
+def attend_block(count, storage, cache, row, head, first, own, lanes):
     """Up to 48 queries of one head, lanes.q: a query is a lane.
 
-    The first sees slots first to last, each following one a slot more. Leaves in
-    lanes.acc the weighted values, and in lanes.total the sums of the weights.
+    The first sees the slots from `first` to its own, each following one a slot more.
+    Leaves in lanes.acc the weighted values, and in lanes.total the sums of the weights.
     Source: Milakov and Gimelshein 2018 (online softmax); Dao et al. 2022, section 3.1.
     """
     q, keys, scores, acc, best, total, fade = lanes
     best[:], total[:], acc[:] = NOTHING, 0, 0
-    for start in range(first, last + count, LANES):
-        n = min(LANES, last + count - start)
+    for start in range(first, own + count, LANES):
+        n = min(LANES, own + count - start)
         padded = (n + 3) // 4 * 4
         copy_slots(storage, 0, cache, row, head, start, n, keys)
         scores[: padded * LANES] = 0
         add_products(q, keys, 0, keys.shape[1], padded, scores)
-        weigh(scores, n, start - last, cache[3], best, total, fade, acc)
+        weigh(scores, n, start - own, cache[3], best, total, fade, acc)
         copy_slots(storage, len(storage) // 2, cache, row, head, start, n, keys)
         add_products(scores, keys.T, 0, padded, keys.shape[1], acc)
 

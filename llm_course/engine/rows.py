@@ -83,9 +83,10 @@ def add_products(w, x, first, n, rows, acc):
 @njit(**OPTIONS)
 def round_inputs(x, rows, numbers, steps, sums):
     """x [rows, in] -> int16 numbers [rows, in], and for each group of 32 inputs a step
-    and the rounded sum [rows, in / 32].
+    and the sum of the rounded inputs, [rows, in / 32].
 
-    A step is a power of two: whole numbers up to 2 ** 14 stay what they are.
+    A step is the smallest power of two with which the largest input fits, so whole
+    numbers below 2 ** 15 are not changed.
     """
     groups = x.shape[1] // GROUP
     size = x.shape[1] // groups  # 32 as a constant would be unrolled number by number
@@ -94,15 +95,15 @@ def round_inputs(x, rows, numbers, steps, sums):
         for g in range(groups):
             start, end = g * size, (g + 1) * size
             line, to = x[m, start:end], numbers[m, start:end]
-            b = bits[start:end]  # without signs, the bits of floats sort like them
+            b = bits[start:end]  # as integers, positive floats are in the same order
             largest, total = i32(0), i32(0)
             for i in range(len(line)):
                 largest = max(largest, i32(b[i] & i32(0x7FFFFFFF)))
-            power = max(i32(largest >> i32(23)), i32(15))  # 127 for 1 to 2
-            step = i32(i32(power - i32(14)) << i32(23))
-            if power == i32(255):  # infinity or NaN: so is the product
+            power = max(i32(largest >> i32(23)), i32(15))  # the exponent + 127
+            step = i32(i32(power - i32(14)) << i32(23))  # 2 ** (exponent - 14)
+            if power == i32(255):  # infinity or NaN: the product becomes NaN
                 step = i32(0x7FC00000)
-            inverse = float_of(i32(i32(268 - power) << i32(23)))
+            inverse = float_of(i32(i32(268 - power) << i32(23)))  # 1 / step
             for i in range(len(line)):
                 number = i32(np.floor(line[i] * inverse + f32(0.5)))
                 number = min(number, i32(32767))
@@ -112,7 +113,7 @@ def round_inputs(x, rows, numbers, steps, sums):
 
 @njit(**OPTIONS)
 def pairs_of_q8_0(q, pairs):
-    """int8 q [32, 48] -> pairs of inputs as int16 [16, 48, 2], in words [16, 48]."""
+    """int8 q [32, 48] -> pairs of int16 [16, 48, 2], each in a word of [16, 48]."""
     for i in range(GROUP // 2):
         two, to = (
             q[2 * i * LANES : (2 * i + 2) * LANES],
@@ -125,7 +126,7 @@ def pairs_of_q8_0(q, pairs):
 
 @njit(**OPTIONS)
 def pairs_of_q4_1(words, pairs):
-    """Words [4, 48] of eight numbers -> the same."""
+    """Words [4, 48] of eight numbers each -> the same pairs."""
     for i in range(GROUP // 8):
         line = words[i * LANES : (i + 1) * LANES]
         for u in range(4):
@@ -140,11 +141,11 @@ class Room(NamedTuple):
 
     shifted: NDArray  # [in]: a single row as q4_1 wants it; see `split_inputs`
     part: NDArray  # [48]: a single row's sums of one group
-    numbers: NDArray  # [rows, in]: rounded inputs, their
-    steps: NDArray  # [rows, in / 32], and the
-    sums: NDArray  # [rows, in / 32] of each group; see `round_inputs`
+    numbers: NDArray  # [rows, in]: inputs rounded to int16; see `round_inputs`
+    steps: NDArray  # [rows, in / 32]: the step of each group
+    sums: NDArray  # [rows, in / 32]: the sum of each group's inputs
     pairs: NDArray  # [16 * 48]: a group of weights, unpacked
-    block: NDArray  # [1]: which row is the first of those rounded; -1 for none
+    block: NDArray  # [1]: the first of the rows that are rounded now; -1 for none
 
 
 @njit(**OPTIONS)
@@ -168,8 +169,8 @@ def add_integers(matrix, tile, rows, room, acc):
     kind, groups, count = matrix[0], matrix[4] // GROUP, GROUP * LANES
     first, size = tile * groups, 2 * LANES if kind == Q8_0 else 4 * LANES
     if kind == Q4_1:  # each group's minimum times the sum of its inputs
-        minima, x = matrix[2] + size * first + 2 * LANES, room.sums.ctypes.data
-        add_floats(kind, minima, size, x, *room.sums.strides, groups, rows, acc)
+        minima, sums = matrix[2] + size * first + 2 * LANES, room.sums.ctypes.data
+        add_floats(kind, minima, size, sums, *room.sums.strides, groups, rows, acc)
     down, steps_down = room.numbers.strides[0], room.steps.strides[0]
     for g in range(groups):
         at = matrix[1] + (count if kind == Q8_0 else count // 2) * (first + g)
@@ -197,16 +198,16 @@ def tickets(matrix, rows):
 
 @njit(**OPTIONS)
 def sums_of(rows):
-    """Room for what `product` leaves of so many rows."""
+    """Room for the sums that `product` leaves in `acc`, for so many rows."""
     return np.empty((1 if rows == 1 else BLOCK) * LANES, f32)
 
 
 @njit(**OPTIONS)
 def product(matrix, ticket, x, rows, room, acc):
-    """One piece of x [rows, in] times the matrix, left in acc [rows, 48].
+    """One ticket of x [rows, in] times the matrix, left in acc [rows, 48].
 
-    Returns (first row, rows, first output): where it belongs. x has rows in fours,
-    unless it has one.
+    Returns (first row, rows, first output): where it belongs. The number of rows of x
+    is 1 or a multiple of four.
     """
     tile, row = ticket % matrix[3], ticket // matrix[3] * BLOCK
     count = min(BLOCK, rows - row)
@@ -218,7 +219,7 @@ def product(matrix, ticket, x, rows, room, acc):
     acc[: padded * LANES] = 0
     if kind in (FLOAT32, BFLOAT16):
         below = 4 * LANES if kind == FLOAT32 else 2 * LANES
-        for i in range(0, n, GROUP):  # so many weights stay near for all rows
+        for i in range(0, n, GROUP):  # these weights stay in a cache for all rows
             w, at = matrix[1] + below * (tile * n + i), block.ctypes.data + 4 * i
             down, right = x.strides
             add_floats(kind, w, below, at, down, right, GROUP, padded, acc)
@@ -232,8 +233,8 @@ def product(matrix, ticket, x, rows, room, acc):
 
 @njit(**OPTIONS)
 def multiply(packed, x, out):
-    """out [rows, tiles * 48] = x [rows, padded in] @ W.T, on one thread: what the steps
-    of a pass are tested with."""
+    """out [rows, tiles * 48] = x [rows, padded in] @ W.T, on one thread: for tests and
+    measurements."""
     rows = len(out)
     room, acc = room_of(x.shape[1], rows), sums_of(rows)
     if rows == 1 and packed[0] == Q4_1:

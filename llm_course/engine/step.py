@@ -190,9 +190,9 @@ def products_phase(matrices, x, rows, out, add, counters, phase, me, room, acc):
             left -= tickets(matrices[k], rows)
             offset += matrices[k, 3] * LANES
             k += 1
-        row, n, column = product(matrices[k], left, x, rows, room, acc)
+        start, n, column = product(matrices[k], left, x, rows, room, acc)
         for m in range(n):
-            y = out[row + m, offset + column : offset + column + LANES]
+            y = out[start + m, offset + column : offset + column + LANES]
             sums = acc[m * LANES : (m + 1) * LANES]
             if add:
                 for j in range(len(sums)):
@@ -213,10 +213,10 @@ def gated_phase(matrices, x, rows, out, counters, phase, me, room, gates, ups):
     if ticket >= 0 and rows == 1 and np.any(matrices[:, 0] == Q4_1):
         split_inputs(x[0], matrices[0, 4], room.shifted, room.sums[0])
     while ticket >= 0:
-        row, n, column = product(matrices[0], ticket, x, rows, room, gates)
+        start, n, column = product(matrices[0], ticket, x, rows, room, gates)
         product(matrices[1], ticket, x, rows, room, ups)
         for m in range(n):
-            y = out[row + m, column : column + LANES]
+            y = out[start + m, column : column + LANES]
             gate = gates[m * LANES : (m + 1) * LANES]
             up = ups[m * LANES : (m + 1) * LANES]
             for j in range(len(gate)):

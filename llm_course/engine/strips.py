@@ -1,9 +1,9 @@
 # Exported from notebooks/07_speed.ipynb; edit there, then run its last cell.
 """Products of several rows, with the sums in the processor's registers.
 
-Numba has no vectors, and leaves sums that stand in an array in memory. So the innermost
-loops are written in the compiler's own language: for a **strip** of four rows and three
-vectors of lanes, whose twelve sums fit into the registers.
+Numba has no vectors, and if the sums are elements of an array, it keeps them in memory.
+So the innermost loops are written in the compiler's own language: for a **strip** of
+four rows and three vectors of lanes, whose twelve sums fit into the registers.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def onward(builder, address, count):
     return builder.add(address, I64(count) if isinstance(count, int) else count)
 
 
-def load(builder, address, kind, align=4):
+def load(builder, address, llvm_type, align=4):
     """The number or vector of an LLVM type at an address."""
-    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    value = builder.load(builder.inttoptr(address, llvm_type.as_pointer()))
     value.align = align
     return value
 
@@ -84,8 +84,9 @@ def strip_of(kind):
     def add_strip(typingctx, w, below, x, down, right, n, acc):
         """acc [4, STRIP] += x [4, n] @ w [n, STRIP], each given by its address.
 
-        In bytes, `below` leads from one input's weights to the next's, `down` and
-        `right` from a row of x to the next and from an input to the next.
+        Three strides, in bytes: `below` from the weights of one input to those of the
+        next, `down` from one row of x to the next, `right` from one input of a row to
+        the next. The rows of acc are LANES numbers apart.
         """
 
         def codegen(context, builder, signature, args):
@@ -93,7 +94,7 @@ def strip_of(kind):
             targets = [
                 onward(builder, acc, 4 * (LANES * r + WIDTH * v)) for r, v in VECTORS
             ]
-            sums = [
+            sums = [  # local variables, which LLVM keeps in registers
                 cgutils.alloca_once_value(builder, load(builder, target, FLOATS))
                 for target in targets
             ]
@@ -132,14 +133,16 @@ def strip_of_pairs(typingctx, w, x, down, steps, steps_down, scales, acc):
     """acc [4, STRIP] += scales * steps * (x [4, 32] @ w [32, STRIP]) for one group of
     inputs, each given by its address.
 
-    x is int16, and so is w, in pairs of inputs [16, 48, 2]. `scales` has a float16 for
-    each lane, `steps` a float32 for each row.
+    x is int16, and so is w, in pairs: [16, 48, 2] holds the weights of two neighbouring
+    inputs side by side. `scales` has a float16 for each lane, `steps` a float32 for
+    each row. The rows of acc are LANES numbers apart.
     """
     pairs = ir.VectorType(I16, 2 * WIDTH)
     products = ir.VectorType(I32, 2 * WIDTH)
 
     def sum_of_pairs(builder, w, x):
-        """Per lane w[0] * x[0] + w[1] * x[1]: a pattern that the compiler knows."""
+        """Per lane w[0] * x[0] + w[1] * x[1]. The compiler knows this pattern and
+        makes one instruction of it, or two."""
         both = builder.mul(builder.sext(w, products), builder.sext(x, products))
         none = ir.Constant(products, ir.Undefined)
         first, second = (

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from llm_course.viz.style import BLUE, CYCLE, GREEN, GREY, ORANGE, subplots
@@ -14,8 +15,8 @@ from llm_course.viz.style import BLUE, CYCLE, GREEN, GREY, ORANGE, subplots
 __all__ = ["roofline", "predicted_and_measured", "largest_weights", "accepted_runs"]
 
 HOW = {  # how a token was found
-    "a pass": "#E4E4E4",
     "a pass over guesses, all wrong": "#F3C58B",
+    "any other pass": "#E4E4E4",
     "a right guess": GREEN,
 }
 
@@ -24,28 +25,32 @@ def roofline(
     bandwidth: float,
     peak: float,
     points: Mapping[str, Mapping[int, tuple[float, float]]],
+    between: tuple[float, float] | None = None,
 ) -> Figure:
     """The limit of a machine, and products of several kinds and numbers of rows.
 
     bandwidth in GB/s, peak in GFLOP/s; points[kind][rows] is (FLOPs for each byte
-    read, GFLOP/s).
+    read, GFLOP/s). A band shows the roof `between` two bandwidths.
     """
     fig, ax = subplots(width=7.5, height=3.8)
-    intensity = np.geomspace(0.25, 256, 200)
+    intensity = np.geomspace(0.125, 256, 200)
+    if between is not None:
+        low, high = (np.minimum(rate * intensity, peak) for rate in between)
+        ax.fill_between(intensity, low, high, color=GREY, alpha=0.2, lw=0)
     ax.plot(intensity, np.minimum(bandwidth * intensity, peak), color=GREY, lw=2)
-    ax.text(0.5, bandwidth * 0.65, f"{bandwidth:.0f} GB/s", color=GREY, ha="right")
+    ax.text(0.14, bandwidth * 0.36, f"{bandwidth:.0f} GB/s", color=GREY)
     ax.text(256, peak * 1.5, f"{peak:.0f} GFLOP/s", color=GREY, ha="right")
     looks = (("o", 7, -12), ("s", -12, -13), ("^", -13, 6), ("D", 7, 5))
     for (kind, of_rows), color, look in zip(points.items(), CYCLE, looks, strict=False):
-        marker, right, above = look  # labels of neighbours go to different sides
+        marker, *aside = look  # labels of neighbours go to different sides
         x, y = zip(*of_rows.values(), strict=True)
         ax.plot(x, y, marker, color=color, label=kind, fillstyle="none", mew=1.5)
         for rows, place in of_rows.items():
             ax.annotate(
-                str(rows), place, xytext=(right, above), textcoords="offset points",
-                size=8.5, color=color,
+                str(rows), place, size=8.5, color=color, textcoords="offset points",
+                xytext=aside if place[0] * bandwidth > peak else (7, -12),
             )  # fmt: skip
-    ax.legend(loc="lower right", title="kind (a point: rows)")
+    ax.legend(loc="lower right", title="kind; the numbers are rows")
     ax.set(
         xscale="log",
         yscale="log",
@@ -53,21 +58,27 @@ def roofline(
         ylabel="GFLOP/s",
         ylim=(bandwidth * 0.1, peak * 2.2),
     )
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
     return fig
 
 
 def predicted_and_measured(
     names: Sequence[str], predicted: ArrayLike, measured: ArrayLike, unit: str
 ) -> Figure:
-    """Two bars for each name: what a bound allows, and what was reached, with its share
-    of the bound."""
+    """Two bars for each name: a prediction, and what was reached, with its share of the
+    prediction."""
     fig, ax = subplots(width=8.0, height=0.55 * len(names) + 1.2)
     y = np.arange(len(names))
-    ax.barh(y - 0.2, np.asarray(predicted), 0.38, color=GREY, label="the bound")
-    bars = ax.barh(y + 0.2, np.asarray(measured), 0.38, color=ORANGE, label="measured")
+    grey = "predicted from the bandwidth"
+    orange = "measured (share of the prediction)"
+    ax.barh(y - 0.2, np.asarray(predicted), 0.38, color=GREY, label=grey)
+    bars = ax.barh(y + 0.2, np.asarray(measured), 0.38, color=ORANGE, label=orange)
     shares = np.asarray(measured) / np.asarray(predicted)
     labels = [
-        f"{m:.0f}: {share:.0%}"
+        f"{m:.0f} ({share:.0%})"
         for m, share in zip(np.asarray(measured), shares, strict=True)
     ]
     ax.bar_label(bars, labels, padding=3, fontsize=8.5)
@@ -114,7 +125,7 @@ def accepted_runs(
             width = len(token)
             ax.barh(line, width - 0.16, left=column, height=0.86, color=HOW[how])
             ax.text(
-                column + width / 2, line, token, size=7.5, family="monospace",
+                column + width / 2, line, token.strip(), size=7.5, family="monospace",
                 color="white" if how == "a right guess" else "black", ha="center",
                 va="center_baseline",
             )  # fmt: skip

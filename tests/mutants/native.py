@@ -155,7 +155,7 @@ SEVERAL_ROWS = mutants_of(
     ),
     (
         "no minimum for several rows",
-        "add_floats(kind, minima, size, x, *room.sums.strides, groups, rows, acc)",
+        "add_floats(kind, minima, size, sums, *room.sums.strides, groups, rows, acc)",
         "pass",
         WHOLE,
         PRODUCTS,
@@ -233,8 +233,8 @@ ATTENTION = mutants_of(
     ),
     (
         "a query sees the next key",
-        "weigh(scores, n, start - last, cache[3]",
-        "weigh(scores, n, start - last - 1, cache[3]",
+        "weigh(scores, n, start - own, cache[3]",
+        "weigh(scores, n, start - own - 1, cache[3]",
         BLOCKS,
         OWN_SLOT,
     ),
