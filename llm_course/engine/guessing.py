@@ -21,7 +21,7 @@ __all__ = ["SAME", "INCOME", "CLOSE", "Seen", "Lookup", "verify", "close", "Gues
 SAME = 4  # so many tokens must have stood together before
 START, MOST = 3.0, 4.0  # of the account, in passes over one row
 INCOME = 0.05  # what each token pays in
-CLOSE = 64  # logits that differ by fewer roundings: rounding may decide
+CLOSE = 64  # rounding steps between two logits up to which rounding may decide
 Seen = Tensor | None  # a mask [B, S] of real tokens; None: all are
 
 
@@ -30,7 +30,7 @@ class Lookup:
     before."""
 
     def __init__(self) -> None:
-        self.followed: dict[tuple[int, ...], int] = {}  # SAME tokens: the place behind
+        self.followed: dict[tuple[int, ...], int] = {}  # SAME tokens: the place after
         self.read = SAME  # places before this one are known
 
     def guess(self, text: list[int], k: int) -> list[int]:

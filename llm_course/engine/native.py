@@ -130,8 +130,8 @@ class Workers:
             thread.join()
 
     def run(self, weights: step.Weights, p: step.Pass, held: object) -> None:
-        """Return when the pass is complete; a thread that came late may still look on,
-        without a ticket. `held` owns the memory whose addresses the kernel is told."""
+        """Return when the pass is complete; a latecomer may still look for a ticket.
+        `held` owns the memory whose addresses the kernel is told."""
         # compiled here, before a worker has begun: Ctrl-C then leaves none at work
         if self.work is None:
             signature = numba.typeof(weights), numba.typeof(p), numba.int64
@@ -217,7 +217,7 @@ class NativeModel(DecoderOnlyModel):
             sizes,
             np.float32(config.rms_norm_eps),
         )
-        # several rows meet 8 and 4 bits as integers, of 15 bits and a sign
+        # with 8 and 4 bits, inputs of several rows are rounded to 15 bits and a sign
         kinds = {matrix.kind for matrix in self.matrices.values()}
         self.rounding = 2.0**-15 if kinds & {"q8_0", "q4_1"} else 2.0**-23
         self.threads = threads

@@ -118,7 +118,7 @@ def attend_chunk(q, group, storage, cache, row, head, first, end, scores, out):
     for c in range(group):
         out[c, :D], out[c, D], out[c, D + 1] = 0, NOTHING, 0
     slot = first
-    while slot < end:  # a page at a time; a group's queries meet a key while it is near
+    while slot < end:  # a page at a time; a group's queries share what is in a cache
         count = min(size - slot % size, end - slot)
         at = place(pages, size, Hkv, D, row, head, slot)
         for c in range(group):
@@ -164,7 +164,7 @@ class Lanes(NamedTuple):
     acc: NDArray  # [D * 48]: values times weights so far
     best: NDArray  # [48]: the largest score so far
     total: NDArray  # [48]: the sum of the weights so far
-    fade: NDArray  # [48]: what an older best makes of older sums
+    fade: NDArray  # [48]: the factor of sums that were made under an older best
 
 
 @njit(**OPTIONS)

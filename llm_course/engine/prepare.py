@@ -35,8 +35,8 @@ def prepare_for_inference(
 
     On the CPU in float32 that is a NativeModel, with matrices in float32, "bfloat16",
     "int8" (groups of 32) or "q4_1" (4 bits; the embedding and the head in int8), on
-    `threads` threads (None: as many as PyTorch uses). Where several rows meet 8 or 4
-    bits, their inputs are rounded to 16 bits. Elsewhere, and without Numba, it is a
+    `threads` threads (None: as many as PyTorch uses). With 8 or 4 bits, the inputs
+    of several rows are rounded to 16 bits. Elsewhere, and without Numba, it is a
     FusedModel, which keeps the weights as they are. Raises ValueError for other
     `weights`, and for fewer bits where no kernels can run.
     """

@@ -78,7 +78,7 @@ class PackedMatrix:
 
     `data` is [tiles, words, 48], `scales` [tiles, groups, 48 or 2 * 48] float16 bits.
     A word holds one input of one output row, or for q4_1 eight: input 8 i + u stands in
-    bits 4 u to 4 u + 3 of word i. What fills up a row meets inputs that are zero.
+    bits 4 u to 4 u + 3 of word i. What fills up a row is multiplied by inputs of 0.
     """
 
     kind: str

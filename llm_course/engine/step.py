@@ -286,8 +286,8 @@ def store_phase(p, layer, phase, me):
 @njit(**OPTIONS)
 def attend_phase(p, layer, blocks, singles, fused, phase, me, scores, lanes):
     """Attention: blocks of queries head by head, single queries by K/V head and by
-    chunks of their keys. With `fused` each of them first stores its own key and value,
-    and there is one chunk."""
+    chunks of their keys. With `fused` a single query has one chunk, and its tickets
+    also store its key and value and combine what they have found."""
     storage, cache = layer.storage, layer.cache
     H, Hkv, D, _ = layer.sizes
     group, chunks = H // Hkv, p.parts.shape[1]
