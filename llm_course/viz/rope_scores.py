@@ -41,7 +41,7 @@ def score_matrix(scores: Any, offsets: Sequence[int]) -> Figure:
         title="score q·k / √D of the same q and k",
     )
     fig.colorbar(image, ax=left, shrink=0.85)
-    for offset, color in zip(offsets, (RED, "black"), strict=False):
+    for offset, color in zip(offsets, (BLUE, "black"), strict=False):
         q_places = np.arange(offset, size)
         left.plot(q_places - offset, q_places, color=color, linewidth=1.5)
         line = np.diagonal(scores, -offset)
