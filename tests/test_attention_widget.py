@@ -112,7 +112,7 @@ def test_a_sentence_that_cannot_be_drawn_takes_the_old_maps_away(
 ) -> None:
     for sentence in ("", "a" * (MAX_TOKENS + 1)):
         say(explorer, sentence=sentence)
-        assert f"takes 1 to {MAX_TOKENS}" in explorer.error
+        assert f"takes 3 to {MAX_TOKENS}" in explorer.error
         assert explorer.chart == {}
     for sentence in ("a", "ab", "a" * MAX_TOKENS):
         say(explorer, sentence=sentence)

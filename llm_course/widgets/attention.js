@@ -11,7 +11,11 @@ function render(context) {
     Object.assign(state, { layer, head });
     lab.moved();
   };
-  const [row, tokens] = tokenRow(lab, state, () => draw());
+  const [row, tokens] = tokenRow(lab, state, () => {
+    draw();
+    const read = [...Array(state.query + 1).keys()].map((key) => weight(state.query, key));
+    large.go(state.query, read.indexOf(Math.max(...read))); // the map shows the same token
+  });
   const body = make(lab.fields, "div", { class: "at-body" });
   const small = new SmallMaps(lab, body, pick);
   const middle = make(body, "div", { class: "at-middle" });

@@ -17,6 +17,7 @@ from llm_course.viz.attention import attention_map
 from llm_course.widgets.base import LabWidget, ids_to_draw, page_part
 from llm_course.widgets.heads import Head, Look, habits, look, ranked, repeated_ids
 
+LEAST = 3  # of fewer tokens a ranking says nothing
 MAX_TOKENS = 64  # beyond that a square of the map is too small to point at
 RANKED, WORDS = 9, 5  # rows of the two tables
 
@@ -114,7 +115,7 @@ class AttentionExplorer(LabWidget):
     def _ids(self, settings: dict[str, Any]) -> tuple[int, ...]:
         """The ids of the sentence. ValueError: it cannot be drawn."""
         text = settings["sentence"]
-        return ids_to_draw(self.tokenizer, text, 1, MAX_TOKENS, "sentence", "map")
+        return ids_to_draw(self.tokenizer, text, LEAST, MAX_TOKENS, "sentence", "map")
 
 
 def _heads(settings: dict[str, Any]) -> tuple[Head, ...]:

@@ -15,17 +15,17 @@ function size(bytes) {
 
 function render(context) {
   const { model } = context, lab = new Lab(context);
-  lab.root.classList.add("cm");
-  const controls = make(lab.fields, "div", { class: "cm-controls" });
+  lab.root.classList.add("me");
+  const controls = make(lab.fields, "div", { class: "me-controls" });
   const two = (v) => (2 ** v).toLocaleString("en");
   lab.slider(controls, "context", "tokens a row", { min: 6, max: 20, step: 1, show: two });
   lab.slider(controls, "rows", "rows", { min: 1, max: 128, step: 1 });
   lab.choice(controls, "dtype", "numbers", ["float32", "bfloat16", "8 bits"].map((n) => [n, n]));
   lab.choice(controls, "sharing", "K/V heads", [["own", "as the model has them"],
     ["none", "one for each query head"], ["one", "one for all"]]);
-  const axis = make(lab.fields, "div", { class: "cm-axis", "aria-hidden": "true" });
-  for (const bytes of [1e6, 1e9, 24e9, 80e9, 1e12, 1e15]) {
-    const tick = make(axis, "span", { class: bytes % 1e9 === 0 && bytes < 1e12 && bytes > 1e9 ? "cm-card" : "" }, size(bytes));
+  const axis = make(lab.fields, "div", { class: "me-axis", "aria-hidden": "true" });
+  for (const bytes of [1e6, 24e9, 80e9, 1e15]) {
+    const tick = make(axis, "span", { class: bytes % 1e9 === 0 && bytes < 1e12 && bytes > 1e9 ? "me-card" : "" }, size(bytes));
     tick.style.left = along(bytes);
   }
   const list = make(lab.fields, "div", { role: "list", "aria-label": "models; room: tokens of all rows together" });
@@ -37,22 +37,22 @@ function render(context) {
 }
 
 function show(list, row) {
-  const root = make(list, "div", { class: "cm-model", role: "listitem" });
-  const name = make(root, "div", { class: "cm-name" });
+  const root = make(list, "div", { class: "me-model", role: "listitem" });
+  const name = make(root, "div", { class: "me-name" });
   make(name, "b", {}, row.name);
   make(name, "span", { class: "lab-quiet" }, `${row.heads} K/V head${row.heads > 1 ? "s" : ""}, ${size(row.token)} a token`);
-  const track = make(root, "div", { class: "cm-track" });
+  const track = make(root, "div", { class: "me-track" });
   for (const kind of ["weights", "cache"]) {
-    const bar = make(track, "div", { class: `cm-bar cm-${kind}` }, `${kind} ${size(row[kind])}`);
+    const bar = make(track, "div", { class: `me-bar me-${kind}` }, `${kind} ${size(row[kind])}`);
     bar.style.setProperty("--to", along(row[kind]));
   }
   const both = row.weights + row.cache; // what must fit; on a log axis bars do not add up
-  const sum = make(track, "div", { class: "cm-bar cm-sum" }, `together ${size(both)}`);
+  const sum = make(track, "div", { class: "me-bar me-sum" }, `together ${size(both)}`);
   sum.style.setProperty("--to", along(both));
-  for (const card of [24e9, 80e9]) make(track, "i", { class: "cm-line" }).style.left = along(card);
-  const verdict = (fits, i) => `${fits ? "fits" : "over"} ${[24, 80][i]} GB, room for ${row.room[i].toLocaleString("en")} tokens`;
-  const told = make(root, "div", { class: "cm-fits" });
-  row.fits.forEach((fits, i) => make(told, "div", { class: fits ? "" : "cm-over" }, verdict(fits, i)));
+  for (const card of [24e9, 80e9]) make(track, "i", { class: "me-line" }).style.left = along(card);
+  const verdict = (fits, i) => `${fits ? "fits" : "over"} ${[24, 80][i]} GB (up to ${row.room[i].toLocaleString("en")} tokens)`;
+  const told = make(root, "div", { class: "me-fits" });
+  row.fits.forEach((fits, i) => make(told, "div", { class: fits ? "" : "me-over" }, verdict(fits, i)));
 }
 
 export default { render };

@@ -35,7 +35,7 @@ function render(context) {
   lab.watch("parts", () => {
     const parts = model.get("parts"), sum = model.get("total"), now = lab.settings();
     known.value = Object.keys(shapes).find((name) => Object.keys(now).every((key) => shapes[name][key] === now[key])) ?? "–";
-    total.textContent = `${show(sum)} parameters: ${size(4 * sum)} in float32, ${size(2 * sum)} in bfloat16`;
+    total.textContent = `${show(sum)} parameters: ${size(4 * sum)} in float32, ${size(2 * sum)} in bfloat16; ${show(now.kv_heads * now.group)} query heads`;
     list.replaceChildren();
     for (const [name, count] of Object.entries(parts)) {
       const line = make(list, "div", { role: "listitem", class: "pa-part" }), share = count / sum;

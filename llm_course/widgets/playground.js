@@ -64,6 +64,7 @@ function render(context) {
   let place = 0; // the token that the chart shows
   lab.place = () => ({ at: place });
   lab.watch("texts shared", () => texts.show(model.get("texts"), model.get("shared")));
+  lab.watch("running", () => !model.get("running") && texts.showFork());
   lab.watch("chart texts", () => texts.mark(model.get("chart")));
   lab.watch("chart", () => {
     const data = model.get("chart");

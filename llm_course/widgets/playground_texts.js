@@ -69,6 +69,14 @@ class Texts {
     return span;
   }
 
+  /** Bring the place where the texts part into view. */
+  showFork() {
+    for (const { body, tokens } of Object.values(this.parts)) {
+      const fork = tokens.find((span) => span.classList.contains("pg-fork"));
+      if (fork) body.scrollTop = Math.min(body.scrollTop, fork.offsetTop - body.offsetTop - 20);
+    }
+  }
+
   /** Mark the token whose distribution the chart shows. */
   mark({ column, at }) {
     for (const [name, part] of Object.entries(this.parts)) {

@@ -11,7 +11,7 @@ function render(context) {
   lab.slider(left, "context", "context", { min: 6, max: 17, step: 1, show: two });
   lab.choice(left, "scaling", "scaling", [["none", "none"], ["linear", "linear, all ÷ 4"],
     ["llama3", "llama3, slow pairs ÷ 4"]]);
-  lab.slider(left, "position", "position of q", { min: 0, max: 8191, step: 1 });
+  lab.slider(left, "position", "position of q", { min: 0, max: 8191, step: 1, show: (v) => v.toLocaleString("en") });
   lab.slider(left, "offset", "offset, q − k", { min: 0, max: 128, step: 1 });
   lab.slider(left, "pair", "pair drawn", { min: 0, max: 63, step: 1 });
   lab.check(left, "rounded", "angles in bfloat16");
@@ -22,7 +22,7 @@ function render(context) {
     make(right, "div", { class: "lab-quiet" }, text);
     return picture(right, width, height, text);
   };
-  const clocks = section("the pairs as clocks, q bold, k thin; turn one by its hand", 530, 88);
+  const clocks = section("the pairs as clocks and how often q has turned; q bold, k thin; turn one by its hand", 530, 88);
   clocks.classList.add("rp-clocks");
   turnable(lab, clocks, () => model.get("chart"), (position) => {
     lab.write({ position });

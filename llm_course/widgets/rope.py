@@ -144,16 +144,20 @@ class RopeLab(LabWidget):
             "context": context,
             "position": position,
             "dials": dials,
-            "curves": self._curves(rotary, settings),
+            "curves": self._curves(rotary, settings, position),
             "places": places.tolist(),
             "read_as": (places.bfloat16() if rotary.rounded else places).tolist(),
             "score": float(pair_scores(rotary, places[:1], places[1:]).mean()),
         }
 
-    def _curves(self, rotary: LabRotary, settings: dict[str, Any]) -> list[Any]:
-        """q at each offset and k at 0: name and mean q·k over one pair, four, all."""
+    def _curves(
+        self, rotary: LabRotary, settings: dict[str, Any], position: int
+    ) -> list[Any]:
+        """q where it is and k at each offset before it, also where no text would be:
+        name and mean q·k over one pair, four, all."""
         offsets = torch.arange(OFFSETS + 1)
-        parts = pair_scores(rotary, offsets, torch.zeros_like(offsets))  # [O, D/2]
+        q_places = torch.full_like(offsets, position)
+        parts = pair_scores(rotary, q_places, position - offsets)  # [O, D/2]
         pair = min(settings["pair"], parts.shape[1] - 1)
         curves = {
             f"pair {pair}": parts[:, pair],

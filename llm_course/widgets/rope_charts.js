@@ -31,7 +31,7 @@ function dials(svg, { dials: all, never, turns, position }) {
       class: "rp-other" });
     const hand = draw(svg, "line", { x1: x, y1: y, x2: tip[0], y2: tip[1], class: `rp-hand ${slow}` });
     draw(svg, "text", { x, y: 68, "text-anchor": "middle" }, `pair ${pair}`);
-    draw(svg, "text", { x, y: 82, "text-anchor": "middle" }, `${full.toLocaleString("en")} turn${full === 1 ? "" : "s"}`);
+    draw(svg, "text", { x, y: 82, "text-anchor": "middle" }, full.toLocaleString("en"));
     const name = `pair ${pair} at position ${position}: one turn in ${short(turns[pair])} positions`;
     draw(hand, "title", {}, name);
   });
@@ -67,14 +67,14 @@ function turnable(lab, svg, chart, move) {
   for (const end of ["pointerup", "pointercancel"]) lab.on(svg, end, () => { grip = null; });
 }
 
-/** Positions per turn of each pair, on a log axis from 1 to 10 million. */
+/** Positions per turn of each pair, on a log axis from 1 to 100 million. */
 function bars(svg, { turns, never, context }) {
   svg.replaceChildren();
-  const top = 7, height = (n) => 96 * Math.min(1, Math.log10(n) / top), wide = 470 / turns.length;
+  const top = 8, height = (n) => 96 * Math.min(1, Math.log10(n) / top), wide = 470 / turns.length;
   for (let power = 0; power <= top; power += 1) {
     const y = 100 - height(10 ** power);
     draw(svg, "line", { x1: 52, x2: 524, y1: y, y2: y, class: "rp-grid" });
-    if (power % 2 === 0) draw(svg, "text", { x: 46, y: y + 4, "text-anchor": "end" }, ["1", "100", "10,000", "1 M"][power / 2]);
+    if (power % 2 === 0) draw(svg, "text", { x: 46, y: y + 4, "text-anchor": "end" }, ["1", "100", "10,000", "1 M", "100 M"][power / 2]);
   }
   turns.forEach((turn, i) => {
     const bar = draw(svg, "rect", { x: 53 + i * wide, width: Math.max(1, wide - 2), y: 100 - height(turn),

@@ -153,7 +153,7 @@ def test_no_map_of_another_sentence_stays_after_an_error(bare: Bare) -> None:
     box.fill("h" * 65)
     bare.page.wait_for_timeout(500)
     bare.pump()
-    assert "takes 1 to 64" in bare.page.get_by_role("alert").inner_text()
+    assert "takes 3 to 64" in bare.page.get_by_role("alert").inner_text()
     assert not bare.page.locator(".at-body").is_visible()
     assert not bare.page.locator(".at-tokens").is_visible()
     assert bare.page.locator(whole).bounding_box()["height"] == height  # no jump

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 import pytest
 import traitlets as t
 from matplotlib.figure import Figure
 
-from llm_course.widgets.base import LabWidget, page_part
+from llm_course.widgets.base import HERE, LabWidget, page_part
 from tests.browser.bare import Bare
 
 pytestmark = pytest.mark.slow
@@ -58,6 +59,17 @@ class Adder(LabWidget):
 
     def do_fail(self, settings: dict[str, Any]) -> None:
         raise ValueError("no <b>such</b> thing")
+
+
+def test_no_style_reaches_what_is_not_a_widgets() -> None:
+    """A page has one name space of classes: `cm-line` is a line of any code cell."""
+    ours = {"lab", "at", "bu", "cl", "ln", "me", "pa", "pg", "pr", "rl", "rp"}
+    around = {"jp-OutputArea-child", "jp-RenderedImage"}  # hidden while a widget lives
+    for sheet in HERE.glob("*.css"):
+        text = re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8"), flags=re.S)
+        selectors = " ".join(re.findall(r"([^{}]+)\{", text))
+        names = set(re.findall(r"\.([a-zA-Z][\w-]*)", selectors)) - around
+        assert {name.split("-")[0] for name in names} <= ours, sheet.name
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_the_memory_shows_the_bytes_and_what_fits(memory: Bare) -> None:
     assert f"cache {small['cache'] / 1e6:.3g} MB" in items[0]
     assert f"cache {large['cache'] / 1e9:.3g} GB" in items[1]
     assert f"weights {large['weights'] / 1e9:.3g} GB" in items[1]
-    room = "24 GB, room for"
+    room = "24 GB (up to"
     assert f"over {room} {large['room'][0]:,} tokens" in items[1]
     assert f"fits {room} {small['room'][0]:,} tokens" in items[0]
     both = (large["weights"] + large["cache"]) / 1e9

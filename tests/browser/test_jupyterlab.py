@@ -268,6 +268,8 @@ def test_every_widget_lives_and_answers(lab: jupyter.Lab, page: Any) -> None:
     nbformat.write(notebook, lab.folder / "all.ipynb")
     jupyter.open_notebook(page, lab, "all.ipynb")
     assert_all_ran(jupyter.run_all_and_save(page, lab, "all.ipynb"))
+    line = page.locator(".jp-CodeCell .cm-line").first
+    assert line.evaluate("el => getComputedStyle(el).position") == "static"
     for name, (_, role) in WIDGETS.items():
         root = page.get_by_role("region", name=name)
         root.scroll_into_view_if_needed()

@@ -64,7 +64,7 @@ def test_bars_and_count_follow_the_base(bare: Bare) -> None:
         bare.page.get_by_role("slider", name="base θ").fill(theta)
         bare.pump()
         turns = bare.widget.chart["turns"]
-        assert bars() == pytest.approx([96 * math.log10(n) / 7 for n in turns], 1e-3)
+        assert bars() == pytest.approx([96 * math.log10(n) / 8 for n in turns], 1e-3)
         slow = sum(bare.widget.chart["never"])
         assert bare.page.get_by_text(f"{slow} of 32 pairs never complete").is_visible()
         assert bare.page.locator("rect.rp-slow").count() == slow
