@@ -21,10 +21,10 @@ from llm_course.types import Cache, Logits, TokenIds
 __all__ = [
     "real_tokens",
     "token_ids",
+    "PIECE",
     "in_pieces",
     "next_token_logits",
     "seeded_generator",
-    "PIECE",
     "guarded",
     "one_thread",
     "choose",
@@ -72,6 +72,9 @@ def token_ids(name: str, given: int | Sequence[int] | None, vocab_size: int) -> 
                 f"{name} = {one!r}: ids are whole numbers from 0 to {vocab_size - 1}"
             )
     return torch.tensor(ids, dtype=torch.long)
+
+
+PIECE = 512  # positions in a pass: its mask has at most PIECE rows
 
 
 def in_pieces(
@@ -132,9 +135,6 @@ def seeded_generator(seed: int | None, device: torch.device) -> torch.Generator:
         generator.seed()
         return generator
     return generator.manual_seed(seed)
-
-
-PIECE = 512  # positions in a pass: its mask has at most PIECE rows
 
 
 def guarded(
