@@ -29,6 +29,7 @@ from llm_course.exercises.edits import edited, wrong_versions
 from llm_course.exercises.hunts import STRICT
 from llm_course.exercises.records import FAILING, INCOMPLETE, NOT_YET, SOLVED
 from llm_course.models.transformer import DecoderOnlyModel
+from tests.hunts import SAMPLES
 from tests.notebook_tools import NOTEBOOKS, ROOT
 
 SECTIONS: dict[str, Section] = {
@@ -123,16 +124,23 @@ def test_a_wrong_answer_fails_with_its_own_hint(record: Exercise, hint: str) -> 
     assert f"Likely bug: your result equals the version {hint}." in verdict.lines
 
 
+def test_every_hunt_has_tests_on_which_it_is_tried() -> None:
+    records = [record for name in CHAPTERS for record in registry(name).values()]
+    hunts = [record.key for record in records if isinstance(record, BugHunt)]
+    assert list(SAMPLES) == hunts
+
+
 @pytest.mark.parametrize("hunt", HUNTS, ids=lambda hunt: hunt.key)
 def test_a_test_that_is_too_weak_or_too_strict_hears_so(hunt: BugHunt) -> None:
-    assert hunt.too_weak
-    assert hunt.too_strict
-    for test in hunt.too_weak:
+    too_weak, too_strict = SAMPLES[hunt.key]
+    assert too_weak
+    assert too_strict
+    for test in too_weak:
         verdict = hunt.judge(test)
         assert verdict.status == FAILING
         assert "Your test accepts the planted bug." in verdict.lines
         assert f"It passes a bug of this kind: {hunt.kind}." in verdict.lines
-    for test in hunt.too_strict:
+    for test in too_strict:
         verdict = hunt.judge(test)
         assert verdict.status == FAILING
         assert "Your test rejects the right implementation." in verdict.lines
@@ -140,8 +148,8 @@ def test_a_test_that_is_too_weak_or_too_strict_hears_so(hunt: BugHunt) -> None:
 
 
 def test_a_test_of_refusals_alone_exposes_none_of_the_caches() -> None:
-    hunt = registry("06")["06.hunt"]
-    assert "It lets 6 of 6 others pass." in hunt.judge(hunt.too_weak[-1]).lines
+    hunt, (too_weak, _) = registry("06")["06.hunt"], SAMPLES["06.hunt"]
+    assert "It lets 6 of 6 others pass." in hunt.judge(too_weak[-1]).lines
 
 
 @pytest.mark.parametrize("name", SECTIONS)

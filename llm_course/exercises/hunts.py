@@ -19,8 +19,7 @@ class BugHunt:
 
     `planted` (edits of `right`, or a function) and the `others` (a text as in `edits`,
     its hints what is wrong) are wrong implementations. `kind` says it of the planted
-    one without giving it away. The notebook prints the planted one. Tests that readers
-    may write are `too_weak` to expose it, or so `too_strict` that they reject `right`.
+    one without giving it away. The notebook prints the planted one.
     """
 
     key: str
@@ -28,8 +27,6 @@ class BugHunt:
     planted: str | Function
     kind: str
     others: str
-    too_weak: tuple[Function, ...] = ()
-    too_strict: tuple[Function, ...] = ()
     bug: Function = field(init=False)
     bugs: dict[str, Function] = field(init=False)
 

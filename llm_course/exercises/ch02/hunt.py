@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from llm_course.exercises import BugHunt, Function, normal
+from llm_course.exercises import BugHunt
 from llm_course.models.rope import apply_rotary
 
 
@@ -11,28 +11,6 @@ def at_positions(x: Tensor, position_ids: Tensor, theta: float) -> Tensor:
     powers = torch.arange(0, x.shape[-1], 2, dtype=torch.float64) / x.shape[-1]
     angles = position_ids[..., None] * theta**-powers  # [B, S, D/2]
     return apply_rotary(x, angles.cos().float(), angles.sin().float())
-
-
-def loose_test(implementation: Function) -> None:
-    """Large positions, but float32."""
-    x = normal(2, 3, 4, 8)
-    places = torch.tensor([[0, 1, 2, 3], [4000, 4001, 4002, 4003]])
-    expected = at_positions(x, places, 1e5)
-    assert torch.allclose(implementation(x, places, 1e5), expected, atol=1e-2)
-
-
-def near_test(implementation: Function) -> None:
-    """bfloat16, but only the first positions, with its tolerance."""
-    x, places = normal(1, 3, 4, 8).bfloat16(), torch.arange(4)[None]
-    off = implementation(x, places, 1e5) - at_positions(x, places, 1e5)
-    assert off.abs().max() < 0.05
-
-
-def strict_test(implementation: Function) -> None:
-    """bfloat16 compared as if it were float32."""
-    x, places = normal(1, 3, 4, 8), torch.arange(4)[None]
-    expected = at_positions(x, places, 1e5)
-    assert torch.allclose(implementation(x.bfloat16(), places, 1e5).float(), expected)
 
 
 # `.to(x)` moves the frequencies to the device of x, and to its dtype
@@ -52,7 +30,5 @@ frequencies theta^(-i/D) instead of theta^(-2i/D)
 theta = 10,000 whatever is asked for
     theta** -> 10_000.0**
 """
-TOO_WEAK = loose_test, near_test
-TOO_STRICT = (strict_test,)
 
-CHECK = BugHunt("02.hunt", at_positions, PLANTED, KIND, OTHERS, TOO_WEAK, TOO_STRICT)
+CHECK = BugHunt("02.hunt", at_positions, PLANTED, KIND, OTHERS)

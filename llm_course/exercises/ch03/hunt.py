@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attention
 
-from llm_course.exercises import BugHunt, Function, normal
+from llm_course.exercises import BugHunt
 
 
 def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -12,18 +12,6 @@ def right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
     mask = torch.ones(q.shape[2], k.shape[2]).tril(past).bool()
     return attention(q, k, v, attn_mask=mask)
-
-
-def compared(num_queries: int, is_causal: bool) -> Function:
-    """A test of the last queries, with the fused function's own flag for the truth."""
-    q, k, v = (normal(2, heads, 5, 8, seed=i) for i, heads in enumerate((4, 2, 2)))
-    q = q[:, :, -num_queries:]
-
-    def test(implementation: Function) -> None:
-        expected = attention(q, k, v, is_causal=is_causal, enable_gqa=True)
-        assert torch.allclose(implementation(q, k, v), expected, atol=1e-5)
-
-    return test
 
 
 PLANTED = "attn_mask=mask -> is_causal=q.shape[2] > 1"
@@ -43,7 +31,5 @@ weights set to 0 after the softmax
 the keys and values of the first sentence used for all
     t.repeat -> t[:1].expand_as(t).repeat
 """
-TOO_WEAK = compared(5, is_causal=True), compared(1, is_causal=False)
-TOO_STRICT = (compared(3, is_causal=True),)
 
-CHECK = BugHunt("03.hunt", right, PLANTED, KIND, OTHERS, TOO_WEAK, TOO_STRICT)
+CHECK = BugHunt("03.hunt", right, PLANTED, KIND, OTHERS)

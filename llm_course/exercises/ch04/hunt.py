@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from llm_course.exercises import BugHunt, Function
-from llm_course.exercises.ch04.models import small_model
+from llm_course.exercises import BugHunt
 from llm_course.exercises.edits import edited
 from llm_course.models.transformer import DecoderOnlyModel
 
@@ -18,29 +17,6 @@ def right(model: DecoderOnlyModel, rows: list[list[int]], pad_id: int) -> Tensor
 
 # A token of the prompt that has the padding's id is masked as well.
 mask_by_id = edited(right, "(ids, mask -> (ids, ids != pad_id")
-
-
-def plain_rows(implementation: Function) -> None:
-    """Rows of different lengths, but none holds the padding's id."""
-    model, rows = small_model(), [[5, 6, 7, 8], [9, 4], [3]]
-    out = implementation(model, rows, 0)
-    for row, got in zip(rows, out, strict=True):
-        assert torch.allclose(got, model(torch.tensor([row]))[0, -1], atol=1e-4)
-
-
-def only_shape(implementation: Function) -> None:
-    out = implementation(small_model(), [[5, 0, 7], [9]], 0)
-    assert out.shape == (2, 24)
-    assert out.isfinite().all()
-
-
-def pads_dropped(implementation: Function) -> None:
-    """Takes the padding's id in a prompt for padding: what the planted bug does."""
-    model, rows = small_model(), [[5, 0, 7], [9]]
-    out = implementation(model, rows, 0)
-    assert torch.allclose(out, mask_by_id(model, rows, 0), atol=1e-4)
-
-
 KIND = "it is right for plain text, and wrong for a chat"
 OTHERS = """
 no mask: padding is read as text
@@ -59,7 +35,5 @@ the first token of each row masked too
 the rows returned in the order of their lengths
     width = -> rows = sorted(rows, key=len); width =
 """
-TOO_WEAK = plain_rows, only_shape
-TOO_STRICT = (pads_dropped,)
 
-CHECK = BugHunt("04.hunt", right, mask_by_id, KIND, OTHERS, TOO_WEAK, TOO_STRICT)
+CHECK = BugHunt("04.hunt", right, mask_by_id, KIND, OTHERS)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from llm_course.exercises import BugHunt, Function
+from llm_course.exercises import BugHunt
 from llm_course.exercises.edits import edited
 
 
@@ -24,28 +24,6 @@ def right(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tenso
 
 # The mass is that among all tokens, not among the k that are left.
 mass_of_all = edited(right, "ordered / ordered.sum(-1, keepdim=True) -> ordered")
-PROBS = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.5, 0.05, 0.3, 0.15]])
-
-
-def one_at_a_time(implementation: Function) -> None:
-    """Each setting alone, with the others off."""
-    for settings in ((2.0, 4, 1.0), (1.0, 2, 1.0), (1.0, 4, 0.6), (0.5, 4, 0.6)):
-        out = implementation(PROBS.log(), *settings)
-        assert torch.allclose(out, right(PROBS.log(), *settings), atol=1e-5)
-
-
-def only_sums(implementation: Function) -> None:
-    out = implementation(PROBS.log(), 1.0, 2, 0.5)
-    assert torch.allclose(out.sum(-1), torch.ones(2))
-    assert (out > 0).any(-1).all()
-
-
-def wrong_order(implementation: Function) -> None:
-    """Top-p before top-k: what the planted bug does."""
-    out = implementation(PROBS.log(), 1.0, 2, 0.5)
-    assert torch.allclose(out, mass_of_all(PROBS.log(), 1.0, 2, 0.5), atol=1e-5)
-
-
 KIND = "what the second of two filters makes of what the first has left"
 OTHERS = """
 the token that crosses top_p dropped
@@ -61,7 +39,5 @@ the tokens that the first row keeps, kept in all rows
 the result left in sorted order
     return kept -> return kept.sort(dim=-1, descending=True).values
 """
-TOO_WEAK = one_at_a_time, only_sums
-TOO_STRICT = (wrong_order,)
 
-CHECK = BugHunt("05.hunt", right, mass_of_all, KIND, OTHERS, TOO_WEAK, TOO_STRICT)
+CHECK = BugHunt("05.hunt", right, mass_of_all, KIND, OTHERS)

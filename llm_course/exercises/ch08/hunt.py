@@ -1,7 +1,7 @@
 """The bug hunt of chapter 08: names of pages that tell too little of what stands
 before."""
 
-from llm_course.exercises import BugHunt, Function
+from llm_course.exercises import BugHunt
 
 
 def right(ids: list[int], size: int) -> list[int]:
@@ -10,17 +10,6 @@ def right(ids: list[int], size: int) -> list[int]:
         name = hash((name, *ids[start : start + size]))
         names.append(name)
     return names
-
-
-def of_known_value(implementation: Function) -> None:
-    """Asks for the names that one implementation gives."""
-    assert implementation([1, 2], 2) == [hash((1, 2))]
-
-
-def equal_texts(implementation: Function) -> None:
-    """Looks at texts that are equal, and never at two that differ."""
-    assert implementation([1, 2, 3, 4], 2) == implementation([1, 2, 3, 4], 2)
-    assert len(implementation([1, 2, 3, 4, 5], 2)) == 2
 
 
 PLANTED = "name, *ids[start : -> start, *ids[max(start - size, 0) :"
@@ -50,7 +39,5 @@ the order of the pages does not count
     name = hash((name, *ids[start : start + size])) ->
         name ^= hash((*ids[start : start + size],))
 """
-TOO_WEAK = (equal_texts,)
-TOO_STRICT = (of_known_value,)
 
-CHECK = BugHunt("08.hunt", right, PLANTED, KIND, OTHERS, TOO_WEAK, TOO_STRICT)
+CHECK = BugHunt("08.hunt", right, PLANTED, KIND, OTHERS)
