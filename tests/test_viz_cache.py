@@ -51,7 +51,7 @@ def test_the_roof_is_the_lower_of_two_limits() -> None:
 def test_budget_stacks_the_requests_and_what_is_kept() -> None:
     held = [{"a": 10.0}, {"a": 10.0, "b": 5.0}, {"b": 5.0}]
     labels = ["+a", "+b", "-a"]
-    (ax,) = viz.budget(held, [0.0, 0.0, [7.0, 3.0]], [1], 30, labels).axes
+    (ax,) = viz.budget(held, [[], [], [7.0, 3.0]], [1], 30, labels).axes
     spans = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
     assert spans == [(0, 10), (0, 10), (10, 5), (0, 5), (5, 7), (12, 3)]
     assert [text.get_text() for text in ax.texts] == ["a", "a", "b", "b"]

@@ -1,9 +1,6 @@
 // Heads beside the cells of wide tables on narrow pages, outputs in columns, and figures
 // that open by themselves, to be looked at more closely.
 function nameCells(table) {
-  for (const cell of table.querySelectorAll("td")) {
-    cell.classList.toggle("short", cell.textContent.trim().length < 13);
-  }
   const heads = [...table.querySelectorAll("thead th")].map((th) => th.textContent.trim());
   if (heads.length < 3) return;
   table.classList.add("rows");
@@ -12,6 +9,11 @@ function nameCells(table) {
       cell.dataset.head = cell.textContent.trim() ? heads[i] ?? "" : "";
     });
   }
+}
+
+// A number and its unit are not parted.
+function keepTogether(cell) {
+  cell.classList.toggle("short", cell.textContent.trim().length < 13);
 }
 
 function linkFigure(image) {
@@ -42,6 +44,7 @@ function closeDrawer(event) {
 function start() {
   document.querySelectorAll("dialog").forEach((drawer) => drawer.addEventListener("click", closeDrawer));
   document.querySelectorAll(".bd-content table:not(.steps table)").forEach(nameCells);
+  document.querySelectorAll(".bd-content table:not(.steps table) td").forEach(keepTogether);
   document.querySelectorAll(".cell_output img").forEach(linkFigure);
   document.querySelectorAll(".cell_output pre").forEach(keepColumns);
 }

@@ -1,12 +1,11 @@
 // Search results: excerpts from the article alone, links to the section that fits best, and
 // the section that fits best on top.
-const APART = ".headerlink, script, style, summary, button, nav, .toctree-wrapper, .cell-note";
+const APART = ".headerlink, script, style, summary, button, nav, .toctree-wrapper, .cell-note, div.math";
 const squeeze = (text) => text.replace(/\u00ad/g, "").replace(/\s+/g, " ").trim();
 
 function articleOf(html) {
   const article = new DOMParser().parseFromString(html, "text/html").querySelector("article");
   article?.querySelectorAll(APART).forEach((el) => el.remove());
-  article?.querySelectorAll("div.math").forEach((el) => el.remove());
   article?.querySelectorAll(".math").forEach((el) => { el.textContent = plain(el.textContent); });
   article?.querySelectorAll("pre").forEach((el) => {
     el.textContent = el.textContent.replace(/^#\|.*$/gm, "");

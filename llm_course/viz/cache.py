@@ -146,7 +146,7 @@ def roofline(
 
 def budget(
     held: Sequence[Mapping[str, float]],
-    kept: Sequence[float | Sequence[float]],
+    kept: Sequence[Sequence[float]],
     refused: Sequence[int],
     limit: float,
     labels: Sequence[str],
@@ -154,8 +154,7 @@ def budget(
     """Megabytes that a manager holds after each event, a block for each request.
 
     held: request -> MB in use, after each event; a request has one colour throughout.
-    kept: MB of freed memory, in one block or in several. `refused` are the events that
-    were.
+    kept: MB of each freed cache. `refused` are the events that were.
     """
     fig, ax = subplots(width=9.0, height=3.8)
     shades = (*CYCLE[:6], YELLOW)  # grey is for what is kept
@@ -169,7 +168,7 @@ def budget(
             middle = bottom + size / 2
             ax.text(x, middle, name, ha="center", va="center", color=ink)
             bottom += size
-        for size in np.atleast_1d(free)[np.atleast_1d(free) > 0]:
+        for size in free:
             ax.bar(x, size, 0.9, bottom, color="none", ec=GREY, hatch="///")
             bottom += size
     ax.axhline(limit, color=RED, linewidth=1.5)

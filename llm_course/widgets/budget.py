@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
 import traitlets as t
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from llm_course.config import ModelConfig
 from llm_course.engine.kv_cache import KVCache, KVCacheManager, cache_bytes
@@ -66,14 +68,9 @@ class BudgetLab(LabWidget):
     def _tell(self, label: str, refused: int = 0) -> None:
         stats, config = self.manager.stats, self.manager.config
         held = [
-            # what was reserved for it, which may be more than it asked for
-            [name, sum(s.untyped_storage().nbytes() for s in cache.layers) / 1e6]
-            for name, (_, cache) in self.requests.items()
+            [name, reserved(cache.layers)] for name, (_, cache) in self.requests.items()
         ]
-        kept = [
-            sum(buffer.untyped_storage().nbytes() for buffer in buffers) / 1e6
-            for buffers in self.manager._kept
-        ]
+        kept = [reserved(buffers) for buffers in self.manager._kept]
         event = {"label": label, "held": held, "kept": kept}
         self.events = [*self.events, {**event, "refused": refused}][-14:]
         self.running_now = [[n, tokens] for n, (tokens, _) in self.requests.items()]
@@ -86,3 +83,8 @@ class BudgetLab(LabWidget):
             "refused": stats.refused,
             "token": cache_bytes(config, 1),
         }
+
+
+def reserved(parts: Iterable[Tensor]) -> float:
+    """Megabytes behind a cache's parts, which may be more than was asked for."""
+    return sum(part.untyped_storage().nbytes() for part in parts) / 1e6
