@@ -134,8 +134,9 @@ class AtOnce(threading.Thread):
 
 def test_the_chat_answers(gpu):
     said: list[str] = []
-    chat = Chat(prepare_for_inference(on_gpu()), Words(), write=said.append)
-    chat.settings = GenerationConfig(max_new_tokens=5, top_p=0.9, seed=1)
+    settings = GenerationConfig(max_new_tokens=5, top_p=0.9, seed=1)
+    model = prepare_for_inference(on_gpu())
+    chat = Chat(model, Words(), settings, write=said.append)
     assert chat.handle("Hi")
     assert "5 tokens" in "".join(said)
     assert chat.handle("/set seed 3")
