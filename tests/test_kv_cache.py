@@ -141,17 +141,22 @@ def test_a_cache_that_was_freed_counts_no_token():
 
 def test_rows_heads_and_dtype_are_checked():
     cache = KVCache(small_config(), batch_size=2)
-    wrong = [
-        keys(1),
-        keys(1, rows=2).bfloat16(),
-        torch.zeros(2, 8, 1, D),
-        torch.zeros(2, HKV, D),
-    ]
-    for k in wrong:
-        with pytest.raises(
-            ValueError, match=r"this cache holds torch.float32 of shape \[2, 2, S"
-        ):
+    for k in (keys(1), torch.zeros(2, 8, 1, D), torch.zeros(2, HKV, D)):
+        with pytest.raises(ValueError, match=r"this cache holds \[2, 2, S, 8\]"):
             cache.update(0, k, k)
+    half = keys(1, rows=2).bfloat16()
+    with pytest.raises(ValueError, match=r"bfloat16, and this cache holds torch\.flo"):
+        cache.update(0, half, half)
+
+
+def test_under_autocast_the_message_says_which_cache_fits(prepare_modules):
+    model, ids = prepare_modules(small_model()), random_ids(1, 4)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        with pytest.raises(ValueError, match=r"dtype=torch\.bfloat16 \(torch\.autoc"):
+            model(ids, kv_cache=make_cache(model))
+        cache = KVCache(model.config, dtype=torch.bfloat16)
+        cached = model(ids, kv_cache=cache)
+        torch.testing.assert_close(cached, model(ids))
 
 
 def test_a_cache_made_in_inference_mode_works_outside(prepare):

@@ -298,11 +298,16 @@ class KVCache:
                     f"{name} is on {x.device}, and this cache on {device}:"
                     " make_cache(model) makes one that fits"
                 )
-            if x.shape != shape or x.dtype != dtype:
+            if x.dtype != dtype:
                 raise ValueError(
-                    f"{name} is {x.dtype} of shape {list(x.shape)}: this cache holds"
-                    f" {dtype} of shape [{batch}, {heads}, S, {head_dim}] (rows, K/V"
-                    " heads, tokens, head_dim)"
+                    f"{name} is {x.dtype}, and this cache holds {dtype}: make one with"
+                    f" dtype={x.dtype} (torch.autocast changes the dtype of keys and"
+                    " values, not of the weights)"
+                )
+            if x.shape != shape:
+                raise ValueError(
+                    f"{name} is of shape {list(x.shape)}: this cache holds [{batch},"
+                    f" {heads}, S, {head_dim}] (rows, K/V heads, tokens, head_dim)"
                 )
 
 
