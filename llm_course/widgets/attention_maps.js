@@ -104,6 +104,10 @@ class LargeMap {
     const { cell } = this, { offsetLeft, offsetTop } = this.canvas;
     Object.assign(this.mark.style, { width: `${cell}px`, height: `${cell}px`,
       left: `${offsetLeft + this.at[1] * cell}px`, top: `${offsetTop + this.at[0] * cell}px` });
+    [this.rows, this.columns].forEach((side, i) => {
+      side.querySelector(".at-here")?.classList.remove("at-here");
+      side.children[this.at[i]]?.classList.add("at-here");
+    });
     this.point(...this.at);
   }
 
@@ -111,7 +115,8 @@ class LargeMap {
   show(tokens, value) {
     const size = (this.size = tokens.length), room = this.room.clientWidth || 380;
     const fits = (width) => Math.min(26, Math.floor(Math.min(400, width) / size));
-    const named = fits(room - 68) >= 9, cell = (this.cell = named ? fits(room - 68) : fits(room));
+    // squares too small for a line of text: only those of the marked one are named
+    const few = fits(room - 68) < 9, cell = (this.cell = fits(room - (few ? 52 : 68)));
     resize(this.canvas, cell * size, cell * size);
     paint(this.canvas, size, (i) => value(Math.floor(i / size), i % size) ?? 0, [0, 0, cell * size]);
     const pen = this.canvas.getContext("2d");
@@ -123,7 +128,8 @@ class LargeMap {
     for (const side of [this.rows, this.columns]) {
       side.replaceChildren();
       side.style.setProperty("--cell", `${cell}px`);
-      if (named) for (const token of tokens) make(side, "span", {}, token);
+      side.classList.toggle("at-few", few);
+      for (const token of tokens) make(side, "span", {}, token);
     }
     this.go(...(this.at ?? [size - 1, 0]));
   }

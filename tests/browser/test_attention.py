@@ -77,6 +77,24 @@ def test_the_sentence_is_tinted_by_where_a_token_looks(bare: Bare) -> None:
     assert tokens.nth(3).evaluate("b => b === document.activeElement")
 
 
+@pytest.mark.parametrize(("length", "named"), [(20, 20), (64, 1)])
+def test_the_marked_square_is_named_where_there_is_no_room_for_all(
+    bare: Bare, length: int, named: int
+) -> None:
+    bare.page.set_viewport_size({"width": 1080, "height": 900})
+    sentence = "".join(chr(ord("A") + i % 50) for i in range(length))
+    bare.page.get_by_role("textbox", name="sentence").fill(sentence)
+    bare.page.wait_for_timeout(500)
+    bare.pump()
+    canvas = bare.page.get_by_role("img", name="Map of one head")
+    cell = canvas.bounding_box()["width"] / length
+    canvas.hover(position={"x": 3.5 * cell, "y": 16.5 * cell})
+    tokens = bare.widget.chart["tokens"]
+    for side, at in ((".at-rows", 16), (".at-columns", 3)):
+        assert bare.page.locator(f"{side} .at-here").inner_text() == tokens[at]
+        assert bare.page.locator(f"{side} span >> visible=true").count() == named
+
+
 PIXELS = """canvas => {
   const pen = canvas.getContext("2d"), cell = canvas.width / 5, rows = [];
   for (let q = 0; q < 5; q++) for (let k = 0; k < 5; k++)
