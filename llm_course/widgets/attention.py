@@ -1,5 +1,5 @@
 """The attention explorer of notebook 03: every head's map of a sentence, one of them
-large, and the next word without some of the heads."""
+large, and the next token without some of the heads."""
 
 from __future__ import annotations
 

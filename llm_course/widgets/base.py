@@ -26,12 +26,13 @@ HERE = Path(__file__).parent
 
 
 def page_part(*names: str, kind: str = ".js") -> str:
-    """The shared lab.js (or, with another `kind`, lab.css) and then the files `names`
-    of this folder, as one text.
+    """The shared elements.js and lab.js (or, with another `kind`, lab.css) and then the
+    files `names` of this folder, as one text.
 
     The page gets one ES module a widget and no others, so its files are joined here.
     """
-    files = [HERE / f"{name}{kind}" for name in ("lab", *names)]
+    shared = ("elements", "lab") if kind == ".js" else ("lab",)
+    files = [HERE / f"{name}{kind}" for name in (*shared, *names)]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 

@@ -35,7 +35,8 @@ function render(context) {
       const bar = make(column, "div", { class: "bu-bar" });
       for (const mb of kept) make(bar, "i", { class: "bu-kept" }).style.height = percent(mb);
       for (const [name, mb] of [...held].reverse()) {
-        make(bar, "i", { class: `bu-block bu-${name % 5}` }, name).style.height = percent(mb);
+        const named = mb / stats.budget > 0.05; // else its number would be cut off
+        make(bar, "i", { class: `bu-block bu-${name % 5}` }, named ? name : "").style.height = percent(mb);
       }
       make(column, "span", { class: refused ? "bu-refused" : "" }, refused ? `${label} ✕` : label);
     }

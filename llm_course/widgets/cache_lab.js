@@ -43,19 +43,19 @@ function render(context) {
     const c = model.get("counts"), number = (n) => n.toLocaleString("en");
     counts.textContent = `${c.length} of ${c.capacity} slots in use, ${number(c.bytes)} bytes reserved in all layers; the latest pass was fed ${c.fed} token${c.fed === 1 ? "" : "s"}.`;
     sums.textContent = `Positions computed so far: ${number(c.with)} with the cache, ${number(c.without)} had each pass begun anew.`;
-    const [held, all] = c.typed;
+    const [held, all] = c.typed ?? [0, 0];
     typed.textContent = held === all ? "" : `The box holds a text of ${all} tokens, of which the cache has the first ${held}: Prefill reads it.`;
-    const keep = lab.controls.keep;
-    keep.input.max = Math.max(1, c.length - 1);
-    keep.write(keep.read());
+    lab.limit("keep", { max: Math.max(1, c.length - 1) });
     next.textContent = c.next === null ? "No logits after a cut: the last token kept is fed again first." : `Likeliest next token: “${c.next}”`;
   });
   lab.watch("race", () => {
     lanes.replaceChildren();
+    const longest = Math.max(...model.get("race").map(([, , seconds]) => seconds));
     for (const [name, tokens, seconds, fed] of model.get("race")) {
       const lane = make(lanes, "div", { class: "cl-lane", role: "listitem" });
       make(lane, "span", {}, name);
-      make(lane, "progress", { max: 32, value: tokens, "aria-label": `${name}: tokens` });
+      const bar = make(make(lane, "div", { class: "cl-track" }), "div", { class: "cl-bar" });
+      bar.style.width = `${(100 * seconds) / longest}%`; // time, on one scale
       make(lane, "span", {}, `${tokens} tokens, ${seconds.toFixed(2)} s, ${fed.toLocaleString("en")} positions`);
     }
   });

@@ -55,9 +55,10 @@ class CacheLab(LabWidget):
         texts, kinds = zip(*self.cells, strict=True)
         return slots(texts, kinds)
 
-    def do_show(self, _settings: dict[str, Any]) -> None:
-        """Say how much of the prompt is held already."""
+    def do_show(self, settings: dict[str, Any]) -> None:
+        """Say how much of the prompt is held already. ValueError: it is too long."""
         self._tell()
+        _room(self.tokenizer.encode(settings["prompt"]))
 
     def do_prefill(self, settings: dict[str, Any]) -> None:
         """Feed what the cache does not hold of the prompt."""
@@ -135,8 +136,7 @@ class CacheLab(LabWidget):
     def _feed(self, ids: list[int], keep: int, kinds: list[str]) -> None:
         """One pass: keep the first slots, and fill the next ones with the rest of
         ids."""
-        if len(ids) > MOST:
-            raise ValueError(f"{len(ids)} tokens: this cache may grow to {MOST} slots.")
+        _room(ids)
         self.cache.truncate(keep)
         self.logits = self._logits(ids, self.cache)
         self.passes.append((len(ids) - keep, len(ids)))
@@ -162,6 +162,14 @@ class CacheLab(LabWidget):
             "with": sum(fed for fed, _ in self.passes),
             "without": sum(held for _, held in self.passes),
             "next": following,
-            # of the text box: tokens held already, and all
-            "typed": [self._shared(typed), len(typed)],
+            # of the text box: tokens held already, and all; None: it has no room
+            "typed": [self._shared(typed), len(typed)] if len(typed) <= MOST else None,
         }
+
+
+def _room(ids: list[int]) -> None:
+    """Raise ValueError for more ids than the cache may hold."""
+    if len(ids) > MOST:
+        raise ValueError(
+            f"The text has {len(ids)} tokens; this cache may grow to {MOST} slots."
+        )

@@ -1,37 +1,9 @@
-// What all widgets of the lab share on the page: elements, controls, talk with Python.
-// The files of a widget are joined after this one into a single ES module.
+// What all widgets of the lab share on the page: controls, and talk with Python. The files
+// of a widget are joined after elements.js and this one into a single ES module.
 const BUSY = 60, LATE = 250, SILENT = 3000, TYPING = 400; // milliseconds
 const GONE = "The kernel was restarted or has ended: run this cell again.";
 const MUTE = "No answer yet. The kernel is at work on this or on another cell; if it was" +
   " restarted, run this cell again.";
-
-/** A new element at the end of `parent`, with attributes and perhaps a text. */
-function make(parent, tag, attributes = {}, text = "") {
-  const made = parent.appendChild(document.createElement(tag));
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null) made.setAttribute(name, value);
-  }
-  if (text) made.textContent = text;
-  return made;
-}
-
-/** Arrow keys, Home and End move among a group's items, which share one tab stop; of a
- *  grid, `across` stand in a row. */
-function roving(group, selector, signal, across = 1) {
-  const steps = { ArrowRight: 1, ArrowDown: across, ArrowLeft: -1, ArrowUp: -across };
-  group.addEventListener("keydown", (event) => {
-    const items = [...group.querySelectorAll(selector)];
-    const at = items.indexOf(document.activeElement), last = items.length - 1;
-    const to = { Home: 0, End: last }[event.key] ?? at + steps[event.key];
-    if (at < 0 || Number.isNaN(to)) return;
-    for (const item of items) item.tabIndex = -1;
-    const next = items[Math.min(last, Math.max(0, to))];
-    next.tabIndex = 0;
-    next.focus();
-    event.preventDefault();
-  }, { signal });
-}
 
 class Lab {
   constructor({ model, el, signal }) {
@@ -163,6 +135,14 @@ class Lab {
       read: () => Number(input.value),
       write: (v) => { input.value = v; shown(); },
     });
+  }
+
+  /** Move the ends of a slider; what it reads never lies beyond them. */
+  limit(name, ends) {
+    const { input, read, write } = this.controls[name], before = read();
+    Object.assign(input, ends);
+    write(before);
+    if (read() !== before) this.moved();
   }
 
   /** A choice from a few: `options` are [value, text] pairs. */

@@ -10,8 +10,8 @@ function render(context) {
   const grid = make(body, "div", { class: "ln-grid" });
   const side = make(body, "div", { class: "ln-side" });
   const place = make(side, "b"), best = make(side, "ol", { "aria-label": "the five best here" });
-  make(side, "b", {}, "The next word");
-  const words = make(side, "table", { class: "ln-words", "aria-label": "next word" });
+  make(side, "b", {}, "Next token");
+  const words = make(side, "table", { class: "ln-words", "aria-label": "next token" });
   const back = make(side, "button", { type: "button", class: "lab-button" }, "All parts back");
   for (const kind of ["layers", "mlps"]) {
     lab.controls[kind] = { read: () => out[kind], write: (v) => { out[kind] = v; mark(); } };
@@ -30,7 +30,7 @@ function render(context) {
     grid.style.setProperty("--columns", tokens.length);
     boxes = [];
     cells = [];
-    for (const text of ["", "layer", "MLP", ...tokens]) make(grid, "span", { class: "ln-head" }, text);
+    for (const text of ["", "layer", "MLP", ...tokens]) make(grid, "span", { class: "ln-head", title: text }, text);
     for (let row = rows.length - 1; row >= 0; row--) {
       const layer = row - 1;
       make(grid, "span", { class: "ln-name" }, layer < 0 ? "embedding" : `layer ${layer}`);
@@ -77,6 +77,7 @@ function render(context) {
       const [token, p] = data.cells[row][column][0];
       cell.textContent = token.trim() || token.includes("\n") ? token.replaceAll("\n", "⏎") : "␣";
       cell.style.setProperty("--p", p);
+      cell.title = `${quoted(token)} ${percent(p)}`;
       cell.setAttribute("aria-label", `${row ? `layer ${row - 1}` : "embedding"}, ${data.tokens[column]}: ${token} ${percent(p)}`);
       cell.classList.toggle("ln-out", row > 0 && data.out[0].includes(row - 1));
     }

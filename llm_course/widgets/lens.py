@@ -44,7 +44,7 @@ def without(
 
 class LayerLens(LabWidget):
     """A prompt; after each layer and at each position the tokens that the head would
-    give; the next word with some layers or MLPs left out.
+    give; the next token with some layers or MLPs left out.
 
     `settings["layers"]` and `settings["mlps"]` list what is left out.
     """
@@ -70,7 +70,7 @@ class LayerLens(LabWidget):
         return lens_grid(top, probs[..., 0], self.tokenizer.tokens(list(ids)))
 
     def do_show(self, settings: dict[str, Any]) -> None:
-        """Draw the grid, and the next word beside the whole model's."""
+        """Draw the grid, and the next token beside the whole model's."""
         try:
             ids = self._ids(settings)
         except Exception:

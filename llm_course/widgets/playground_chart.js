@@ -28,6 +28,7 @@ class Chart {
     this.list = make(this.root, "div", { class: "pg-rows", role: "group",
       "aria-label": "Next tokens; Enter branches to the other text" });
     roving(this.list, "button", lab.signal);
+    this.hint = make(this.root, "div", { class: "lab-quiet" });
   }
 
   /** The table of filters: one row each, by which the bars are chosen. */
@@ -75,6 +76,8 @@ class Chart {
   drawBars([from, to]) {
     const { data } = this, log = this.log.checked;
     this.title.textContent = `next token after “…${data.tail}”`;
+    const other = data.column === "A" ? "B" : "A"; // where a branch is written
+    this.hint.textContent = `A click on a bar goes on with its token in text ${other}, and replaces that text.`;
     const ticks = log ? [1e-4, 1e-3, 1e-2, 0.1, 1] : [0, 0.25, 0.5, 0.75, 1];
     this.axis.replaceChildren();
     for (const p of ticks) {

@@ -46,16 +46,12 @@ function render(context) {
 
   lab.results(right, count, score);
   const there = lab.results(shown, said);
-  const limit = (name, max) => { // what a slider reads never lies beyond its end
-    const { input, read, write } = lab.controls[name], before = read();
-    input.max = max;
-    write(read());
-    if (read() !== before) lab.moved();
-  };
   lab.watch("chart", () => {
     const chart = model.get("chart"), slow = chart.never.filter(Boolean).length;
-    limit("position", chart.context - 1);
-    limit("pair", chart.turns.length - 1);
+    lab.limit("offset", { max: Math.min(128, chart.context - 1) });
+    // k does not stand before the text
+    lab.limit("position", { min: chart.offset, max: chart.context - 1 });
+    lab.limit("pair", { max: chart.turns.length - 1 });
     dials(clocks, chart);
     bars(waves, chart);
     curves(lines, chart);

@@ -143,6 +143,7 @@ class RopeLab(LabWidget):
             "never": never.tolist(),
             "context": context,
             "position": position,
+            "offset": settings["offset"],
             "dials": dials,
             "curves": self._curves(rotary, settings, position),
             "places": places.tolist(),

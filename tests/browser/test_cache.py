@@ -105,10 +105,11 @@ def test_a_race_is_drawn_and_can_be_stopped(slots: Bare) -> None:
     ):
         assert name in text
         assert f"{tokens} tokens, {seconds:.2f} s, {fed} positions" in text
-    bars = slots.page.get_by_role("progressbar").evaluate_all(
-        "b => b.map(p => p.value)"
+    bars = slots.page.locator(".cl-bar").evaluate_all(
+        "all => all.map(b => b.clientWidth / b.parentElement.clientWidth)"
     )
-    assert bars == [32, 32]
+    times = [seconds for _, _, seconds, _ in slots.widget.race]
+    assert bars == pytest.approx([t / max(times) for t in times], abs=0.01)
     assert slots.page.get_by_text("times as fast; both wrote “").is_visible()
 
 
@@ -120,6 +121,19 @@ def test_the_box_says_what_prefill_would_keep(slots: Bare) -> None:
     slots.pump()
     said = "The box holds a text of 5 tokens, of which the cache has the first 3:"
     assert said in told.inner_text()
+
+
+def test_a_text_that_is_too_long_gets_one_message(slots: Bare) -> None:
+    slots.page.get_by_role("textbox", name="prompt").fill("h" * 65)
+    slots.page.wait_for_timeout(500)
+    slots.pump()
+    said = "The text has 65 tokens; this cache may grow to 64 slots."
+    for name in (None, "Prefill"):
+        if name:
+            click(slots, name)
+        assert slots.page.get_by_role("alert").inner_text() == said
+        assert "The box holds" not in slots.page.locator(".cl-told").inner_text()
+    assert slots.widget.cache.length == len("hello")
 
 
 def test_what_is_kept_is_less_than_what_is_held(slots: Bare) -> None:

@@ -65,7 +65,7 @@ def test_a_layer_and_an_mlp_are_left_out_and_come_back(bare: Bare) -> None:
     assert its_mlp.is_disabled()  # it went with its layer
     assert not its_mlp.is_checked()
     whole, now = bare.widget.grid["whole"], bare.widget.grid["cells"][-1][-1]
-    rows = bare.page.get_by_role("table", name="next word").get_by_role("row").all()
+    rows = bare.page.get_by_role("table", name="next token").get_by_role("row").all()
     for row, a, b in zip(rows[1:], lines(whole), lines(now), strict=True):
         assert " ".join(row.get_by_role("cell").all_inner_texts()) == f"{a} {b}"
     bare.page.get_by_role("button", name="All parts back").click()

@@ -115,9 +115,21 @@ def test_a_clock_is_turned_by_its_hand_and_the_score_stays(bare: Bare) -> None:
         assert told.inner_text().split("=")[1] == score
     bare.page.mouse.move(0, 0)
     assert bare.sent() == []
-    assert turn(2, 0.0, [-2.5] * 20) == 0  # not below the first position
+    assert turn(2, 0.0, [-2.5] * 20) == 3  # k is at the first position
     slider = bare.page.get_by_role("slider", name="position of q")
-    assert slider.input_value() == "0"
+    assert slider.input_value() == "3"
+
+
+def test_k_never_stands_before_the_text(bare: Bare) -> None:
+    slider = bare.page.get_by_role("slider", name="position of q")
+    slider.press("Home")
+    bare.pump()
+    assert (bare.widget.settings["position"], slider.input_value()) == (3, "3")
+    assert bare.page.get_by_text("q at 3, k at 0").is_visible()
+    bare.page.get_by_role("slider", name="offset").fill("40")
+    bare.pump()
+    assert (bare.widget.settings["position"], slider.input_value()) == (40, "40")
+    assert bare.page.get_by_text("q at 40, k at 0").is_visible()
 
 
 def test_the_score_is_told_and_stays_while_both_move(bare: Bare) -> None:
