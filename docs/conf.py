@@ -79,5 +79,5 @@ html_theme_options = {
     "show_toc_level": 1,
     "navbar_persistent": [],  # or a second search field appears above the page
     "pygments_light_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
+    "pygments_dark_style": "github-dark",
 }

@@ -1,8 +1,9 @@
-// Heads beside the cells of wide tables on narrow pages, outputs in columns, and figures
+// Heads beside the cells of wide tables and of long names on narrow pages, outputs in columns, and figures
 // that open by themselves, to be looked at more closely.
 function nameCells(table) {
   const heads = [...table.querySelectorAll("thead th")].map((th) => th.textContent.trim());
-  if (heads.length < 3) return;
+  const long = [...table.querySelectorAll("td code")].some((code) => /\S{16}/.test(code.textContent));
+  if (heads.length < 3 && !long) return; // a long name would be broken in a narrow column
   table.classList.add("rows");
   for (const row of table.querySelectorAll("tbody tr")) {
     [...row.children].forEach((cell, i) => {

@@ -3,7 +3,7 @@
 function render(context) {
   const { model } = context, lab = new Lab(context), state = { query: -1, ...model.get("settings") };
   lab.root.classList.add("at");
-  lab.text(lab.fields, "sentence", "sentence, up to 64 tokens", 1);
+  lab.text(lab.fields, "sentence", "sentence, 3 to 64 tokens", 1);
   for (const name of ["layer", "head", "out"]) { // set by clicks, not by inputs
     lab.controls[name] = { read: () => state[name], write: (v) => { state[name] = v; } };
   }

@@ -40,9 +40,13 @@ function render(context) {
       }
       make(column, "span", { class: refused ? "bu-refused" : "" }, refused ? `${label} ✕` : label);
     }
-    const { label, refused } = model.get("events").at(-1), mb = (refused * stats.token) / 1e6;
+    const { label, refused, source } = model.get("events").at(-1), mb = (refused * stats.token) / 1e6;
     const no = refused ? `Request ${label.slice(1)} was refused: ${show(refused)} tokens take ${mb.toFixed(1)} MB, and ${(stats.budget - stats.in_use).toFixed(1)} MB are not in use. ` : "";
-    told.textContent = `${no}In use ${stats.in_use?.toFixed(1)} MB, kept ${stats.kept?.toFixed(1)} MB, of ${stats.budget} MB. ` +
+    const [kind, given] = source ?? ["", 0], up = given > 0.05 ? `, and ${given.toFixed(1)} MB of kept memory were given up for it` : "";
+    const yes = kind ? `Request ${label.slice(1)} got ${kind} memory${up}. ` : "";
+    const earlier = model.get("earlier");
+    key.dataset.earlier = earlier ? `${earlier} earlier event${earlier > 1 ? "s" : ""} not drawn` : "";
+    told.textContent = `${no}${yes}In use ${stats.in_use?.toFixed(1)} MB, kept ${stats.kept?.toFixed(1)} MB, of ${stats.budget} MB. ` +
       `Handed out ${stats.allocated}, of these ${stats.reused} from kept memory; refused ${stats.refused}.`;
   });
 }

@@ -15,6 +15,8 @@ from llm_course.engine.kv_cache import KVCache, KVCacheManager, cache_bytes
 from llm_course.viz.cache import budget
 from llm_course.widgets.base import LabWidget, page_part
 
+SHOWN = 14  # events in the chart
+
 
 class BudgetLab(LabWidget):
     """Requests of chosen lengths under a budget of bytes; each admitted one can end.
@@ -28,6 +30,7 @@ class BudgetLab(LabWidget):
     events: t.List = t.List().tag(sync=True)
     running_now: t.List = t.List().tag(sync=True)  # name and tokens of each request
     stats = t.Dict().tag(sync=True)
+    earlier = t.Int().tag(sync=True)  # events that the chart has no room for
 
     def __init__(self, config: ModelConfig, megabytes: int = 40) -> None:
         self.manager = KVCacheManager(config, budget=megabytes * 1_000_000)
@@ -53,11 +56,15 @@ class BudgetLab(LabWidget):
     def do_admit(self, settings: dict[str, Any]) -> None:
         """Ask for a cache; it is refused if it does not fit."""
         name, tokens = next(self._names), settings["tokens"]
+        before = self.manager.stats
         try:
             self.requests[name] = tokens, self.manager.allocate(tokens)
         except MemoryError:
             return self._tell(f"+{name}", refused=tokens)
-        self._tell(f"+{name}")
+        after = self.manager.stats
+        reused = after.reused > before.reused
+        given_up = 0 if reused else (before.kept - after.kept) / 1e6
+        self._tell(f"+{name}", source=["kept" if reused else "new", given_up])
 
     def do_finish(self, _settings: dict[str, Any], name: str) -> None:
         """A request ends, and gives its cache back."""
@@ -65,14 +72,20 @@ class BudgetLab(LabWidget):
             self.manager.free(self.requests.pop(name)[1])
             self._tell(f"-{name}")
 
-    def _tell(self, label: str, refused: int = 0) -> None:
+    def _tell(
+        self, label: str, refused: int = 0, source: list[Any] | None = None
+    ) -> None:
+        """An event: `refused` tokens, or the `source` of a new cache's memory ("kept"
+        or "new") and the MB of kept memory that were given up for it."""
         stats, config = self.manager.stats, self.manager.config
         held = [
             [name, reserved(cache.layers)] for name, (_, cache) in self.requests.items()
         ]
         kept = [reserved(buffers) for buffers in self.manager._kept]
-        event = {"label": label, "held": held, "kept": kept}
-        self.events = [*self.events, {**event, "refused": refused}][-14:]
+        event: dict[str, Any] = {"label": label, "held": held, "kept": kept}
+        event |= {"refused": refused, "source": source}
+        self.earlier += len(self.events) == SHOWN
+        self.events = [*self.events, event][-SHOWN:]
         self.running_now = [[n, tokens] for n, (tokens, _) in self.requests.items()]
         self.stats = {
             "budget": stats.budget / 1e6,

@@ -61,8 +61,9 @@ class CacheLab(LabWidget):
         _room(self.tokenizer.encode(settings["prompt"]))
 
     def do_prefill(self, settings: dict[str, Any]) -> None:
-        """Feed what the cache does not hold of the prompt."""
+        """Feed what the cache does not hold of the prompt. A race was for another."""
         ids = self._prompt(settings)
+        self.race, self.outcome = [], ""
         # The last id is always fed: its logits choose the next token.
         reused = min(self._shared(ids), len(ids) - 1)
         self._feed(ids, reused, ["reused"] * reused + ["prompt"] * (len(ids) - reused))

@@ -23,6 +23,7 @@ function render(context) {
   lab.choice(controls, "dtype", "numbers", ["float32", "bfloat16", "8 bits"].map((n) => [n, n]));
   lab.choice(controls, "sharing", "K/V heads", [["own", "as the model has them"],
     ["none", "one for each query head"], ["one", "one for all"]]);
+  make(lab.fields, "div", { class: "lab-quiet" }, "Bytes on a logarithmic scale: equal lengths are equal factors, and bars do not add up.");
   const axis = make(lab.fields, "div", { class: "me-axis", "aria-hidden": "true" });
   for (const bytes of [1e6, 24e9, 80e9, 1e15]) {
     const tick = make(axis, "span", { class: bytes % 1e9 === 0 && bytes < 1e12 && bytes > 1e9 ? "me-card" : "" }, size(bytes));
@@ -46,11 +47,12 @@ function show(list, row) {
     const bar = make(track, "div", { class: `me-bar me-${kind}` }, `${kind} ${size(row[kind])}`);
     bar.style.setProperty("--to", along(row[kind]));
   }
-  const both = row.weights + row.cache; // what must fit; on a log axis bars do not add up
+  const both = row.weights + row.cache; // what must fit
   const sum = make(track, "div", { class: "me-bar me-sum" }, `together ${size(both)}`);
   sum.style.setProperty("--to", along(both));
   for (const card of [24e9, 80e9]) make(track, "i", { class: "me-line" }).style.left = along(card);
-  const verdict = (fits, i) => `${fits ? "fits" : "over"} ${[24, 80][i]} GB (up to ${row.room[i].toLocaleString("en")} tokens)`;
+  const room = (tokens) => (tokens ? `up to ${tokens.toLocaleString("en")} tokens` : "the weights leave no room");
+  const verdict = (fits, i) => `${fits ? "fits" : "over"} ${[24, 80][i]} GB (${room(row.room[i])})`;
   const told = make(root, "div", { class: "me-fits" });
   row.fits.forEach((fits, i) => make(told, "div", { class: fits ? "" : "me-over" }, verdict(fits, i)));
 }

@@ -54,7 +54,8 @@ class Lab {
   send(action, more = {}) {
     const message = { action, more, page: this.page, serial: ++this.serial };
     this.model.send({ ...message, settings: this.settings() });
-    for (const timer of [this.silence, this.wait, this.lateness]) clearTimeout(timer);
+    // what is being typed goes with this message: one of its own would wipe the answer
+    for (const timer of [this.silence, this.wait, this.lateness, this.typing]) clearTimeout(timer);
     this.wait = setTimeout(() => this.mark(), BUSY);
     this.lateness = setTimeout(() => this.root.classList.add("lab-late"), LATE);
     this.silence = setTimeout(() => { this.mute = true; this.mark(); }, SILENT);
@@ -110,10 +111,9 @@ class Lab {
   control(name, input, options = {}) {
     const { read = () => input.value, write = (v) => { input.value = v; }, typed } = options;
     this.controls[name] = { read, write, input };
-    let later;
     this.on(input, "input", () => {
-      clearTimeout(later);
-      if (typed) later = setTimeout(() => this.moved(), TYPING);
+      clearTimeout(this.typing);
+      if (typed) this.typing = setTimeout(() => this.moved(), TYPING);
       else this.moved();
     });
     write(this.model.get("settings")[name]);

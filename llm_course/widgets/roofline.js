@@ -24,7 +24,7 @@ function show(svg, { roof, chosen, kinds }) {
     draw(svg, "text", { x: place(work, 1)[0], y: HIGH + 26, "text-anchor": "middle" }, String(work));
   }
   draw(svg, "text", { x: LEFT + WIDE, y: HIGH + 42, "text-anchor": "end" }, "FLOPs for each byte of weights");
-  draw(svg, "text", { x: LEFT + 6, y: 14 }, "GFLOP/s");
+  draw(svg, "text", { x: LEFT + 6, y: 26 }, "GFLOP/s");
   draw(svg, "polyline", { class: "rl-roof", points: roof.map(([w, s]) => place(w, s).join(",")).join(" ") });
   kinds.forEach((kind, i) => {
     const [x, y] = place(kind.work, kind.gflops);

@@ -44,7 +44,17 @@ def test_what_ended_is_kept_and_used_again(widget: BudgetLab) -> None:
     assert widget.error == ""
     say(widget, "admit", 280)
     assert (widget.stats["kept"], widget.stats["reused"]) == (0, 1)
+    assert widget.events[-1]["source"] == ["kept", 0]
     assert widget.events[-1]["held"] == [["2", pytest.approx(300 * TOKEN)]]
+
+
+def test_kept_memory_that_is_given_up_is_told(widget: BudgetLab) -> None:
+    say(widget, "finish", name="1")
+    say(widget, "admit", 800)
+    assert widget.events[-1]["source"] == ["new", pytest.approx(300 * TOKEN)]
+    for _ in range(20):
+        say(widget, "admit", 900)  # refused
+    assert (len(widget.events), widget.earlier) == (14, 9)
 
 
 def test_the_figure_stacks_what_is_held_and_kept(widget: BudgetLab) -> None:

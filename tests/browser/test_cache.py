@@ -49,9 +49,10 @@ def test_the_memory_shows_the_bytes_and_what_fits(memory: Bare) -> None:
     assert f"cache {small['cache'] / 1e6:.3g} MB" in items[0]
     assert f"cache {large['cache'] / 1e9:.3g} GB" in items[1]
     assert f"weights {large['weights'] / 1e9:.3g} GB" in items[1]
-    room = "24 GB (up to"
-    assert f"over {room} {large['room'][0]:,} tokens" in items[1]
-    assert f"fits {room} {small['room'][0]:,} tokens" in items[0]
+    assert large["room"][0] == 0
+    assert "over 24 GB (the weights leave no room)" in items[1]
+    assert f"over 80 GB (up to {large['room'][1]:,} tokens)" in items[1]
+    assert f"fits 24 GB (up to {small['room'][0]:,} tokens)" in items[0]
     both = (large["weights"] + large["cache"]) / 1e9
     assert f"together {both:.3g} GB" in items[1]
 
@@ -134,6 +135,14 @@ def test_a_text_that_is_too_long_gets_one_message(slots: Bare) -> None:
         assert slots.page.get_by_role("alert").inner_text() == said
         assert "The box holds" not in slots.page.locator(".cl-told").inner_text()
     assert slots.widget.cache.length == len("hello")
+
+
+def test_a_refusal_stays_although_the_text_was_typed_just_before(slots: Bare) -> None:
+    slots.page.get_by_role("textbox", name="prompt").fill("")
+    click(slots, "Prefill")
+    slots.page.wait_for_timeout(500)
+    slots.pump()
+    assert "The prompt is empty" in slots.page.get_by_role("alert").inner_text()
 
 
 def test_what_is_kept_is_less_than_what_is_held(slots: Bare) -> None:
