@@ -42,7 +42,7 @@ def top_k_filtering(logits: Logits, top_k: int | None) -> Logits:
 
     logits [..., V] -> [..., V] with -inf elsewhere. None or 0 keeps all, as does a
     top_k of V or more. The input is never changed in place; it is returned itself when
-    nothing is cut.
+    nothing is cut. Raises ValueError for a negative top_k.
 
     Source: Fan et al. 2018, "Hierarchical Neural Story Generation", section 5.4.
     """
@@ -66,7 +66,7 @@ def top_p_filtering(logits: Logits, top_p: float) -> Logits:
 
     logits [..., V] -> [..., V] with -inf elsewhere. At least one token stays, whatever
     the p; p = 1 keeps all. The input is never changed in place; it is returned itself
-    when p = 1.
+    when p = 1. Raises ValueError for a top_p outside 0 to 1.
 
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration",
     section 3.1.
@@ -92,7 +92,8 @@ def min_p_filtering(logits: Logits, min_p: float) -> Logits:
     """Keep the tokens at least `min_p` times as probable as the most probable one.
 
     logits [..., V] -> [..., V] with -inf elsewhere; 0 keeps all. The input is never
-    changed in place; it is returned itself when min_p is 0.
+    changed in place; it is returned itself when min_p is 0. Raises ValueError for a
+    min_p outside 0 to 1.
 
     Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", section 3.
     """
@@ -115,6 +116,7 @@ def apply_repetition_penalty(
 
     logits [B, V], input_ids [B, S] -> [B, V]. Positions where attention_mask [B, S] is
     0 are padding. The input is never changed; it is returned itself if penalty is 1.
+    Raises ValueError for a penalty of 0 or less and for shapes that do not agree.
 
     Source: Keskar et al. 2019, "CTRL", section 4.1, which only divides; the
     multiplication of negative logits is as in the `transformers` library.
