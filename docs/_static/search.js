@@ -13,9 +13,12 @@ function articleOf(html) {
   return article;
 }
 
-// A formula in a line of text: \(q_m\) is q_m.
+// A formula in a line of text: \(q_m \cdot \text{rows}\) is q_m · rows.
+const SIGNS = { cdot: "·", times: "×", le: "≤", ge: "≥", approx: "≈", to: "→", ldots: "…" };
 function plain(tex) {
-  return tex.replace(/\\[()]|[{}]/g, "").replace(/\\([a-zA-Z]+)/g, "$1");
+  return tex.replace(/\\[()]/g, "").replace(/\\(text|mathrm|mathbf)\s*(?=\{)/g, "")
+    .replace(/\\d?frac\{([^{}]*)\}\{([^{}]*)\}/g, "$1 / $2").replace(/\\[,;:! ]/g, " ")
+    .replace(/\\([a-zA-Z]+)/g, (_, name) => SIGNS[name] ?? name).replace(/[{}]/g, "");
 }
 
 // A section, without the sections in it.
