@@ -197,7 +197,8 @@ def test_ctrl_c_in_a_terminal() -> None:
         os.write(master, b"\x03")
         read_until(master, lambda text: ", stopped]" in text and text.endswith("> "))
         # readline overlooks a signal between its prompt and its wait for a key, until
-        # there is a key.
+        # there is a key: let it come to its wait.
+        time.sleep(0.5)
         os.write(master, b"\x03")
         os.write(master, b"\n")
         read_until(

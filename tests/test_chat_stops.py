@@ -56,8 +56,11 @@ def signal_at(screen: Screen, word: str, times: int = 1) -> None:
     def press(text: str) -> None:
         if word in screen.text:
             screen.at = lambda text: None
+            first = signal.getsignal(signal.SIGINT)
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
+                while signal.getsignal(signal.SIGINT) is first:
+                    pass  # two before the handler has run would be one
 
     screen.at = press
 
